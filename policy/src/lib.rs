@@ -1,0 +1,2 @@
+//! The decision point: `Input` → `Decision`.
+pub use regorus::Value;

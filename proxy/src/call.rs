@@ -1,0 +1,166 @@
+//! What flows: the words every stage shares. Knows nobody.
+//!
+//! A [`ToolCall`] is well-formed and nothing more. Only `validate` turns it into a
+//! [`ValidCall`](crate::validate::ValidCall), and only that type is accepted from there on.
+
+use std::{fmt, sync::Arc};
+
+use outrider_policy::Value;
+
+/// The ID of one decision: a UUIDv7, minted when the `Entry` opens and carried by every answer.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct DecisionId(uuid::Uuid);
+
+impl DecisionId {
+    /// Mints the next ID (RFC 9562 §5.7).
+    pub fn mint() -> Self {
+        Self(uuid::Uuid::now_v7())
+    }
+
+    /// Writes the hyphenated lower-case form into `buffer` without allocating.
+    pub fn encode<'a>(&self, buffer: &'a mut [u8; 36]) -> &'a str {
+        self.0.hyphenated().encode_lower(buffer)
+    }
+}
+
+impl fmt::Display for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.hyphenated().fmt(f)
+    }
+}
+
+impl fmt::Debug for DecisionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// A name that does not have the form its kind asks for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("expected {expected}")]
+pub struct BadName {
+    expected: &'static str,
+}
+
+/// The name of a service: `[a-z0-9][a-z0-9-]{0,62}` (contract §1).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct ServiceName(Arc<str>);
+
+impl ServiceName {
+    /// The name as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for ServiceName {
+    type Error = BadName;
+
+    fn try_from(name: String) -> Result<Self, BadName> {
+        let word = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit();
+        let mut bytes = name.bytes();
+        let fits = name.len() <= 63
+            && bytes.next().is_some_and(word)
+            && bytes.all(|b| word(b) || b == b'-');
+        if fits {
+            Ok(Self(name.into()))
+        } else {
+            Err(BadName { expected: "a service name: lower-case letters, digits and `-`, at most 63" })
+        }
+    }
+}
+
+impl fmt::Display for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Debug for ServiceName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The ID of a tool, `service/operation`; it splits at its first `/` (contract §1).
+#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ToolId {
+    text: Arc<str>,
+    slash: usize,
+}
+
+impl ToolId {
+    /// Joins a service and one of its operations.
+    pub fn new(service: &ServiceName, operation: &str) -> Self {
+        Self { text: format!("{service}/{operation}").into(), slash: service.as_str().len() }
+    }
+
+    /// The whole ID.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// The whole ID, shared.
+    pub fn shared(&self) -> Arc<str> {
+        Arc::clone(&self.text)
+    }
+
+    /// The part before the first `/`.
+    pub fn service(&self) -> &str {
+        self.text.get(..self.slash).unwrap_or_default()
+    }
+
+    /// The part after the first `/`.
+    pub fn operation(&self) -> &str {
+        self.text.get(self.slash + 1..).unwrap_or_default()
+    }
+}
+
+impl TryFrom<String> for ToolId {
+    type Error = BadName;
+
+    fn try_from(text: String) -> Result<Self, BadName> {
+        let bad = BadName { expected: "a tool ID: `service/operation`" };
+        let (service, operation) = text.split_once('/').ok_or_else(|| bad.clone())?;
+        let service = ServiceName::try_from(service.to_owned())?;
+        if operation.is_empty() {
+            return Err(bad);
+        }
+        Ok(Self::new(&service, operation))
+    }
+}
+
+impl fmt::Display for ToolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+impl fmt::Debug for ToolId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+/// W3C trace context of a call, continued or started here (W3C Trace Context §3.2).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Trace {
+    /// The 16 bytes of the trace ID.
+    pub trace_id: [u8; 16],
+    /// The 8 bytes of our own span.
+    pub span_id: [u8; 8],
+    /// Whether the trace is sampled.
+    pub sampled: bool,
+}
+
+/// A call as the agent made it: well-formed, nothing proved.
+#[derive(Debug)]
+pub struct ToolCall {
+    /// The operation's name within its service.
+    pub operation: Arc<str>,
+    /// The arguments policy and schema judge; always an object for MCP.
+    pub arguments: Value,
+    /// MCP `inputResponses`, else an empty object.
+    pub input_responses: Value,
+}

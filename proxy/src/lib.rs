@@ -1,0 +1,4 @@
+//! Outrider, the enforcement point.
+#![doc = "Modules stand in the order in which a call passes them."]
+
+pub mod call;
