@@ -42,7 +42,7 @@ pub struct BadName {
     expected: &'static str,
 }
 
-/// The name of a service: `[a-z0-9][a-z0-9-]{0,62}` (contract §1).
+/// The name of a service: `[a-z0-9][a-z0-9-]{0,62}`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct ServiceName(Arc<str>);
@@ -83,7 +83,7 @@ impl fmt::Debug for ServiceName {
     }
 }
 
-/// The ID of a tool, `service/operation`; it splits at its first `/` (contract §1).
+/// The ID of a tool, `service/operation`; it splits at its first `/`.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ToolId {
     text: Arc<str>,
@@ -163,4 +163,58 @@ pub struct ToolCall {
     pub arguments: Value,
     /// MCP `inputResponses`, else an empty object.
     pub input_responses: Value,
+}
+
+impl Trace {
+    /// Reads `traceparent` and gives the same trace with a span of our own; nothing of a header
+    /// that breaks the format (W3C Trace Context §3.2.2).
+    pub fn parse(text: &str) -> Option<Self> {
+        let mut parts = text.split('-');
+        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let known = version != "ff" && (version != "00" || parts.next().is_none());
+        let (version, trace_id, parent): ([u8; 1], [u8; 16], [u8; 8]) = (unhex(version)?, unhex(trace)?, unhex(parent)?);
+        let flags: [u8; 1] = unhex(flags)?;
+        let _ = version;
+        (known && trace_id != [0; 16] && parent != [0; 8])
+            .then(|| Self { trace_id, span_id: random_span(), sampled: flags[0] & 1 == 1 })
+    }
+
+    /// Starts a trace.
+    pub fn start() -> Self {
+        let random = uuid::Uuid::new_v4();
+        Self { trace_id: *random.as_bytes(), span_id: random_span(), sampled: false }
+    }
+
+    /// The header as we send it on.
+    pub fn header(&self) -> String {
+        let hex = |bytes: &[u8]| bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
+            use fmt::Write as _;
+            write!(text, "{byte:02x}").unwrap_or_default();
+            text
+        });
+        format!("00-{}-{}-{:02x}", hex(&self.trace_id), hex(&self.span_id), u8::from(self.sampled))
+    }
+}
+
+fn random_span() -> [u8; 8] {
+    let random = uuid::Uuid::new_v4();
+    random.as_bytes().first_chunk().copied().unwrap_or([1; 8])
+}
+
+/// Lower-case hex of exactly `N` bytes.
+fn unhex<const N: usize>(text: &str) -> Option<[u8; N]> {
+    let digit = |byte: u8| match byte {
+        b'0'..=b'9' => Some(byte - b'0'),
+        b'a'..=b'f' => Some(byte - b'a' + 10),
+        _ => None,
+    };
+    let mut bytes = [0; N];
+    if text.len() != 2 * N {
+        return None;
+    }
+    for (byte, pair) in bytes.iter_mut().zip(text.as_bytes().chunks_exact(2)) {
+        let &[high, low] = pair else { return None };
+        *byte = digit(high)? << 4 | digit(low)?;
+    }
+    Some(bytes)
 }

@@ -1,0 +1,172 @@
+//! May it: what policy is asked about a call, and what its answer means.
+//!
+//! Only a [`ValidCall`] can be asked about; the answer of policy is final except for what it
+//! permits once too often (a task's budget, an exception's uses).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use jiff::Timestamp;
+use outrider_policy::{
+    Decision, Level, Value, Verdict,
+    data::Data,
+    input::{self, Budget, CallFacts, Content, Input, LimitFacts, Phase, TaskFacts, TaskState},
+};
+
+use crate::{
+    catalogue::Tool,
+    classify,
+    limit::Admitted,
+    record::Ruling,
+    rejection::Rejection,
+    task::{State, Task},
+    validate::ValidCall,
+};
+
+/// What surrounds a call: where it came from and for whom.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The call itself; its arguments are filled in by [`input`].
+    pub call: CallFacts,
+    /// When the call arrived.
+    pub now: Timestamp,
+    /// The agent's facts, made ready.
+    pub agent: &'a Value,
+    /// The task; none where tasks are not required.
+    pub task: Option<&'a Task>,
+    /// How the task reached us.
+    pub task_source: &'static str,
+    /// The policy's data, for what a task takes from its intent.
+    pub data: &'a Data,
+    /// Exceptions that are used up.
+    pub spent: Vec<Arc<str>>,
+}
+
+/// What policy is asked about a proven call.
+pub fn input(facts: &Facts<'_>, call: &ValidCall, content: Content, admitted: &Admitted) -> Input {
+    let mut asked = facts.call.clone();
+    asked.arguments = call.call().arguments.clone();
+    asked.input_responses = call.call().input_responses.clone();
+    assemble(facts, call.tool(), (Phase::Call, asked), content, limits(admitted))
+}
+
+/// What policy is asked when a list is to show a tool: any arguments.
+pub fn listing(facts: &Facts<'_>, tool: &Tool) -> Input {
+    assemble(facts, tool, (Phase::List, facts.call.clone()), classify::of(tool), Value::new_array())
+}
+
+fn assemble(
+    facts: &Facts<'_>,
+    tool: &Tool,
+    (phase, call): (Phase, CallFacts),
+    content: Content,
+    limits: Value,
+) -> Input {
+    let subject = facts.task.map_or("", |task| &task.subject);
+    let actors = facts.task.map_or(&[][..], |task| &task.actors);
+    Input {
+        call,
+        agent: facts.agent.clone(),
+        subject: input::subject(subject),
+        actors: input::actors(actors),
+        task: facts.task.map_or_else(TaskFacts::none, |task| terms(facts, task)).to_value(),
+        tool: tool.facts.clone(),
+        content,
+        limits,
+        phase,
+        spent: facts.spent.clone(),
+    }
+}
+
+/// A task's terms; what it leaves open is its intent's, and an intent that says nothing of the
+/// level is `public`.
+fn terms(facts: &Facts<'_>, task: &Task) -> TaskFacts {
+    let intent = facts.data.intent(&task.intent);
+    let inherited = || intent.map_or(&[][..], |intent| &intent.tools);
+    TaskFacts {
+        id: Arc::clone(&task.id),
+        source: facts.task_source.into(),
+        intent: Arc::clone(&task.intent),
+        tools: TaskFacts::tools(task.tools.as_deref().unwrap_or_else(inherited)),
+        max_classification: task
+            .max_classification
+            .or_else(|| intent.and_then(|intent| intent.max_classification))
+            .unwrap_or(Level::Public),
+        budget: Budget { calls: task.budget.unwrap_or(u64::MAX), used: task.used() },
+        expires: Some(task.expires),
+        state: state(task.state(facts.now)),
+        confidence: 1.0,
+        parent: task.parent.clone().unwrap_or_else(|| "".into()),
+        high_water: task.high_water(),
+    }
+}
+
+fn state(state: State) -> TaskState {
+    match state {
+        State::Active => TaskState::Active,
+        State::Suspended => TaskState::Suspended,
+        State::Expired => TaskState::Expired,
+        State::Closed => TaskState::Closed,
+        State::Revoked => TaskState::Revoked,
+    }
+}
+
+fn limits(admitted: &Admitted) -> Value {
+    let facts: Vec<_> = admitted
+        .remaining
+        .iter()
+        .map(|left| LimitFacts { name: left.name.clone(), remaining: left.remaining.into(), reset_s: left.reset_s })
+        .collect();
+    input::limits(&facts)
+}
+
+/// Turns policy's answer into the ruling, spending what an allowed call spends.
+pub fn settle(decision: Decision, task: Option<&Task>, uses: &Uses) -> Ruling {
+    let refusal = match &decision.verdict {
+        Verdict::Allow => spend(&decision, task, uses).err(),
+        Verdict::Hold(approval) => Some(Rejection::ApprovalRequired(approval.approvers.iter().map(|who| who.as_str().into()).collect())),
+        Verdict::Deny(refusal) => Some(Rejection::denied(*refusal, public(&decision))),
+    };
+    Ruling::judged(decision, refusal)
+}
+
+/// What the rules let the agent read.
+fn public(decision: &Decision) -> Vec<Arc<str>> {
+    decision.reasons.iter().filter_map(|reason| reason.public.clone()).collect()
+}
+
+fn spend(decision: &Decision, task: Option<&Task>, uses: &Uses) -> Result<(), Rejection> {
+    if let Some(exception) = &decision.exception {
+        let left = exception.max_uses.is_none_or(|most| uses.spend(&exception.id, most));
+        if !left {
+            return Err(Rejection::PolicyDenied(Vec::new()));
+        }
+    }
+    task.map_or(Ok(0), Task::spend).map(drop).map_err(|_| Rejection::BudgetExhausted)
+}
+
+/// How often exceptions were used; counted where they permit and nowhere else.
+#[derive(Debug, Default)]
+pub struct Uses(Mutex<HashMap<Arc<str>, u64>>);
+
+impl Uses {
+    /// Takes one use of at most `most`.
+    fn spend(&self, id: &Arc<str>, most: u64) -> bool {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let used = uses.entry(Arc::clone(id)).or_default();
+        if *used >= most {
+            return false;
+        }
+        *used += 1;
+        true
+    }
+
+    /// The exceptions of which nothing is left.
+    pub fn spent(&self, data: &Data) -> Vec<Arc<str>> {
+        let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let gone = |(id, used): (&Arc<str>, &u64)| data.max_uses(id).is_some_and(|most| *used >= most).then(|| Arc::clone(id));
+        uses.iter().filter_map(gone).collect()
+    }
+}

@@ -1,0 +1,160 @@
+//! What can be called: services, their tools, and everything about a tool that does not change
+//! from call to call, made ready when the configuration is loaded.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use http::HeaderName;
+use outrider_policy::{Level, Value, input};
+use outrider_schemas::catalogue as contract;
+
+use crate::{
+    call::{ServiceName, ToolId},
+    credentials::Credentials,
+    limit::ToolTraits,
+    protocol::Protocol,
+    tag::IdentityLevel,
+    upstream::Upstream,
+};
+
+/// All services of a configuration.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    services: HashMap<Box<str>, Arc<Service>>,
+}
+
+/// One upstream and how it is reached.
+#[derive(Debug)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// What it speaks.
+    pub protocol: &'static dyn Protocol,
+    /// Where it is.
+    pub upstream: Upstream,
+    /// What it is told of who calls.
+    pub identity: IdentityLevel,
+    /// What is injected after the decision.
+    pub credentials: Option<Credentials>,
+    /// Headers of the agent that may pass though they usually may not.
+    pub passthrough: Vec<HeaderName>,
+    /// Until the response head, and for a buffered answer.
+    pub timeout: Duration,
+    /// How long a stream may be silent.
+    pub stream_idle: Duration,
+    /// What can be called there, by operation.
+    pub tools: HashMap<Arc<str>, Arc<Tool>>,
+}
+
+/// One operation of a service.
+#[derive(Debug)]
+pub struct Tool {
+    /// `service/operation`.
+    pub id: ToolId,
+    /// What its API team published.
+    pub contract: Arc<contract::Tool>,
+    /// Its level: the stricter of its own and its service's floor; `restricted` where none is set.
+    pub level: Level,
+    /// Its labels, ready for policy.
+    pub labels: Value,
+    /// Its facts, ready for policy.
+    pub facts: Value,
+    /// Its facts, ready for limits.
+    pub traits: ToolTraits,
+}
+
+impl Service {
+    /// The tool of that operation.
+    pub fn tool(&self, operation: &str) -> Option<&Arc<Tool>> {
+        self.tools.get(operation)
+    }
+
+    /// All tools, in no order.
+    pub fn tools(&self) -> impl Iterator<Item = &Arc<Tool>> {
+        self.tools.values()
+    }
+}
+
+/// A level that is not one of the four.
+#[derive(Debug, thiserror::Error)]
+#[error("tool `{tool}`: expected `classification` to be public, internal, confidential or restricted")]
+pub struct BadLevel {
+    tool: String,
+}
+
+/// Makes ready what an API team published, by operation.
+///
+/// # Errors
+/// A tool whose level is not one of the four.
+pub fn tools(
+    service: &ServiceName,
+    floor: Option<Level>,
+    published: &contract::Contract,
+) -> Result<HashMap<Arc<str>, Arc<Tool>>, BadLevel> {
+    let ready = |tool: &Arc<contract::Tool>| {
+        Ok((Arc::clone(&tool.operation), Arc::new(Tool::new(service, floor, tool)?)))
+    };
+    published.tools().map(ready).collect()
+}
+
+impl Tool {
+    fn new(
+        service: &ServiceName,
+        floor: Option<Level>,
+        contract: &Arc<contract::Tool>,
+    ) -> Result<Self, BadLevel> {
+        let id = ToolId::new(service, &contract.operation);
+        let own: Option<Level> = match &contract.classification {
+            None => None,
+            Some(level) => Some(level.parse().map_err(|_| BadLevel { tool: id.to_string() })?),
+        };
+        let level = own.max(floor).unwrap_or(Level::Restricted);
+        let labels: Value = contract.labels.iter().map(|label| Value::String(Arc::clone(label))).collect::<Vec<_>>().into();
+        let facts = input::ToolFacts {
+            id: id.as_str(),
+            service: service.as_str(),
+            operation: &contract.operation,
+            kind: "tool",
+            owner: &contract.owner,
+            version: &contract.version,
+            schema_digest: &contract.digest,
+            classification: level,
+            labels: &contract.labels,
+            read_only: contract.read_only,
+            destructive: contract.destructive,
+            idempotent: contract.idempotent,
+            open_world: contract.open_world,
+        }
+        .to_value();
+        let traits = ToolTraits {
+            read_only: contract.read_only,
+            destructive: contract.destructive,
+            idempotent: contract.idempotent,
+            open_world: contract.open_world,
+            classification: level.as_str(),
+        };
+        Ok(Self { id, contract: Arc::clone(contract), level, labels, facts, traits })
+    }
+}
+
+impl Catalogue {
+    /// Collects services; a later one of the same name replaces an earlier one.
+    pub fn new(services: Vec<Service>) -> Self {
+        let by_name = |service: Service| (service.name.as_str().into(), Arc::new(service));
+        Self { services: services.into_iter().map(by_name).collect() }
+    }
+
+    /// The service of that name.
+    pub fn service(&self, name: &str) -> Option<&Arc<Service>> {
+        self.services.get(name)
+    }
+
+    /// All services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
+    /// The ID of every tool.
+    pub fn tool_ids(&self) -> Vec<String> {
+        self.services().flat_map(|service| service.tools()).map(|tool| tool.id.to_string()).collect()
+    }
+}

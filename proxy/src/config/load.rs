@@ -1,0 +1,192 @@
+//! Reads the configuration and every file it names; what is found wrong is told with its place.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use outrider_policy::{Problem, Source, data::Document};
+use outrider_schemas::lock::Lock;
+use serde::de::DeserializeOwned;
+
+use super::Config;
+use crate::call::ServiceName;
+
+/// Everything that was read, not yet joined.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The configuration.
+    pub config: Config,
+    /// Its file.
+    pub file: PathBuf,
+    /// The policy data by file.
+    pub documents: Vec<(String, Document)>,
+    /// The user's rules.
+    pub sources: Vec<Source>,
+    /// What API teams published.
+    pub locks: Vec<(ServiceName, Lock)>,
+    /// Every file and directory that was read, to be watched.
+    pub watched: Vec<PathBuf>,
+}
+
+impl Loaded {
+    /// A path of the configuration: relative ones are relative to its file.
+    pub fn resolve(&self, path: &Path) -> PathBuf {
+        beside(&self.file, path)
+    }
+
+    /// The problem with the configuration as a whole.
+    pub fn problem(&self, message: impl Into<String>) -> Problem {
+        problem(&self.file, message)
+    }
+}
+
+/// What kept a configuration from being read.
+#[derive(Debug)]
+pub struct Failure {
+    /// Everything that was found.
+    pub problems: Vec<Problem>,
+    /// A file could not be opened at all.
+    pub unopened: bool,
+}
+
+/// Reads a configuration and the files it names.
+///
+/// # Errors
+/// The first syntax or type error of each file.
+pub fn load(file: &Path) -> Result<Loaded, Failure> {
+    let mut reader = Reader::default();
+    let Some(config) = reader.yaml::<Config>(file) else { return Err(reader.failure()) };
+    let mut loaded = Loaded {
+        config,
+        file: file.to_owned(),
+        documents: Vec::new(),
+        sources: Vec::new(),
+        locks: Vec::new(),
+        watched: Vec::new(),
+    };
+    loaded.documents = loaded.config.policy.data.iter().filter_map(|path| reader.document(&beside(file, path))).collect();
+    if let Some(path) = &loaded.config.policy.path {
+        loaded.sources = reader.rules(file, path);
+    }
+    for service in &loaded.config.services {
+        let lock = reader.lock(&beside(file, &service.schemas));
+        loaded.locks.extend(lock.map(|lock| (service.name.clone(), lock)));
+    }
+    loaded.watched = std::mem::take(&mut reader.watched);
+    if reader.problems.is_empty() { Ok(loaded) } else { Err(reader.failure()) }
+}
+
+fn beside(file: &Path, path: &Path) -> PathBuf {
+    file.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path))
+}
+
+fn problem(file: &Path, message: impl Into<String>) -> Problem {
+    Problem { file: file.display().to_string(), line: 0, column: 0, message: message.into() }
+}
+
+/// Reads files and keeps what went wrong.
+#[derive(Default)]
+struct Reader {
+    problems: Vec<Problem>,
+    unopened: bool,
+    watched: Vec<PathBuf>,
+}
+
+impl Reader {
+    fn failure(self) -> Failure {
+        Failure { problems: self.problems, unopened: self.unopened }
+    }
+
+    fn text(&mut self, file: &Path) -> Option<String> {
+        self.watched.push(file.to_owned());
+        let failed = match fs::read_to_string(file) {
+            Ok(text) => return Some(text),
+            Err(failed) => failed,
+        };
+        self.unopened = true;
+        self.problems.push(problem(file, format!("cannot be read: {}", reason(&failed))));
+        None
+    }
+
+    fn yaml<T: DeserializeOwned>(&mut self, file: &Path) -> Option<T> {
+        let text = self.text(file)?;
+        match serde_saphyr::from_str(&text) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let place = error.location();
+                let at = |number: Option<u64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+                self.problems.push(Problem {
+                    file: file.display().to_string(),
+                    line: at(place.map(|place| place.line())),
+                    column: at(place.map(|place| place.column())),
+                    message: error.render(),
+                });
+                None
+            }
+        }
+    }
+
+    fn document(&mut self, file: &Path) -> Option<(String, Document)> {
+        self.yaml(file).map(|document| (file.display().to_string(), document))
+    }
+
+    /// Every `*.rego` of a directory but its tests, in order of name.
+    fn rules(&mut self, config: &Path, path: &Path) -> Vec<Source> {
+        let remote = path.to_str().is_some_and(|path| path.contains("://") || path.ends_with(".tar.gz"));
+        if remote {
+            self.problems.push(problem(config, "`policy.path`: bundles are not built yet: name a directory"));
+            return Vec::new();
+        }
+        let directory = beside(config, path);
+        self.watched.push(directory.clone());
+        let mut files = match rego_files(&directory) {
+            Ok(files) => files,
+            Err(failed) => {
+                self.unopened = true;
+                self.problems.push(problem(&directory, format!("cannot be read: {}", reason(&failed))));
+                return Vec::new();
+            }
+        };
+        files.sort();
+        files.iter().filter_map(|file| Some(Source { name: file.display().to_string(), text: self.text(file)? })).collect()
+    }
+
+    fn lock(&mut self, file: &Path) -> Option<Lock> {
+        let text = self.text(file)?;
+        match Lock::parse(text.as_bytes()) {
+            Ok(lock) => Some(lock),
+            Err(bad) => {
+                self.problems.push(problem(file, bad.to_string()));
+                None
+            }
+        }
+    }
+}
+
+fn rego_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let path = entry?.path();
+        if path.is_dir() {
+            files.extend(rego_files(&path)?);
+        } else if is_rule(&path) {
+            files.push(path);
+        }
+    }
+    Ok(files)
+}
+
+fn is_rule(path: &Path) -> bool {
+    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".rego") && !name.ends_with("_test.rego") && !name.starts_with('.')
+}
+
+/// What the system said, without its number.
+fn reason(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "no such file or directory".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        _ => error.to_string(),
+    }
+}

@@ -1,0 +1,326 @@
+//! `outrider.yaml`: its shape, and how it becomes what the pipeline runs on.
+//!
+//! Each stage owns its section; what is not served yet is refused by name, never ignored.
+
+mod load;
+mod words;
+
+use std::path::PathBuf;
+
+use outrider_policy::Level;
+use serde::Deserialize;
+
+pub use load::{Failure, Loaded, load};
+pub use words::{NotBuilt, Served};
+
+use crate::{
+    call::ServiceName,
+    control, credentials,
+    identify::Peers,
+    limit,
+    listen::ListenAddress,
+    tag::{self, IdentityLevel},
+    units::{Period, Size},
+};
+
+/// The whole file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// Who rides beside us.
+    pub agent: Agent,
+    /// A free word that policy sees; `production` turns the unsafe conveniences off.
+    #[serde(default = "development")]
+    pub environment: String,
+    /// What the injector vouches for.
+    pub isolation: Option<Isolation>,
+    /// How the agent is known.
+    #[serde(default)]
+    pub identity: Identity,
+    /// Where agents call.
+    pub listeners: Vec<Listener>,
+    /// Probes, metrics, public keys.
+    pub admin: Option<Admin>,
+    /// Tasks and revocation.
+    pub control: Option<control::Config>,
+    /// What can be called.
+    #[serde(default)]
+    pub services: Vec<Service>,
+    /// Authority.
+    #[serde(default)]
+    pub tasks: Tasks,
+    /// Who may do what.
+    #[serde(default)]
+    pub policy: Policy,
+    /// How often.
+    #[serde(default)]
+    pub limits: Vec<limit::Config>,
+    /// Where tasks and counts live.
+    #[serde(default)]
+    pub state: State,
+    /// What upstreams can check.
+    #[serde(default)]
+    pub assertion: tag::Config,
+    /// The record.
+    pub decision_log: DecisionLog,
+    /// What was attempted.
+    pub security_log: Option<SecurityLog>,
+    /// Traces.
+    #[serde(default)]
+    pub telemetry: Telemetry,
+    /// Bounds of buffered bodies.
+    #[serde(default)]
+    pub body: Body,
+    /// Threads that carry calls.
+    pub workers: Option<std::num::NonZeroUsize>,
+    /// The interception CA.
+    pub ca: Option<NotBuilt>,
+}
+
+impl Config {
+    /// Whether the unsafe conveniences are off.
+    pub fn production(&self) -> bool {
+        self.environment == "production"
+    }
+}
+
+fn development() -> String {
+    "development".into()
+}
+
+/// The agent's own name: a URI, normally a SPIFFE ID.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Agent {
+    /// The URI.
+    pub id: AgentId,
+}
+
+/// A URI without white space or control characters, at most 2,048 bytes.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(try_from = "String")]
+pub struct AgentId(pub String);
+
+impl TryFrom<String> for AgentId {
+    type Error = &'static str;
+
+    fn try_from(id: String) -> Result<Self, &'static str> {
+        let scheme = id.split_once(':').is_some_and(|(scheme, rest)| {
+            !rest.is_empty() && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
+        });
+        let fits = id.len() <= 2048 && id.bytes().all(|b| b.is_ascii_graphic());
+        if scheme && fits { Ok(Self(id)) } else { Err("expected a URI such as `spiffe://example.org/agent/triage`") }
+    }
+}
+
+/// A declaration by whoever set the sidecar up.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Isolation {
+    /// The agent runs in another container.
+    Container,
+}
+
+/// How the agent is known.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Identity {
+    /// `static`.
+    #[serde(default)]
+    pub source: Served<words::Static>,
+}
+
+/// One address where agents call.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Listener {
+    /// `reverse`.
+    pub mode: Served<words::Reverse>,
+    /// Where it listens.
+    pub address: ListenAddress,
+    /// Its unique name; the mode when absent.
+    pub name: Option<String>,
+    /// The `Host` values it answers to.
+    pub hosts: Option<Vec<String>>,
+    /// The `Origin` values it answers to.
+    #[serde(default)]
+    pub origins: Vec<String>,
+    /// Which local users may call.
+    pub peers: Option<Peers>,
+    /// Interception.
+    pub tls: Option<NotBuilt>,
+}
+
+impl Listener {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        self.name.as_deref().unwrap_or("reverse")
+    }
+}
+
+/// Probes, metrics, public keys: read only.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// A TCP address.
+    pub address: std::net::SocketAddr,
+}
+
+/// One upstream.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// `mcp`.
+    pub protocol: Served<words::Mcp>,
+    /// `tool`.
+    #[serde(default)]
+    pub kind: Served<words::Tool>,
+    /// Its URL.
+    pub upstream: String,
+    /// Matched in forward and transparent mode.
+    pub hosts: Option<NotBuilt>,
+    /// The MCP lock file.
+    pub schemas: PathBuf,
+    /// The floor of every tool's level.
+    pub classification: Option<Level>,
+    /// What it is told of who calls.
+    #[serde(default)]
+    pub identity: IdentityLevel,
+    /// What is injected after the decision.
+    pub credentials: Option<credentials::Config>,
+    /// `buffered`.
+    #[serde(default)]
+    pub body: Served<words::Buffered>,
+    /// To the response head, and for a buffered answer.
+    #[serde(default = "thirty_seconds")]
+    pub timeout: Period,
+    /// Silence on a stream.
+    #[serde(default = "five_minutes")]
+    pub stream_idle: Period,
+    /// Headers of the agent that may pass though they usually may not.
+    #[serde(default)]
+    pub passthrough: Vec<String>,
+    /// Requests that the server may send to the agent.
+    pub server_requests: Option<NotBuilt>,
+    /// For services without a schema.
+    pub encoded_slash: Option<NotBuilt>,
+}
+
+fn thirty_seconds() -> Period {
+    Period(std::time::Duration::from_secs(30))
+}
+
+fn five_minutes() -> Period {
+    Period(std::time::Duration::from_secs(300))
+}
+
+/// Authority.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tasks {
+    /// A call without a task is refused.
+    pub required: bool,
+    /// The embedded issuer behind the control socket.
+    pub local: bool,
+    /// Below it a task is suspended.
+    pub min_confidence: Option<NotBuilt>,
+    /// Issuers elsewhere.
+    pub issuers: Option<NotBuilt>,
+}
+
+impl Default for Tasks {
+    fn default() -> Self {
+        Self { required: true, local: true, min_confidence: None, issuers: None }
+    }
+}
+
+/// Who may do what.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// A directory of `*.rego` files.
+    pub path: Option<PathBuf>,
+    /// Documents under `data.outrider`.
+    pub data: Vec<PathBuf>,
+    /// `enforce`.
+    pub mode: Served<words::Enforce>,
+    /// End of shadow mode.
+    pub shadow_until: Option<NotBuilt>,
+    /// Bounds evaluation between built-ins.
+    pub timeout: Period,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            path: None,
+            data: Vec::new(),
+            mode: Served::default(),
+            shadow_until: None,
+            timeout: Period(std::time::Duration::from_millis(5)),
+        }
+    }
+}
+
+/// Where tasks and counts live.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct State {
+    /// `memory`.
+    pub store: Served<words::Memory>,
+    /// What happens when the store is away; memory never is.
+    pub on_failure: Served<words::Refuse>,
+}
+
+/// The record.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DecisionLog {
+    /// The file.
+    pub path: PathBuf,
+    /// `written`.
+    #[serde(default)]
+    pub durability: Served<words::Written>,
+    /// The Ed25519 key that signs checkpoints (PKCS#8 PEM); made at start when absent.
+    pub key: Option<PathBuf>,
+    /// The file of the key under which values are digested; made at start when absent.
+    pub digest_key: Option<PathBuf>,
+    /// Identical refusals that get a line of their own.
+    pub refusals: Option<NotBuilt>,
+    /// Rotation.
+    pub rotate: Option<NotBuilt>,
+}
+
+/// What was attempted.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SecurityLog {
+    /// The file.
+    pub path: PathBuf,
+}
+
+/// Traces.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Telemetry {
+    /// Where spans go.
+    pub otlp: Option<NotBuilt>,
+}
+
+/// Bounds of buffered bodies.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Body {
+    /// Of a request.
+    pub max_request: Size,
+    /// Of an answer, and of one event of a stream.
+    pub max_response: Size,
+}
+
+impl Default for Body {
+    fn default() -> Self {
+        Self { max_request: Size(1 << 20), max_response: Size(8 << 20) }
+    }
+}

@@ -1,0 +1,78 @@
+//! Words of the configuration of which some are not served yet.
+
+use std::{fmt, marker::PhantomData};
+
+use serde::{Deserialize, Deserializer, de};
+
+/// A key that this build does not serve: any value but null is refused.
+#[derive(Debug)]
+pub struct NotBuilt {
+    _none: std::convert::Infallible,
+}
+
+impl<'de> Deserialize<'de> for NotBuilt {
+    fn deserialize<D: Deserializer<'de>>(_: D) -> Result<Self, D::Error> {
+        Err(de::Error::custom("not built yet: leave this key out"))
+    }
+}
+
+/// A choice with one word that is served and others that will be.
+pub trait Word {
+    /// The word that is served.
+    const SERVED: &'static str;
+    /// Words that are known and refused.
+    const LATER: &'static [&'static str];
+}
+
+/// The word that is served.
+pub struct Served<W>(PhantomData<W>);
+
+impl<W> Default for Served<W> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<W: Word> fmt::Debug for Served<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(W::SERVED)
+    }
+}
+
+impl<'de, W: Word> Deserialize<'de> for Served<W> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let word = String::deserialize(deserializer)?;
+        let later = |later: &&str| if later.ends_with(':') { word.starts_with(*later) } else { word == **later };
+        if word == W::SERVED {
+            Ok(Self::default())
+        } else if W::LATER.iter().any(|word| later(word)) {
+            Err(de::Error::custom(format!("`{word}` is not built yet: use `{}`", W::SERVED)))
+        } else {
+            Err(de::Error::custom(format!("expected `{}`", W::SERVED)))
+        }
+    }
+}
+
+macro_rules! words {
+    ($($name:ident: $served:literal, later $later:expr;)*) => {$(
+        #[doc = concat!("`", $served, "`.")]
+        #[derive(Debug)]
+        pub struct $name;
+        impl Word for $name {
+            const SERVED: &'static str = $served;
+            const LATER: &'static [&'static str] = &$later;
+        }
+    )*};
+}
+
+words! {
+    Static: "static", later ["spiffe", "token_file"];
+    Reverse: "reverse", later ["forward", "transparent", "stdio"];
+    Mcp: "mcp", later ["openapi", "jsonrpc", "http"];
+    Tool: "tool", later ["model"];
+    Buffered: "buffered", later ["streamed"];
+    Enforce: "enforce", later ["shadow"];
+    Memory: "memory", later ["file:", "redis:", "rediss:"];
+    Refuse: "refuse", later ["local_share"];
+    Written: "written", later ["synced", "memory"];
+}

@@ -1,0 +1,245 @@
+//! What a line says. The members stand in one order; the log adds `instance`, `seq` and the chain.
+//!
+//! A decision line is an OPA decision-log event plus our own members. Arguments are never written:
+//! their keys stay, their values become keyed digests.
+
+use std::cell::RefCell;
+
+use outrider_policy::Value;
+
+use super::{
+    entry::{Ended, Entry, Ruling},
+    line::{write_str, write_value},
+};
+use crate::rejection::Rejection;
+
+thread_local! {
+    /// One buffer a thread: a line is composed without allocating.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(4096));
+}
+
+/// Lends the thread's buffer, emptied.
+pub(super) fn with_buffer<T>(compose: impl FnOnce(&mut Vec<u8>) -> T) -> T {
+    BUFFER.with_borrow_mut(|buffer| {
+        buffer.clear();
+        compose(buffer)
+    })
+}
+
+/// Composes the members of a decision line.
+pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
+    let facts = &entry.facts;
+    head(entry, "decision", line);
+    put_time(line, "timestamp", entry.time);
+    line.extend_from_slice(entry.recorder.labels.as_bytes());
+    if let Some(trace) = &facts.trace {
+        put(line, "trace_id", &hex(&trace.trace_id));
+        put(line, "span_id", &hex(&trace.span_id));
+    }
+    if let Some(revision) = &facts.revision {
+        line.extend_from_slice(b",\"bundles\":{\"outrider\":{\"revision\":");
+        write_str(line, revision);
+        line.extend_from_slice(b"}}");
+    }
+    put(line, "path", "outrider/decision");
+    evidence(entry, ruling, line);
+    timers(entry, line);
+    put(line, "requested_by", &entry.peer);
+    verdict(ruling, line);
+    put(line, "tool", facts.tool.as_ref().map_or("", |tool| tool.as_str()));
+    put(line, "service", facts.service.as_ref().map_or("", |service| service.as_str()));
+    put(line, "agent", &entry.recorder.agent);
+    put(line, "subject", facts.task.as_ref().map_or("", |task| &task.subject));
+    put(line, "task", facts.task.as_ref().map_or("", |task| &task.id));
+    put(line, "task_source", facts.task_source);
+    put(line, "intent", facts.task.as_ref().map_or("", |task| &task.intent));
+    put(line, "classification", facts.classification);
+    policy(entry, ruling, line);
+    put(line, "request_digest", &facts.request_digest);
+    put(line, "method", facts.method);
+    put(line, "listener", &entry.listener);
+    line.extend_from_slice(entry.recorder.durability.as_bytes());
+}
+
+/// Composes the members of an outcome line.
+pub(super) fn outcome(entry: &Entry, ended: Ended, line: &mut Vec<u8>) {
+    head(entry, "outcome", line);
+    put_time(line, "timestamp", jiff::Timestamp::now());
+    line.extend_from_slice(b",\"response\":{\"status\":");
+    number(line, u64::from(entry.answered.status));
+    line.extend_from_slice(b",\"bytes\":");
+    number(line, entry.answered.bytes);
+    put(line, "classification", entry.facts.classification);
+    line.extend_from_slice(b",\"duration_ms\":");
+    number(line, u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX));
+    line.extend_from_slice(b",\"error\":");
+    let failed = matches!(ended, Ended::UpstreamFailed | Ended::Cut);
+    write_str(line, if failed { entry.code().as_str() } else { "" });
+    line.push(b'}');
+    put(line, "ended", ended.as_str());
+    put(line, "code", entry.code().as_str());
+}
+
+fn head(entry: &Entry, kind: &str, line: &mut Vec<u8>) {
+    line.extend_from_slice(b"\"type\":\"");
+    line.extend_from_slice(kind.as_bytes());
+    line.extend_from_slice(b"\",\"decision_id\":\"");
+    line.extend_from_slice(entry.id.encode(&mut [0; 36]).as_bytes());
+    line.push(b'"');
+}
+
+/// `input` (masked), `result`, `erased`, `masked`.
+fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
+    let redact: &[String] = ruling.decision.as_ref().map_or(&[], |decision| &decision.redact);
+    line.extend_from_slice(b",\"input\":");
+    match &entry.facts.input {
+        Some(input) => masked_input(entry, input, redact, line),
+        None => line.extend_from_slice(b"{}"),
+    }
+    line.extend_from_slice(b",\"result\":");
+    match &ruling.decision {
+        Some(decision) => write_value(line, &decision.result),
+        None => line.extend_from_slice(b"{}"),
+    }
+    line.extend_from_slice(b",\"erased\":[");
+    list(line, redact.iter().map(|pointer| format!("/input/call{pointer}")));
+    line.extend_from_slice(if entry.facts.input.is_some() {
+        br#"],"masked":["/input/call/arguments","/input/call/body_sha256","/input/call/input_responses"]"#
+    } else {
+        br#"],"masked":[]"#
+    });
+}
+
+fn masked_input(entry: &Entry, input: &Value, redact: &[String], line: &mut Vec<u8>) {
+    object(line, input, |name, value, line| match name {
+        "call" => masked_call(entry, value, redact, line),
+        _ => write_value(line, value),
+    });
+}
+
+fn masked_call(entry: &Entry, call: &Value, redact: &[String], line: &mut Vec<u8>) {
+    object(line, call, |name, value, line| match name {
+        "arguments" | "input_responses" => entry.recorder.digests.mask(line, value, &below(redact, name)),
+        "body_sha256" => write_str(line, &entry.facts.request_digest),
+        _ => write_value(line, value),
+    });
+}
+
+/// The pointers that lie below one member, without its own name.
+fn below<'a>(redact: &'a [String], name: &str) -> Vec<&'a str> {
+    redact.iter().filter_map(|pointer| pointer.strip_prefix('/')?.strip_prefix(name)).collect()
+}
+
+fn object(line: &mut Vec<u8>, value: &Value, mut member: impl FnMut(&str, &Value, &mut Vec<u8>)) {
+    let Value::Object(members) = value else { return write_value(line, value) };
+    line.push(b'{');
+    for (index, (name, value)) in members.iter().enumerate() {
+        let Value::String(name) = name else { continue };
+        if index > 0 {
+            line.push(b',');
+        }
+        write_str(line, name);
+        line.push(b':');
+        member(name, value, line);
+    }
+    line.push(b'}');
+}
+
+fn timers(entry: &Entry, line: &mut Vec<u8>) {
+    let timers = &entry.timers;
+    line.extend_from_slice(b",\"metrics\":{\"timer_parse_ns\":");
+    number(line, nanos(timers.parse));
+    for (name, value) in [
+        (&b",\"timer_schema_ns\":"[..], timers.schema),
+        (b",\"timer_limit_ns\":", timers.limit),
+        (b",\"timer_rego_query_eval_ns\":", timers.policy),
+        (b",\"timer_server_handler_ns\":", entry.opened.elapsed()),
+    ] {
+        line.extend_from_slice(name);
+        number(line, nanos(value));
+    }
+    line.push(b'}');
+}
+
+fn verdict(ruling: &Ruling, line: &mut Vec<u8>) {
+    let outcome = match &ruling.refusal {
+        None => "allow",
+        Some(Rejection::ApprovalRequired(_)) => "hold",
+        Some(_) => "deny",
+    };
+    put(line, "outcome", outcome);
+    put(line, "code", ruling.code().as_str());
+    line.extend_from_slice(b",\"reasons\":[");
+    match &ruling.decision {
+        Some(decision) if !decision.reasons.is_empty() => {
+            for (index, reason) in decision.reasons.iter().enumerate() {
+                line.extend_from_slice(if index == 0 { b"{\"reason\":" } else { b",{\"reason\":" });
+                write_str(line, &reason.reason);
+                put(line, "message", &reason.message);
+                line.push(b'}');
+            }
+        }
+        _ => why(ruling, line),
+    }
+    line.push(b']');
+}
+
+/// What a stage before policy found.
+fn why(ruling: &Ruling, line: &mut Vec<u8>) {
+    let Some(rejection) = &ruling.refusal else { return };
+    line.extend_from_slice(b"{\"reason\":");
+    write_str(line, rejection.code().as_str());
+    put(line, "message", &rejection.detail());
+    line.push(b'}');
+}
+
+fn policy(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
+    line.extend_from_slice(b",\"policy\":{\"revision\":");
+    write_str(line, entry.facts.revision.as_deref().unwrap_or(""));
+    let decision = ruling.decision.as_ref();
+    put(line, "rule", decision.map_or("", |decision| &decision.rule));
+    line.extend_from_slice(b",\"mode\":\"enforce\"},\"approval\":\"\"");
+    let exception = decision.and_then(|decision| decision.exception.as_ref());
+    put(line, "exception", exception.map_or("", |exception| &exception.id));
+}
+
+fn list(line: &mut Vec<u8>, items: impl Iterator<Item = String>) {
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            line.push(b',');
+        }
+        write_str(line, &item);
+    }
+}
+
+/// `,"name":"text"`.
+pub(super) fn put(line: &mut Vec<u8>, name: &str, text: &str) {
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":");
+    write_str(line, text);
+}
+
+fn put_time(line: &mut Vec<u8>, name: &str, time: jiff::Timestamp) {
+    use std::io::Write as _;
+    line.extend_from_slice(b",\"");
+    line.extend_from_slice(name.as_bytes());
+    line.extend_from_slice(b"\":\"");
+    // Writing to a vector cannot fail.
+    write!(line, "{time:.9}\"").unwrap_or_default();
+}
+
+fn number(line: &mut Vec<u8>, number: u64) {
+    use std::io::Write as _;
+    write!(line, "{number}").unwrap_or_default();
+}
+
+fn nanos(duration: std::time::Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |value: u8| DIGITS.get(usize::from(value)).map_or('0', |digit| char::from(*digit));
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
+}

@@ -1,0 +1,396 @@
+//! Every way in which a call is refused, and the one table that says what the outside sees.
+//!
+//! A [`Rejection`] is what a stage's error becomes. The agent reads [`Rejection::row`] (code,
+//! status, retry) and [`Rejection::detail`]; the operator reads the record. No text here repeats
+//! argument values, policy source, upstream addresses or secrets.
+
+use std::{borrow::Cow, sync::Arc, time::Duration};
+
+use http::StatusCode;
+use outrider_policy::Refusal;
+use outrider_schemas::{json, json_schema::Violation};
+
+use crate::{
+    identify::Unproven,
+    limit::Throttled,
+    listen::reverse::Unadmitted,
+    upstream::Unreachable,
+};
+
+/// A stable word for the outcome of a call: in refusals, records, metrics and the demo.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[expect(missing_docs, reason = "each code is explained by the table of refusals below")]
+pub enum Code {
+    Ok,
+    CallMalformed,
+    HeaderMismatch,
+    IdentityInvalid,
+    TaskMissing,
+    TaskInvalid,
+    TaskExpired,
+    TaskRevoked,
+    TaskSuspended,
+    AgentUnknown,
+    AgentExpired,
+    AgentRevoked,
+    ServiceUnknown,
+    ToolUnknown,
+    DestinationRefused,
+    SchemaViolation,
+    RateLimited,
+    BudgetExhausted,
+    PolicyDenied,
+    ScopeExceeded,
+    ClassificationExceeded,
+    ApprovalRequired,
+    PolicyError,
+    RecordUnavailable,
+    Overloaded,
+    BodyTooLarge,
+    MediaTypeRefused,
+    UpstreamUnreachable,
+    UpstreamTimeout,
+    ResponseRefused,
+}
+
+impl Code {
+    /// The word as it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::CallMalformed => "call_malformed",
+            Self::HeaderMismatch => "header_mismatch",
+            Self::IdentityInvalid => "identity_invalid",
+            Self::TaskMissing => "task_missing",
+            Self::TaskInvalid => "task_invalid",
+            Self::TaskExpired => "task_expired",
+            Self::TaskRevoked => "task_revoked",
+            Self::TaskSuspended => "task_suspended",
+            Self::AgentUnknown => "agent_unknown",
+            Self::AgentExpired => "agent_expired",
+            Self::AgentRevoked => "agent_revoked",
+            Self::ServiceUnknown => "service_unknown",
+            Self::ToolUnknown => "tool_unknown",
+            Self::DestinationRefused => "destination_refused",
+            Self::SchemaViolation => "schema_violation",
+            Self::RateLimited => "rate_limited",
+            Self::BudgetExhausted => "budget_exhausted",
+            Self::PolicyDenied => "policy_denied",
+            Self::ScopeExceeded => "scope_exceeded",
+            Self::ClassificationExceeded => "classification_exceeded",
+            Self::ApprovalRequired => "approval_required",
+            Self::PolicyError => "policy_error",
+            Self::RecordUnavailable => "record_unavailable",
+            Self::Overloaded => "overloaded",
+            Self::BodyTooLarge => "body_too_large",
+            Self::MediaTypeRefused => "media_type_refused",
+            Self::UpstreamUnreachable => "upstream_unreachable",
+            Self::UpstreamTimeout => "upstream_timeout",
+            Self::ResponseRefused => "response_refused",
+        }
+    }
+}
+
+/// Whether, and after what, the same call may be tried again.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Retry {
+    /// Not as it stands, and no change of it helps.
+    No,
+    /// After the call itself was changed.
+    WithChange,
+    /// Under another task.
+    WithNewTask,
+    /// After a person approved it.
+    WithApproval,
+    /// Later.
+    After,
+}
+
+impl Retry {
+    /// The word as it stands on the wire.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::No => "no",
+            Self::WithChange => "with_change",
+            Self::WithNewTask => "with_new_task",
+            Self::WithApproval => "with_approval",
+            Self::After => "after",
+        }
+    }
+}
+
+/// How a request failed to be one well-formed call.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Malformed {
+    /// The request line, a path or a header; or a body that never arrived whole.
+    Request(&'static str),
+    /// A method which this endpoint does not have: 405.
+    Method,
+    /// The body is not strict JSON: JSON-RPC `-32700`.
+    Json(json::Malformed),
+    /// The body is JSON but not one message: JSON-RPC `-32600`.
+    Message(&'static str),
+    /// The message lacks what its revision requires: JSON-RPC `-32602`.
+    Params(&'static str),
+    /// A protocol revision that is not served: MCP `-32022`.
+    Revision {
+        /// What the agent asked for.
+        requested: String,
+    },
+}
+
+/// What the catalogue does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unknown {
+    /// A tool of a known service.
+    Tool,
+    /// A method of the protocol.
+    Method,
+}
+
+/// What a spent limit tells the agent (draft-ietf-httpapi-ratelimit-headers-10).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Spent {
+    /// The limit's name in the configuration.
+    pub limit: Arc<str>,
+    /// Until a retry can succeed.
+    pub retry_after: Duration,
+    /// The quota and its window in seconds; absent for a concurrency limit.
+    pub quota: Option<(u32, u64)>,
+}
+
+/// One variant per refusal.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Rejection {
+    /// The bytes are not one well-formed call.
+    CallMalformed(Malformed),
+    /// A mirrored header and the body tell two different calls (MCP 2026-07-28, `-32020`).
+    HeaderMismatch(Cow<'static, str>),
+    /// The caller on this connection is not one whom the listener serves.
+    IdentityInvalid,
+    /// No task was presented.
+    TaskMissing,
+    /// What was presented is not one known task token.
+    TaskInvalid,
+    /// The task's time is over.
+    TaskExpired,
+    /// The task was revoked or closed.
+    TaskRevoked,
+    /// The task is suspended.
+    TaskSuspended,
+    /// The agent is not in the inventory.
+    AgentUnknown,
+    /// The agent's entry has expired or lacks an owner or a purpose.
+    AgentExpired,
+    /// The agent's entry is not active.
+    AgentRevoked,
+    /// No service has this name.
+    ServiceUnknown,
+    /// The catalogue has no such operation.
+    ToolUnknown(Unknown),
+    /// Host or Origin are not this listener's.
+    DestinationRefused(&'static str),
+    /// The arguments do not fit the published schema; empty where they may not be told.
+    SchemaViolation(Vec<Violation>),
+    /// A limit is spent.
+    RateLimited(Spent),
+    /// The task's budget of calls is spent.
+    BudgetExhausted,
+    /// Intent, grant or a `deny`; with the rules' `public` texts.
+    PolicyDenied(Vec<Arc<str>>),
+    /// The tool is outside the task.
+    ScopeExceeded,
+    /// The data is classified higher than the task or grant reaches.
+    ClassificationExceeded,
+    /// A person has to approve it.
+    ApprovalRequired(Vec<Arc<str>>),
+    /// Policy gave no verdict.
+    PolicyError,
+    /// The decision could not be recorded.
+    RecordUnavailable,
+    /// More calls are running than we serve.
+    Overloaded,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// A media type or content encoding which this service does not take.
+    MediaTypeRefused(&'static str),
+    /// No connection to the service.
+    UpstreamUnreachable,
+    /// The service did not answer in time.
+    UpstreamTimeout,
+    /// The service's answer broke the protocol or a bound.
+    ResponseRefused(&'static str),
+}
+
+/// One row of the table of refusals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// The stable code.
+    pub code: Code,
+    /// The HTTP status where HTTP carries the refusal.
+    pub status: StatusCode,
+    /// Whether a retry can help.
+    pub retry: Retry,
+    /// What was refused, in a few words.
+    pub title: &'static str,
+}
+
+impl Rejection {
+    /// The row of the table for this refusal. The table is exhaustive on purpose.
+    pub fn row(&self) -> Row {
+        use Retry::{After, No, WithApproval, WithChange, WithNewTask};
+        let row = |code, status, retry, title| Row { code, status, retry, title };
+        match self {
+            Self::CallMalformed(Malformed::Method) => row(Code::CallMalformed, StatusCode::METHOD_NOT_ALLOWED, WithChange, "method not allowed"),
+            Self::CallMalformed(_) => row(Code::CallMalformed, StatusCode::BAD_REQUEST, WithChange, "the call is malformed"),
+            Self::HeaderMismatch(_) => row(Code::HeaderMismatch, StatusCode::BAD_REQUEST, WithChange, "headers and body differ"),
+            Self::IdentityInvalid => row(Code::IdentityInvalid, StatusCode::UNAUTHORIZED, No, "the caller is not served here"),
+            Self::TaskMissing => row(Code::TaskMissing, StatusCode::UNAUTHORIZED, WithNewTask, "no task was presented"),
+            Self::TaskInvalid => row(Code::TaskInvalid, StatusCode::UNAUTHORIZED, WithNewTask, "the task token is not valid"),
+            Self::TaskExpired => row(Code::TaskExpired, StatusCode::UNAUTHORIZED, WithNewTask, "the task has expired"),
+            Self::TaskRevoked => row(Code::TaskRevoked, StatusCode::UNAUTHORIZED, WithNewTask, "the task has ended"),
+            Self::TaskSuspended => row(Code::TaskSuspended, StatusCode::FORBIDDEN, WithNewTask, "the task is suspended"),
+            Self::AgentUnknown => row(Code::AgentUnknown, StatusCode::FORBIDDEN, No, "the agent is not in the inventory"),
+            Self::AgentExpired => row(Code::AgentExpired, StatusCode::FORBIDDEN, No, "the agent's entry is not complete or has expired"),
+            Self::AgentRevoked => row(Code::AgentRevoked, StatusCode::FORBIDDEN, No, "the agent is not active"),
+            Self::ServiceUnknown => row(Code::ServiceUnknown, StatusCode::FORBIDDEN, No, "no such service"),
+            Self::ToolUnknown(_) => row(Code::ToolUnknown, StatusCode::FORBIDDEN, No, "no such tool or method"),
+            Self::DestinationRefused(_) => row(Code::DestinationRefused, StatusCode::FORBIDDEN, No, "not a destination of this listener"),
+            Self::SchemaViolation(_) => row(Code::SchemaViolation, StatusCode::UNPROCESSABLE_ENTITY, WithChange, "the arguments do not fit the tool's schema"),
+            Self::RateLimited(_) => row(Code::RateLimited, StatusCode::TOO_MANY_REQUESTS, After, "a rate limit is spent"),
+            Self::BudgetExhausted => row(Code::BudgetExhausted, StatusCode::TOO_MANY_REQUESTS, After, "the task's budget of calls is spent"),
+            Self::PolicyDenied(_) => row(Code::PolicyDenied, StatusCode::FORBIDDEN, No, "policy does not permit this call"),
+            Self::ScopeExceeded => row(Code::ScopeExceeded, StatusCode::FORBIDDEN, No, "the tool is outside the task's scope"),
+            Self::ClassificationExceeded => row(Code::ClassificationExceeded, StatusCode::FORBIDDEN, No, "the data is classified too high for this task"),
+            Self::ApprovalRequired(_) => row(Code::ApprovalRequired, StatusCode::FORBIDDEN, WithApproval, "a person has to approve this call"),
+            Self::PolicyError => row(Code::PolicyError, StatusCode::SERVICE_UNAVAILABLE, After, "policy gave no verdict"),
+            Self::RecordUnavailable => row(Code::RecordUnavailable, StatusCode::SERVICE_UNAVAILABLE, After, "the decision cannot be recorded"),
+            Self::Overloaded => row(Code::Overloaded, StatusCode::SERVICE_UNAVAILABLE, After, "too many calls are running"),
+            Self::BodyTooLarge => row(Code::BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, WithChange, "the body is too large"),
+            Self::MediaTypeRefused(_) => row(Code::MediaTypeRefused, StatusCode::UNSUPPORTED_MEDIA_TYPE, WithChange, "the media type is not served"),
+            Self::UpstreamUnreachable => row(Code::UpstreamUnreachable, StatusCode::BAD_GATEWAY, No, "the service cannot be reached"),
+            Self::UpstreamTimeout => row(Code::UpstreamTimeout, StatusCode::GATEWAY_TIMEOUT, No, "the service did not answer in time"),
+            Self::ResponseRefused(_) => row(Code::ResponseRefused, StatusCode::BAD_GATEWAY, No, "the service's answer was refused"),
+        }
+    }
+
+    /// The stable code.
+    pub fn code(&self) -> Code {
+        self.row().code
+    }
+
+    /// One sentence for the agent beyond the title; empty when the title says it all.
+    pub fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Self::CallMalformed(malformed) => malformed.detail(),
+            Self::HeaderMismatch(header) => format!("`{header}` must be present once and equal the body").into(),
+            Self::TaskMissing => "send the task's token in `Outrider-Task-Token`".into(),
+            Self::ToolUnknown(Unknown::Tool) => "this service publishes no tool of that name".into(),
+            Self::ToolUnknown(Unknown::Method) => "this method is not served here".into(),
+            Self::DestinationRefused(why) | Self::MediaTypeRefused(why) | Self::ResponseRefused(why) => (*why).into(),
+            Self::SchemaViolation(violations) => told(violations).into(),
+            Self::RateLimited(spent) => format!("limit `{}`; try again in {} s", spent.limit, spent.retry_after_s()).into(),
+            Self::PolicyDenied(texts) | Self::ApprovalRequired(texts) => texts.join("; ").into(),
+            _ => "".into(),
+        }
+    }
+
+    /// What stands in `violations`.
+    pub fn violations(&self) -> &[Violation] {
+        match self {
+            Self::SchemaViolation(violations) => violations,
+            _ => &[],
+        }
+    }
+
+    /// Seconds until a retry can succeed, where that is known.
+    pub fn retry_after_s(&self) -> Option<u64> {
+        match self {
+            Self::RateLimited(spent) => Some(spent.retry_after_s()),
+            Self::RecordUnavailable | Self::PolicyError | Self::Overloaded => Some(1),
+            _ => None,
+        }
+    }
+}
+
+impl Rejection {
+    /// What policy's refusal becomes; the texts are those that the rules made public.
+    pub fn denied(refusal: Refusal, public: Vec<Arc<str>>) -> Self {
+        match refusal {
+            Refusal::AgentUnknown => Self::AgentUnknown,
+            Refusal::AgentExpired => Self::AgentExpired,
+            Refusal::AgentRevoked => Self::AgentRevoked,
+            Refusal::TaskInvalid => Self::TaskInvalid,
+            Refusal::TaskExpired => Self::TaskExpired,
+            Refusal::TaskRevoked => Self::TaskRevoked,
+            Refusal::TaskSuspended => Self::TaskSuspended,
+            Refusal::ScopeExceeded => Self::ScopeExceeded,
+            Refusal::ClassificationExceeded => Self::ClassificationExceeded,
+            Refusal::PolicyDenied => Self::PolicyDenied(public),
+            Refusal::PolicyError => Self::PolicyError,
+        }
+    }
+}
+
+impl From<Unproven> for Rejection {
+    fn from(unproven: Unproven) -> Self {
+        match unproven {
+            Unproven::Missing => Self::TaskMissing,
+            Unproven::Invalid => Self::TaskInvalid,
+            Unproven::Expired => Self::TaskExpired,
+            Unproven::Revoked => Self::TaskRevoked,
+            Unproven::Suspended => Self::TaskSuspended,
+        }
+    }
+}
+
+impl From<Throttled> for Rejection {
+    fn from(spent: Throttled) -> Self {
+        Self::RateLimited(Spent { limit: spent.limit, retry_after: spent.retry_after, quota: spent.policy })
+    }
+}
+
+impl From<Unadmitted> for Rejection {
+    fn from(unadmitted: Unadmitted) -> Self {
+        match unadmitted {
+            Unadmitted::Path(_) => Self::CallMalformed(Malformed::Request("the path is not one that can be judged as it is sent")),
+            _ => Self::DestinationRefused("Host or Origin is not one of this listener's"),
+        }
+    }
+}
+
+impl From<Unreachable> for Rejection {
+    fn from(unreachable: Unreachable) -> Self {
+        match unreachable {
+            Unreachable::Connect(_) | Unreachable::Tls(_) | Unreachable::Broken(_) => Self::UpstreamUnreachable,
+            Unreachable::Timeout => Self::UpstreamTimeout,
+            Unreachable::Unacceptable(_) => Self::ResponseRefused("the service's answer is not well-framed HTTP"),
+        }
+    }
+}
+
+impl Spent {
+    /// Whole seconds, rounded up: a retry after them succeeds.
+    pub fn retry_after_s(&self) -> u64 {
+        self.retry_after.as_secs() + u64::from(self.retry_after.subsec_nanos() > 0)
+    }
+}
+
+impl Malformed {
+    fn detail(&self) -> Cow<'_, str> {
+        match self {
+            Self::Request(why) | Self::Message(why) | Self::Params(why) => (*why).into(),
+            Self::Method => "only POST is served here".into(),
+            Self::Json(malformed) => malformed.to_string().into(),
+            Self::Revision { .. } => "this protocol revision is not served; use MCP 2026-07-28".into(),
+        }
+    }
+}
+
+fn told(violations: &[Violation]) -> String {
+    let one = |v: &Violation| {
+        let at = if v.pointer.is_empty() { "the arguments" } else { &v.pointer };
+        format!("{at}: {}", v.message)
+    };
+    violations.iter().map(one).collect::<Vec<_>>().join("; ")
+}
