@@ -2,14 +2,11 @@
 
 mod headers;
 
-use std::{
-    collections::HashMap,
-    sync::Arc,
-};
+use std::{collections::HashMap, sync::Arc};
 
 use serde_json::Value;
 
-pub use self::headers::{BadHeader, Kind, ParamHeader};
+pub use self::headers::{BadHeader, BadHeaderReason, Kind, ParamHeader};
 use crate::{
     json_schema::{BadSchema, Schema},
     lock::{Lock, LockedTool},
@@ -25,7 +22,10 @@ pub struct Contract {
 
 /// One tool: its facts and its compiled contract.
 #[derive(Debug)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, named by MCP")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, named by MCP"
+)]
 pub struct Tool {
     /// The operation's name within its service.
     pub operation: Arc<str>,
@@ -98,7 +98,11 @@ impl Contract {
                 Err(reason) => bad.push(BadTool { tool: name, reason }),
             }
         }
-        if bad.is_empty() { Ok(contract) } else { Err(bad) }
+        if bad.is_empty() {
+            Ok(contract)
+        } else {
+            Err(bad)
+        }
     }
 
     fn add(&mut self, tool: Arc<Tool>) {

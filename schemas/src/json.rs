@@ -81,10 +81,15 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
     let text = utf8(bytes)?;
     let found = Cell::new(None);
     let mut reader = serde_json::Deserializer::from_str(text);
-    let value = Strict { depth: 0, found: &found }
-        .deserialize(&mut reader)
-        .map_err(|error| malformed(text, &error, found.get()))?;
-    reader.end().map_err(|error| malformed(text, &error, Some(Reason::TrailingBytes)))?;
+    let value = Strict {
+        depth: 0,
+        found: &found,
+    }
+    .deserialize(&mut reader)
+    .map_err(|error| malformed(text, &error, found.get()))?;
+    reader
+        .end()
+        .map_err(|error| malformed(text, &error, Some(Reason::TrailingBytes)))?;
     Ok(value)
 }
 
@@ -95,15 +100,22 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
 /// As [`parse`].
 pub fn parse_document(bytes: &[u8]) -> Result<serde_json::Value, Malformed> {
     parse(bytes)?;
-    serde_json::from_slice(bytes)
-        .map_err(|_| Malformed { reason: Reason::Syntax, offset: bytes.len() })
+    serde_json::from_slice(bytes).map_err(|_| Malformed {
+        reason: Reason::Syntax,
+        offset: bytes.len(),
+    })
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
-    let text = std::str::from_utf8(bytes)
-        .map_err(|error| Malformed { reason: Reason::NotUtf8, offset: error.valid_up_to() })?;
+    let text = std::str::from_utf8(bytes).map_err(|error| Malformed {
+        reason: Reason::NotUtf8,
+        offset: error.valid_up_to(),
+    })?;
     if text.starts_with('\u{feff}') {
-        return Err(Malformed { reason: Reason::ByteOrderMark, offset: 0 });
+        return Err(Malformed {
+            reason: Reason::ByteOrderMark,
+            offset: 0,
+        });
     }
     Ok(text)
 }
@@ -111,7 +123,10 @@ fn utf8(bytes: &[u8]) -> Result<&str, Malformed> {
 #[cold]
 fn malformed(text: &str, error: &serde_json::Error, found: Option<Reason>) -> Malformed {
     let offset = offset_of(text, error.line(), error.column());
-    Malformed { reason: found.unwrap_or_else(|| reason_of(error)), offset }
+    Malformed {
+        reason: found.unwrap_or_else(|| reason_of(error)),
+        offset,
+    }
 }
 
 /// Sorts the reader's own errors; it tells them apart by text only.
@@ -131,8 +146,11 @@ fn reason_of(error: &serde_json::Error) -> Reason {
 
 /// Turns line and column, both counted from 1 and in bytes, into an offset.
 fn offset_of(text: &str, line: usize, column: usize) -> usize {
-    let before: usize =
-        text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let before: usize = text
+        .split_inclusive('\n')
+        .take(line.saturating_sub(1))
+        .map(str::len)
+        .sum();
     (before + column.saturating_sub(1)).min(text.len())
 }
 
@@ -154,7 +172,10 @@ impl Strict<'_> {
         if self.depth >= MAX_DEPTH {
             return Err(self.refuse(Reason::TooDeep));
         }
-        Ok(Self { depth: self.depth + 1, ..self })
+        Ok(Self {
+            depth: self.depth + 1,
+            ..self
+        })
     }
 }
 

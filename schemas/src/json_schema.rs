@@ -114,7 +114,10 @@ impl Schema {
             .with_pattern_options(patterns(screened.patterns))
             .build(document)
             .map_err(|error| bad(&error))?;
-        Ok(Self { validator, reach: screened.reach })
+        Ok(Self {
+            validator,
+            reach: screened.reach,
+        })
     }
 
     /// Decides whether `value` satisfies the schema.
@@ -134,22 +137,27 @@ impl Schema {
 
 fn patterns(count: usize) -> PatternOptions<jsonschema::Regex> {
     let each = (PATTERN_BYTES / count.max(1)).min(ONE_PATTERN_BYTES);
-    PatternOptions::regex().size_limit(each).dfa_size_limit(each)
+    PatternOptions::regex()
+        .size_limit(each)
+        .dfa_size_limit(each)
 }
 
 /// Sorts the compiler's errors into ours.
 fn bad(error: &ValidationError<'_>) -> BadSchema {
     use jsonschema::ReferencingError as Ref;
     match error.kind() {
-        ValidationErrorKind::Referencing(Ref::Unretrievable { uri, .. }) => {
-            BadSchema::Remote { reference: uri.clone() }
-        }
+        ValidationErrorKind::Referencing(Ref::Unretrievable { uri, .. }) => BadSchema::Remote {
+            reference: uri.clone(),
+        },
         ValidationErrorKind::Referencing(Ref::UnknownSpecification { specification }) => {
-            BadSchema::Dialect { pointer: String::new(), dialect: specification.clone() }
+            BadSchema::Dialect {
+                pointer: String::new(),
+                dialect: specification.clone(),
+            }
         }
-        ValidationErrorKind::Referencing(other) => {
-            BadSchema::Unresolved { detail: other.to_string() }
-        }
+        ValidationErrorKind::Referencing(other) => BadSchema::Unresolved {
+            detail: other.to_string(),
+        },
         _ => invalid(error),
     }
 }
@@ -163,7 +171,10 @@ fn invalid(error: &ValidationError<'_>) -> BadSchema {
     if is_pattern {
         BadSchema::Pattern { pointer }
     } else {
-        BadSchema::Invalid { pointer, detail: error.to_string() }
+        BadSchema::Invalid {
+            pointer,
+            detail: error.to_string(),
+        }
     }
 }
 

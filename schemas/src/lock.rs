@@ -40,7 +40,11 @@ pub struct LockedTool {
     #[serde(rename = "inputSchema")]
     pub input_schema: Value,
     /// The schema of the structured result.
-    #[serde(rename = "outputSchema", default, skip_serializing_if = "Option::is_none")]
+    #[serde(
+        rename = "outputSchema",
+        default,
+        skip_serializing_if = "Option::is_none"
+    )]
     pub output_schema: Option<Value>,
     /// What the operator knows of the tool's effects.
     #[serde(default)]
@@ -62,7 +66,10 @@ pub struct LockedTool {
 /// The effects of a tool. What is absent from a file is read as the worse case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-#[expect(clippy::struct_excessive_bools, reason = "four independent facts, named by MCP")]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "four independent facts, named by MCP"
+)]
 pub struct Annotations {
     /// The tool changes nothing.
     pub read_only: bool,
@@ -76,7 +83,12 @@ pub struct Annotations {
 
 impl Default for Annotations {
     fn default() -> Self {
-        Self { read_only: false, destructive: true, idempotent: false, open_world: true }
+        Self {
+            read_only: false,
+            destructive: true,
+            idempotent: false,
+            open_world: true,
+        }
     }
 }
 
@@ -155,18 +167,25 @@ impl Lock {
             let tool = read_tool(&name, tool)?;
             Ok((name, tool))
         });
-        Ok(Self { tools: tools.collect::<Result<_, BadLock>>()? })
+        Ok(Self {
+            tools: tools.collect::<Result<_, BadLock>>()?,
+        })
     }
 
     /// Writes the file: two spaces, tools by name, members of schemas by name, a newline at the end.
     pub fn to_json(&self) -> String {
-        let written = Written { outrider_lock: 1, protocol: "mcp", tools: &self.tools };
+        let written = Written {
+            outrider_lock: 1,
+            protocol: "mcp",
+            tools: &self.tools,
+        };
         // Strings, numbers and string keys only: there is nothing in here that cannot be written.
         let mut value = serde_json::to_value(&written).unwrap_or_default();
         for tool in self.tools.keys() {
             for schema in ["inputSchema", "outputSchema"] {
-                if let Some(schema) =
-                    value.get_mut("tools").and_then(|t| t.get_mut(tool)?.get_mut(schema))
+                if let Some(schema) = value
+                    .get_mut("tools")
+                    .and_then(|t| t.get_mut(tool)?.get_mut(schema))
                 {
                     schema.sort_all_objects();
                 }
@@ -203,7 +222,10 @@ impl File {
 }
 
 fn read_tool(name: &str, tool: Value) -> Result<LockedTool, BadLock> {
-    let bad = |detail: String| BadLock::Tool { tool: name.to_owned(), detail };
+    let bad = |detail: String| BadLock::Tool {
+        tool: name.to_owned(),
+        detail,
+    };
     let tool: LockedTool = serde_json::from_value(tool).map_err(|error| bad(error.to_string()))?;
     if name.is_empty() {
         return Err(bad("a tool needs a name".to_owned()));
@@ -216,13 +238,19 @@ fn read_tool(name: &str, tool: Value) -> Result<LockedTool, BadLock> {
     if let Some(level) = &tool.classification
         && !LEVELS.contains(&level.as_str())
     {
-        return Err(bad(format!("`classification` is `{level}`; expected {}", LEVELS.join(", "))));
+        return Err(bad(format!(
+            "`classification` is `{level}`; expected {}",
+            LEVELS.join(", ")
+        )));
     }
     let actual = digest(&tool.input_schema, tool.output_schema.as_ref());
     if actual == tool.digest {
         Ok(tool)
     } else {
-        Err(BadLock::Digest { tool: name.to_owned(), actual })
+        Err(BadLock::Digest {
+            tool: name.to_owned(),
+            actual,
+        })
     }
 }
 

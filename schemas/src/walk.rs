@@ -50,8 +50,13 @@ where
     E: From<TooDeep>,
     F: FnMut(&Place<'_>) -> Result<(), E>,
 {
-    Walk { visit, pointer: String::new(), names: Vec::new(), depth: 0 }
-        .value(document, Kind::Property)
+    Walk {
+        visit,
+        pointer: String::new(),
+        names: Vec::new(),
+        depth: 0,
+    }
+    .value(document, Kind::Property)
 }
 
 /// What a value is taken for.
@@ -74,9 +79,9 @@ impl Kind {
             Self::Map { chained: true } => Self::Property,
             Self::Map { chained: false } => Self::Schema,
             Self::Property | Self::Schema if is_data(keyword) => Self::Data,
-            Self::Property | Self::Schema if MAPS.contains(&keyword) => {
-                Self::Map { chained: self == Self::Property && keyword == "properties" }
-            }
+            Self::Property | Self::Schema if MAPS.contains(&keyword) => Self::Map {
+                chained: self == Self::Property && keyword == "properties",
+            },
             Self::Property | Self::Schema => Self::Schema,
         }
     }
@@ -145,7 +150,11 @@ impl<'a, F> Walk<'a, F> {
         E: From<TooDeep>,
         F: FnMut(&Place<'_>) -> Result<(), E>,
     {
-        let kind = if kind == Kind::Data { Kind::Data } else { Kind::Schema };
+        let kind = if kind == Kind::Data {
+            Kind::Data
+        } else {
+            Kind::Schema
+        };
         for (index, item) in items.iter().enumerate() {
             let length = push(&mut self.pointer, &index.to_string());
             self.value(item, kind)?;

@@ -66,7 +66,10 @@ pub enum BadHeaderReason {
 
 impl From<TooDeep> for BadHeader {
     fn from(_: TooDeep) -> Self {
-        Self { pointer: String::new(), reason: BadHeaderReason::TooDeep }
+        Self {
+            pointer: String::new(),
+            reason: BadHeaderReason::TooDeep,
+        }
     }
 }
 
@@ -81,7 +84,10 @@ pub(super) fn headers(schema: &Value) -> Result<Vec<ParamHeader>, BadHeader> {
         let Some(annotation) = place.object.get(KEYWORD).filter(|_| place.is_schema) else {
             return Ok(());
         };
-        let bad = |reason| BadHeader { pointer: place.pointer.to_owned(), reason };
+        let bad = |reason| BadHeader {
+            pointer: place.pointer.to_owned(),
+            reason,
+        };
         let header = header(annotation, place).map_err(bad)?;
         if found.iter().any(|other| other.name == header.name) {
             return Err(bad(BadHeaderReason::Repeated));
@@ -116,5 +122,7 @@ fn kind(schema: &Map<String, Value>) -> Result<Kind, BadHeaderReason> {
 /// `token` of RFC 9110 §5.6.2.
 fn is_token(name: &str) -> bool {
     !name.is_empty()
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
 }

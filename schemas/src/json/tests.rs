@@ -25,7 +25,11 @@ fn a_json_text_becomes_the_value_it_says() {
 
 #[test]
 fn the_edges_of_integers_stay_exact() {
-    for text in ["18446744073709551615", "-9223372036854775808", "9007199254740993"] {
+    for text in [
+        "18446744073709551615",
+        "-9223372036854775808",
+        "9007199254740993",
+    ] {
         assert_eq!(parse(text.as_bytes()).unwrap().to_string(), text);
     }
 }
@@ -65,7 +69,12 @@ fn what_two_readers_could_read_apart_is_refused() {
         (b"\x00", Reason::Syntax),
     ];
     for (text, expected) in cases {
-        assert_eq!(reason(text), *expected, "{:?}", String::from_utf8_lossy(text));
+        assert_eq!(
+            reason(text),
+            *expected,
+            "{:?}",
+            String::from_utf8_lossy(text)
+        );
     }
 }
 
@@ -100,7 +109,9 @@ fn documents() -> impl Strategy<Value = serde_json::Value> {
         any::<bool>().prop_map(Into::into),
         any::<u64>().prop_map(Into::into),
         any::<i64>().prop_map(Into::into),
-        any::<f64>().prop_filter("finite", |x| x.is_finite()).prop_map(Into::into),
+        any::<f64>()
+            .prop_filter("finite", |x| x.is_finite())
+            .prop_map(Into::into),
         ".{0,12}".prop_map(Into::into),
     ];
     leaf.prop_recursive(6, 64, 6, |inner| {
@@ -114,7 +125,9 @@ fn documents() -> impl Strategy<Value = serde_json::Value> {
 
 /// Writes each character of a key as an escape, so that equal keys look different.
 fn escaped(key: &str) -> String {
-    key.encode_utf16().map(|unit| format!("\\u{unit:04x}")).collect()
+    key.encode_utf16()
+        .map(|unit| format!("\\u{unit:04x}"))
+        .collect()
 }
 
 proptest! {

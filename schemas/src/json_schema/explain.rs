@@ -41,7 +41,9 @@ pub(super) fn explain(
     most: usize,
 ) -> Vec<Violation> {
     let most = most.clamp(1, MOST_VIOLATIONS);
-    let Reach::Finite(size) = reach else { return vec![whole()] };
+    let Reach::Finite(size) = reach else {
+        return vec![whole()];
+    };
     let room = MAX_WORK / size.max(1);
     if !fits(value, &mut usize::try_from(room).unwrap_or(usize::MAX)) {
         return vec![whole()];
@@ -60,12 +62,17 @@ pub(super) fn explain(
 }
 
 fn whole() -> Violation {
-    Violation { pointer: String::new(), message: "does not satisfy the tool's schema".to_owned() }
+    Violation {
+        pointer: String::new(),
+        message: "does not satisfy the tool's schema".to_owned(),
+    }
 }
 
 /// Whether `value` has no more nodes than `room`.
 fn fits(value: &Value, room: &mut usize) -> bool {
-    let Some(rest) = room.checked_sub(1) else { return false };
+    let Some(rest) = room.checked_sub(1) else {
+        return false;
+    };
     *room = rest;
     match value {
         Value::Array(items) => items.iter().all(|item| fits(item, room)),
@@ -85,7 +92,10 @@ fn violations(error: &ValidationError<'_>, most: usize, found: &mut Vec<Violatio
         | ValidationErrorKind::UnevaluatedProperties { unexpected } => {
             let room = most.saturating_sub(found.len());
             found.extend(unexpected.iter().take(room).map(|name| {
-                violation(below(&place, name), "is a property that the schema does not define")
+                violation(
+                    below(&place, name),
+                    "is a property that the schema does not define",
+                )
             }));
         }
         kind => found.push(violation(place, message(kind))),
@@ -93,7 +103,10 @@ fn violations(error: &ValidationError<'_>, most: usize, found: &mut Vec<Violatio
 }
 
 fn violation(pointer: String, message: impl Into<String>) -> Violation {
-    Violation { pointer, message: message.into() }
+    Violation {
+        pointer,
+        message: message.into(),
+    }
 }
 
 /// Writes a location as a pointer, cut back to the deepest place that is short enough.
@@ -126,8 +139,12 @@ fn below(place: &str, name: &str) -> String {
 fn message(kind: &ValidationErrorKind) -> String {
     use ValidationErrorKind as Kind;
     match kind {
-        Kind::Type { kind: TypeKind::Single(one) } => format!("must be of type {one}"),
-        Kind::Type { kind: TypeKind::Multiple(many) } => {
+        Kind::Type {
+            kind: TypeKind::Single(one),
+        } => format!("must be of type {one}"),
+        Kind::Type {
+            kind: TypeKind::Multiple(many),
+        } => {
             let names: Vec<_> = many.iter().map(|one| one.to_string()).collect();
             format!("must be of type {}", names.join(" or "))
         }

@@ -164,7 +164,9 @@ pub(super) enum Number {
 
 impl Number {
     fn of(value: &Value) -> Option<Self> {
-        let Value::Number(number) = value else { return None };
+        let Value::Number(number) = value else {
+            return None;
+        };
         if let Some(whole) = number.as_u64() {
             // The double 2^64 saturates to `u64::MAX`; only the exact integer may pass for it.
             if whole < u64::MAX || Value::from(whole) == *value {
@@ -173,7 +175,10 @@ impl Number {
         } else if let Some(whole) = number.as_i64() {
             return Some(Self::Signed(whole));
         }
-        number.as_f64().or_else(|| number.format_decimal().parse().ok()).map(Self::Double)
+        number
+            .as_f64()
+            .or_else(|| number.format_decimal().parse().ok())
+            .map(Self::Double)
     }
 }
 

@@ -13,11 +13,15 @@ use crate::walk::MAPS;
 /// The longest chain of references through references.
 const MAX_CHAIN: usize = 64;
 
-/// The most references that are no pointers from the root and so cannot be measured here.
-const MAX_UNMEASURED: usize = 32;
-
 /// Keywords that count nothing: data, and definitions, which count where they are referred to.
-const NOTHING: [&str; 6] = ["$defs", "const", "default", "definitions", "enum", "examples"];
+const NOTHING: [&str; 6] = [
+    "$defs",
+    "const",
+    "default",
+    "definitions",
+    "enum",
+    "examples",
+];
 
 /// How far a schema reaches once its references are followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,10 +34,18 @@ pub(super) enum Reach {
 
 /// Measures a document whose depth is known to be bounded; `None` if it is too large.
 pub(super) fn measure(root: &Value) -> Option<Reach> {
-    let mut measure = Measure { root, known: HashMap::new(), chain: 0, unmeasured: 0, open: false };
+    let mut measure = Measure {
+        root,
+        known: HashMap::new(),
+        chain: 0,
+        open: false,
+    };
     let size = measure.schema(root);
-    let fits = size <= MAX_SUBSCHEMAS && measure.unmeasured <= MAX_UNMEASURED;
-    fits.then_some(if measure.open { Reach::Open } else { Reach::Finite(size) })
+    (size <= MAX_SUBSCHEMAS).then_some(if measure.open {
+        Reach::Open
+    } else {
+        Reach::Finite(size)
+    })
 }
 
 struct Measure<'a> {
@@ -41,7 +53,6 @@ struct Measure<'a> {
     /// What each reference leads to; `None` while it is being measured.
     known: HashMap<&'a str, Option<u64>>,
     chain: usize,
-    unmeasured: usize,
     open: bool,
 }
 
@@ -59,8 +70,7 @@ impl<'a> Measure<'a> {
     fn member(&mut self, key: &str, value: &'a Value) -> u64 {
         match (key, value) {
             ("$ref", Value::String(reference)) => self.reference(reference),
-            ("$dynamicRef", Value::String(_)) => self.unmeasured(),
-            ("$id" | "$anchor" | "$dynamicAnchor", Value::String(_)) => {
+            ("$dynamicRef", Value::String(_)) => {
                 self.open = true;
                 0
             }
@@ -79,8 +89,13 @@ impl<'a> Measure<'a> {
             self.open |= known.is_none();
             return known.unwrap_or(0);
         }
-        let target = reference.strip_prefix('#').and_then(|pointer| self.root.pointer(pointer));
-        let Some(target) = target else { return self.unmeasured() };
+        let target = reference
+            .strip_prefix('#')
+            .and_then(|pointer| self.root.pointer(pointer));
+        let Some(target) = target else {
+            self.open = true;
+            return 0;
+        };
         if self.chain >= MAX_CHAIN {
             return u64::MAX;
         }
@@ -90,12 +105,6 @@ impl<'a> Measure<'a> {
         self.chain -= 1;
         self.known.insert(reference, Some(size));
         size
-    }
-
-    fn unmeasured(&mut self) -> u64 {
-        self.open = true;
-        self.unmeasured += 1;
-        0
     }
 }
 

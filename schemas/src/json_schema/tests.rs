@@ -26,7 +26,14 @@ fn a_schema_decides() {
     }));
     assert!(schema.is_valid(&value(r#"{"id":1}"#)));
     assert!(schema.is_valid(&value(r#"{"id":1.0}"#)));
-    for bad in [r#"{"id":0}"#, r#"{"id":1.5}"#, r#"{"id":"1"}"#, "{}", r#"{"id":1,"x":1}"#, "[]"] {
+    for bad in [
+        r#"{"id":0}"#,
+        r#"{"id":1.5}"#,
+        r#"{"id":"1"}"#,
+        "{}",
+        r#"{"id":1,"x":1}"#,
+        "[]",
+    ] {
         assert!(!schema.is_valid(&value(bad)), "{bad}");
     }
 }
@@ -56,7 +63,10 @@ fn format_is_an_annotation() {
 
 #[test]
 fn another_dialect_is_refused_by_name_wherever_it_stands() {
-    for dialect in ["http://json-schema.org/draft-07/schema#", "https://example.org/mine"] {
+    for dialect in [
+        "http://json-schema.org/draft-07/schema#",
+        "https://example.org/mine",
+    ] {
         for document in [
             json!({ "$schema": dialect }),
             json!({ "properties": { "a": { "$id": "https://e.org/a", "$schema": dialect } } }),
@@ -102,10 +112,17 @@ fn a_reference_that_leaves_the_document_is_refused_by_name() {
             json!({ "x-own": { "$ref": reference }, "$ref": "#/x-own" }),
         ] {
             let error = refused(&document);
-            assert!(matches!(error, BadSchema::Remote { .. }), "{document} {error:?}");
+            assert!(
+                matches!(error, BadSchema::Remote { .. }),
+                "{document} {error:?}"
+            );
         }
     }
-    assert!(refused(&json!({ "$ref": "https://example.org/x" })).to_string().contains("example.org/x"));
+    assert!(
+        refused(&json!({ "$ref": "https://example.org/x" }))
+            .to_string()
+            .contains("example.org/x")
+    );
 }
 
 #[test]
@@ -122,7 +139,10 @@ fn references_within_the_document_resolve() {
         assert!(schema.is_valid(&value("\"x\"")), "{document}");
         assert!(!schema.is_valid(&value("1")), "{document}");
     }
-    assert!(matches!(refused(&json!({ "$ref": "#/nowhere" })), BadSchema::Unresolved { .. }));
+    assert!(matches!(
+        refused(&json!({ "$ref": "#/nowhere" })),
+        BadSchema::Unresolved { .. }
+    ));
 }
 
 #[test]
@@ -133,13 +153,23 @@ fn a_document_may_not_take_the_name_of_the_dialect() {
 
 #[test]
 fn patterns_run_in_linear_time_or_not_at_all() {
-    for pattern in ["(?=a)b", "(?!a)b", "(?<=a)b", r"(a)\1", "((a{1,100}){1,100}){1,100}", "("] {
+    for pattern in [
+        "(?=a)b",
+        "(?!a)b",
+        "(?<=a)b",
+        r"(a)\1",
+        "((a{1,100}){1,100}){1,100}",
+        "(",
+    ] {
         for document in [
             json!({ "properties": { "a": { "pattern": pattern } } }),
             json!({ "patternProperties": { pattern: true } }),
         ] {
             let error = refused(&document);
-            assert!(matches!(error, BadSchema::Pattern { .. }), "{pattern} {error:?}");
+            assert!(
+                matches!(error, BadSchema::Pattern { .. }),
+                "{pattern} {error:?}"
+            );
         }
     }
     let schema = compiled(&json!({ "pattern": "^(a+)+$" }));
@@ -158,15 +188,25 @@ fn a_digit_is_an_ascii_digit() {
 #[test]
 fn size_depth_and_number_are_capped() {
     let long = "x".repeat(MAX_BYTES);
-    assert_eq!(refused(&json!({ "description": long })), BadSchema::TooLarge);
+    assert_eq!(
+        refused(&json!({ "description": long })),
+        BadSchema::TooLarge
+    );
     let many: Vec<_> = (0..=MAX_SUBSCHEMAS).map(|_| json!({})).collect();
     assert_eq!(refused(&json!({ "anyOf": many })), BadSchema::TooMany);
     let deep = (0..100).fold(json!({}), |inner, _| json!({ "not": inner }));
     assert_eq!(refused(&deep), BadSchema::TooDeep);
-    let patterns: serde_json::Map<_, _> =
-        (0..=MAX_PATTERNS).map(|n| (format!("^{n}$"), json!(true))).collect();
-    assert_eq!(refused(&json!({ "patternProperties": patterns })), BadSchema::Patterns);
-    assert_eq!(refused(&json!({ "pattern": "a".repeat(2_000) })), BadSchema::Patterns);
+    let patterns: serde_json::Map<_, _> = (0..=MAX_PATTERNS)
+        .map(|n| (format!("^{n}$"), json!(true)))
+        .collect();
+    assert_eq!(
+        refused(&json!({ "patternProperties": patterns })),
+        BadSchema::Patterns
+    );
+    assert_eq!(
+        refused(&json!({ "pattern": "a".repeat(2_000) })),
+        BadSchema::Patterns
+    );
 }
 
 #[test]
@@ -184,7 +224,10 @@ fn definitions_that_double_are_refused_before_they_are_compiled() {
         json!({ "$ref": name(0), "$defs": defs })
     };
     let by_pointer = chain(|n| format!("#/$defs/d{n}"), |_| json!({}));
-    let by_anchor = chain(|n| format!("#a{n}"), |n| json!({ "$anchor": format!("a{n}") }));
+    let by_anchor = chain(
+        |n| format!("#a{n}"),
+        |n| json!({ "$anchor": format!("a{n}") }),
+    );
     assert_eq!(refused(&by_pointer), BadSchema::TooMany);
     assert_eq!(refused(&by_anchor), BadSchema::TooMany);
 }
@@ -192,16 +235,32 @@ fn definitions_that_double_are_refused_before_they_are_compiled() {
 #[test]
 fn a_long_chain_of_references_is_refused_and_does_not_exhaust_the_stack() {
     let defs: serde_json::Map<_, _> = (0..5_000)
-        .map(|n| (format!("d{n}"), json!({ "$ref": format!("#/$defs/d{}", n + 1) })))
+        .map(|n| {
+            (
+                format!("d{n}"),
+                json!({ "$ref": format!("#/$defs/d{}", n + 1) }),
+            )
+        })
         .chain([("d5000".to_owned(), json!({}))])
         .collect();
-    assert_eq!(refused(&json!({ "$ref": "#/$defs/d0", "$defs": defs })), BadSchema::TooMany);
+    assert_eq!(
+        refused(&json!({ "$ref": "#/$defs/d0", "$defs": defs })),
+        BadSchema::TooMany
+    );
 }
 
 #[test]
 fn what_is_no_schema_is_refused() {
-    for document in [json!({ "type": "strin" }), json!({ "items": [{}] }), json!(1), json!([])] {
-        assert!(matches!(refused(&document), BadSchema::Invalid { .. }), "{document}");
+    for document in [
+        json!({ "type": "strin" }),
+        json!({ "items": [{}] }),
+        json!(1),
+        json!([]),
+    ] {
+        assert!(
+            matches!(refused(&document), BadSchema::Invalid { .. }),
+            "{document}"
+        );
     }
 }
 
@@ -253,13 +312,16 @@ fn a_name_too_long_to_repeat_is_not_repeated() {
 
 /// Both branches of each level lead to the level below, and the innermost value fits neither.
 fn recursive() -> (serde_json::Value, Value) {
-    let branch = |name| json!({ "properties": { "a": { "$ref": "#" }, (name): { "type": "string" } } });
+    let branch = |name: &str| json!({ "properties": { "a": { "$ref": "#" }, (name): { "type": "string" } } });
     let document = json!({
         "type": "object",
         "anyOf": [branch("b"), branch("c")],
         "allOf": [{ "properties": { "a": { "$ref": "#" } } }, { "properties": { "a": { "$ref": "#" } } }]
     });
-    (document, value(&format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60))))
+    (
+        document,
+        value(&format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60))),
+    )
 }
 
 #[test]
@@ -288,12 +350,24 @@ fn a_schema_is_shared_between_threads() {
 #[test]
 fn nothing_in_the_tree_turns_on_fetching() {
     let output = std::process::Command::new(env!("CARGO"))
-        .args(["tree", "--offline", "--workspace", "-e", "normal,build,features", "--prefix", "none"])
+        .args([
+            "tree",
+            "--offline",
+            "--workspace",
+            "-e",
+            "normal,build,features",
+            "--prefix",
+            "none",
+        ])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .unwrap();
     let tree = String::from_utf8(output.stdout).unwrap();
-    assert!(tree.contains("jsonschema v"), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(
+        tree.contains("jsonschema v"),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     for feature in ["default", "resolve-http", "resolve-file", "resolve-async"] {
         let line = format!("jsonschema feature \"{feature}\"");
         assert!(!tree.contains(&line), "{line}");

@@ -44,7 +44,10 @@ pub(super) fn lock(tools: &[Value], owner: &str) -> (Lock, Vec<Note>) {
             }
             Err(why) => {
                 let tool = (!name.is_empty()).then_some(name);
-                notes.push(Note { tool, text: format!("left out: {why}") });
+                notes.push(Note {
+                    tool,
+                    text: format!("left out: {why}"),
+                });
             }
         }
     }
@@ -64,7 +67,10 @@ fn locked_tool(
     if known.contains_key(name) {
         return Err("it is listed twice; the first was taken".to_owned());
     }
-    let input_schema = listed.get("inputSchema").ok_or("it has no inputSchema")?.clone();
+    let input_schema = listed
+        .get("inputSchema")
+        .ok_or("it has no inputSchema")?
+        .clone();
     let output_schema = listed.get("outputSchema").cloned();
     let tool = LockedTool {
         title: text(listed, "title"),
@@ -85,7 +91,9 @@ fn locked_tool(
 fn summary(tools: usize, hints: usize) -> Vec<Note> {
     let mut notes = Vec::new();
     if tools > 0 {
-        notes.push(format!("level `{LEVEL}` was written for {tools} tools; set what is right"));
+        notes.push(format!(
+            "level `{LEVEL}` was written for {tools} tools; set what is right"
+        ));
         notes.push(format!(
             "annotations were written as destructive, not idempotent, open-world for {tools} tools"
         ));
@@ -95,7 +103,10 @@ fn summary(tools: usize, hints: usize) -> Vec<Note> {
             "the server's own hints on {hints} tools were not taken over; they are no evidence"
         ));
     }
-    notes.into_iter().map(|text| Note { tool: None, text }).collect()
+    notes
+        .into_iter()
+        .map(|text| Note { tool: None, text })
+        .collect()
 }
 
 fn text(listed: &Value, key: &str) -> Option<String> {
