@@ -1,1 +1,10 @@
-//! Placeholder.
+//! Contracts of tools: strict JSON, JSON Schema, the MCP lock file.
+//!
+//! Pure: no sockets, no clock, no files. Bytes go in; values, compiled contracts and
+//! refusals come out. Everything here refuses what it does not know.
+
+pub mod catalogue;
+pub mod json;
+pub mod json_schema;
+pub mod lock;
+mod walk;

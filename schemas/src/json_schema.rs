@@ -1,0 +1,182 @@
+//! JSON Schema 2020-12 over the tree that policy reads. The only place that knows the validator.
+//!
+//! A document is screened before it is compiled: another dialect, a reference that leaves the
+//! document, or more of anything than a tool's contract needs is refused at load, by name.
+//! [`Schema::is_valid`] decides. [`Schema::violations`] explains afterwards, within bounds.
+//! `format` stays an annotation, as the 2020-12 dialect has it (validation §7.2.1).
+
+mod explain;
+mod node;
+mod reach;
+mod screen;
+
+use std::fmt;
+
+use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use regorus::Value;
+
+pub use self::explain::{MOST_VIOLATIONS, Violation};
+use self::node::Tree;
+pub use self::screen::{DIALECT, MAX_BYTES, MAX_PATTERNS, MAX_SUBSCHEMAS};
+
+/// All compiled patterns of one schema together may take this many bytes.
+const PATTERN_BYTES: usize = 8 << 20;
+
+/// One compiled pattern may take this many bytes.
+const ONE_PATTERN_BYTES: usize = 2 << 20;
+
+/// A compiled schema; shared between threads.
+pub struct Schema {
+    validator: Validator<Tree>,
+    reach: reach::Reach,
+}
+
+impl fmt::Debug for Schema {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Schema").finish_non_exhaustive()
+    }
+}
+
+/// A schema that is not compiled, and why. Written for the operator who publishes it.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum BadSchema {
+    /// More bytes than [`MAX_BYTES`].
+    #[error("the schema is larger than {MAX_BYTES} bytes")]
+    TooLarge,
+    /// More subschemas than [`MAX_SUBSCHEMAS`], as written or once references are followed.
+    #[error("the schema has more than {MAX_SUBSCHEMAS} subschemas, references followed")]
+    TooMany,
+    /// Deeper than [`crate::json::MAX_DEPTH`].
+    #[error("the schema nests deeper than {} levels", crate::json::MAX_DEPTH)]
+    TooDeep,
+    /// More patterns than [`MAX_PATTERNS`], or one that is too long.
+    #[error("the schema has more than {MAX_PATTERNS} patterns, or one longer than 1024 bytes")]
+    Patterns,
+    /// A `$schema` other than [`DIALECT`].
+    #[error("`$schema` at `{pointer}` names `{dialect}`; only {DIALECT} is read")]
+    Dialect {
+        /// Where.
+        pointer: String,
+        /// What it names.
+        dialect: String,
+    },
+    /// An `$id` that claims a name of the dialects themselves.
+    #[error("`$id` at `{pointer}` is `{id}`, a name reserved for JSON Schema itself")]
+    ReservedId {
+        /// Where.
+        pointer: String,
+        /// The name it claims.
+        id: String,
+    },
+    /// A reference to something outside the document.
+    #[error("reference `{reference}` leads out of the document; nothing is ever fetched")]
+    Remote {
+        /// The reference.
+        reference: String,
+    },
+    /// A reference to nothing in the document.
+    #[error("reference does not resolve: {detail}")]
+    Unresolved {
+        /// What was looked for.
+        detail: String,
+    },
+    /// A pattern the linear-time engine does not have, or that compiles too large.
+    #[error(
+        "`{pointer}` has a pattern that is not served: look-around, back references and \
+         patterns that compile to more than 2 MiB (all together 8 MiB) are refused"
+    )]
+    Pattern {
+        /// Where.
+        pointer: String,
+    },
+    /// Not a schema by the 2020-12 meta-schema.
+    #[error("not a valid 2020-12 schema at `{pointer}`: {detail}")]
+    Invalid {
+        /// Where.
+        pointer: String,
+        /// What the meta-schema says.
+        detail: String,
+    },
+}
+
+impl Schema {
+    /// Compiles a schema document. Never fetches anything; work is bounded.
+    ///
+    /// # Errors
+    ///
+    /// [`BadSchema`] says what in the document is refused.
+    pub fn compile(document: &serde_json::Value) -> Result<Self, BadSchema> {
+        let screened = screen::screen(document)?;
+        let validator = jsonschema::options_for::<Tree>()
+            .with_draft(Draft::Draft202012)
+            .should_validate_formats(false)
+            .offline()
+            .with_pattern_options(patterns(screened.patterns))
+            .build(document)
+            .map_err(|error| bad(&error))?;
+        Ok(Self {
+            validator,
+            reach: screened.reach,
+        })
+    }
+
+    /// Decides whether `value` satisfies the schema.
+    pub fn is_valid(&self, value: &Value) -> bool {
+        self.validator.is_valid(value)
+    }
+
+    /// Explains a refusal: at most `most` places (and never more than [`MOST_VIOLATIONS`]) at
+    /// which `value` fails. Empty only for a valid value. Off the hot path.
+    pub fn violations(&self, value: &Value, most: usize) -> Vec<Violation> {
+        if self.is_valid(value) {
+            return Vec::new();
+        }
+        explain::explain(&self.validator, self.reach, value, most)
+    }
+}
+
+fn patterns(count: usize) -> PatternOptions<jsonschema::Regex> {
+    let each = (PATTERN_BYTES / count.max(1)).min(ONE_PATTERN_BYTES);
+    PatternOptions::regex()
+        .size_limit(each)
+        .dfa_size_limit(each)
+}
+
+/// Sorts the compiler's errors into ours.
+fn bad(error: &ValidationError<'_>) -> BadSchema {
+    use jsonschema::ReferencingError as Ref;
+    match error.kind() {
+        ValidationErrorKind::Referencing(Ref::Unretrievable { uri, .. }) => BadSchema::Remote {
+            reference: uri.clone(),
+        },
+        ValidationErrorKind::Referencing(Ref::UnknownSpecification { specification }) => {
+            BadSchema::Dialect {
+                pointer: String::new(),
+                dialect: specification.clone(),
+            }
+        }
+        ValidationErrorKind::Referencing(other) => BadSchema::Unresolved {
+            detail: other.to_string(),
+        },
+        _ => invalid(error),
+    }
+}
+
+fn invalid(error: &ValidationError<'_>) -> BadSchema {
+    let pointer = error.instance_path().to_string();
+    let is_pattern = matches!(
+        error.kind(),
+        ValidationErrorKind::Format { format } if format == "regex"
+    );
+    if is_pattern {
+        BadSchema::Pattern { pointer }
+    } else {
+        BadSchema::Invalid {
+            pointer,
+            detail: error.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
