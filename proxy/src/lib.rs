@@ -1,4 +1,6 @@
 //! Outrider, the enforcement point.
 #![doc = "Modules stand in the order in which a call passes them."]
 
+pub mod record;
+
 pub mod call;

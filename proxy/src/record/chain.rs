@@ -1,0 +1,302 @@
+//! The decision log: a chained, signed JSON-lines file that is written before anything acts.
+//!
+//! The members of a line come in as JSON text; the log adds `instance`, `seq`, `prev` and `hash`
+//! and appends the line with one `write(2)` under one short lock. A log that cannot be written
+//! says so on every append, leaves no partial line and no gap, and recovers by itself.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use super::{
+    checkpoint::{CheckpointKey, KeyError},
+    file::{GrowingFile, Occupant, OpenError, append_line, beside},
+    resume::{ResumeError, resume},
+    writer::{Position, Writer},
+};
+
+/// When a record counts as written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Durability {
+    /// In the file before the act: survives a crash of the process.
+    #[default]
+    Written,
+}
+
+/// How a decision log is kept.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// The file.
+    pub path: PathBuf,
+    /// The Ed25519 key of the checkpoints, PKCS#8 PEM; made at start when absent.
+    pub key: Option<PathBuf>,
+    /// When a record counts as written.
+    pub durability: Durability,
+    /// After how many lines a checkpoint follows.
+    pub checkpoint_lines: u64,
+    /// After how long a checkpoint follows a line.
+    pub checkpoint_every: Duration,
+}
+
+impl LogConfig {
+    /// A log at `path` with a checkpoint each 1,000 lines or 10 s and a key made at start.
+    pub fn at(path: impl Into<PathBuf>) -> Self {
+        Self {
+            path: path.into(),
+            key: None,
+            durability: Durability::Written,
+            checkpoint_lines: 1_000,
+            checkpoint_every: Duration::from_secs(10),
+        }
+    }
+
+    fn load_key(&self) -> Result<CheckpointKey, LogError> {
+        let Some(path) = &self.key else {
+            return CheckpointKey::made().map_err(|error| LogError::key(&self.path, error));
+        };
+        let pem = std::fs::read(path).map_err(|source| LogError::Open {
+            path: path.clone(),
+            source: source.into(),
+        })?;
+        CheckpointKey::from_pem(&pem).map_err(|error| LogError::key(path, error))
+    }
+}
+
+/// Why a decision log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum LogError {
+    /// The path or one beside it cannot be used.
+    #[error("cannot use `{}`: {source}", path.display())]
+    Open {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: OpenError,
+    },
+    /// What the file holds cannot be continued.
+    #[error("cannot continue `{}`: {source}", path.display())]
+    Resume {
+        /// The path.
+        path: PathBuf,
+        /// Why.
+        source: ResumeError,
+    },
+    /// The checkpoint key cannot be used.
+    #[error("cannot use the checkpoint key of `{}`: {source}", path.display())]
+    Key {
+        /// The key's path, or the log's when the key was to be made.
+        path: PathBuf,
+        /// Why.
+        source: KeyError,
+    },
+}
+
+impl LogError {
+    fn open(path: &Path, source: OpenError) -> Self {
+        Self::Open {
+            path: path.to_owned(),
+            source,
+        }
+    }
+
+    fn key(path: &Path, source: KeyError) -> Self {
+        Self::Key {
+            path: path.to_owned(),
+            source,
+        }
+    }
+}
+
+/// The record is not in the log: nothing may act on it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the decision log cannot be written")]
+pub struct Unwritable;
+
+/// The decision log of this process, shared by its workers.
+#[derive(Debug)]
+pub struct Log {
+    path: PathBuf,
+    instance: Arc<str>,
+    public_jwk: String,
+    kid: String,
+    healthy: AtomicBool,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    writer: Writer<GrowingFile>,
+    /// Whether the open file is no longer the one at the path.
+    displaced: bool,
+    closed: bool,
+}
+
+impl State {
+    fn ready(&self) -> bool {
+        !self.displaced && !self.closed && !self.writer.failed()
+    }
+}
+
+impl Log {
+    /// Opens or creates the log: locks it, checks it from its last checkpoint, moves a torn last
+    /// line to `FILE.torn`, appends the public key to `FILE.jwks`, and continues the chain.
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`] when another process holds the file, when something else than a log stands
+    /// there (which is left untouched), when its chain is broken, or when the key is unusable.
+    pub fn open(config: &LogConfig, now: Timestamp) -> Result<Self, LogError> {
+        let path = &config.path;
+        let key = config.load_key()?;
+        let mut file = GrowingFile::open(path).map_err(|source| LogError::open(path, source))?;
+        let position = resume(&mut file, path, now).map_err(|source| LogError::Resume {
+            path: path.clone(),
+            source,
+        })?;
+        file.restrict()
+            .map_err(|source| LogError::open(path, source.into()))?;
+        publish(path, key.kid(), &key.public_jwk())?;
+        Ok(Self::starting(config, file, key, position, now))
+    }
+
+    fn starting(
+        config: &LogConfig,
+        file: GrowingFile,
+        key: CheckpointKey,
+        position: Position,
+        now: Timestamp,
+    ) -> Self {
+        let (instance, public_jwk, kid) = (
+            position.instance.as_str().into(),
+            key.public_jwk(),
+            key.kid().to_owned(),
+        );
+        let writer = Writer::new(file, key, position, now)
+            .checkpointing(config.checkpoint_lines, config.checkpoint_every);
+        let state = Mutex::new(State {
+            writer,
+            displaced: false,
+            closed: false,
+        });
+        Self {
+            path: config.path.clone(),
+            instance,
+            public_jwk,
+            kid,
+            healthy: AtomicBool::new(true),
+            state,
+        }
+    }
+
+    /// Appends one line of `members`, the text of JSON members without braces and newlines, for
+    /// instance `"type":"decision","code":"ok"`; returns its `seq`.
+    ///
+    /// # Errors
+    ///
+    /// [`Unwritable`] when the whole line is not in the file.
+    pub fn append(&self, members: &[u8]) -> Result<u64, Unwritable> {
+        let mut state = self.state();
+        if state.displaced || state.closed {
+            return Err(Unwritable);
+        }
+        let result = state.writer.append(members);
+        self.note(&state);
+        result
+    }
+
+    /// Does what is due; called several times a second. Writes checkpoints, notices that the file
+    /// was deleted or replaced, takes the path again when it is free, and tries a failed log anew.
+    pub fn tick(&self, now: Timestamp) {
+        let mut state = self.state();
+        if state.closed {
+            return;
+        }
+        self.look_after_place(&mut state);
+        if !state.displaced {
+            state.writer.tick(now);
+        }
+        self.note(&state);
+    }
+
+    /// Whether the log can be written, as far as is known.
+    pub fn healthy(&self) -> bool {
+        self.healthy.load(Ordering::Relaxed)
+    }
+
+    /// Writes the last checkpoint, hands the file to the disk and accepts nothing more.
+    pub fn close(&self, now: Timestamp) {
+        self.tick(now);
+        let mut state = self.state();
+        if !state.closed && !state.displaced {
+            state.writer.finish();
+        }
+        state.closed = true;
+        self.healthy.store(false, Ordering::Relaxed);
+    }
+
+    /// The public key of the checkpoints, a compact JWK (RFC 8037).
+    pub fn public_jwk(&self) -> &str {
+        &self.public_jwk
+    }
+
+    /// The log's instance: a `UUIDv7` made with the file.
+    pub fn instance(&self) -> &Arc<str> {
+        &self.instance
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // A panic cannot happen while it is held; if one did, the writer's own repair still holds.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn note(&self, state: &State) {
+        let ready = state.ready();
+        if self.healthy.load(Ordering::Relaxed) == ready {
+            return;
+        }
+        self.healthy.store(ready, Ordering::Relaxed);
+        if ready {
+            tracing::info!(path = %self.path.display(), "the decision log can be written again");
+        } else {
+            tracing::error!(path = %self.path.display(), displaced = state.displaced, "the decision log cannot be written: calls are refused");
+        }
+    }
+
+    /// Compares the path with the open file; a free path is taken with the chain carried forward,
+    /// so that verification shows what is missing.
+    fn look_after_place(&self, state: &mut State) {
+        state.displaced = match state.writer.sink().occupant(&self.path) {
+            Ok(Occupant::Ours) => false,
+            Ok(Occupant::Nobody | Occupant::Other) => self.take_place(state).is_err(),
+            Err(_) => true,
+        };
+    }
+
+    fn take_place(&self, state: &mut State) -> Result<(), LogError> {
+        let file =
+            GrowingFile::claim(&self.path).map_err(|source| LogError::open(&self.path, source))?;
+        file.restrict()
+            .map_err(|source| LogError::open(&self.path, source.into()))?;
+        publish(&self.path, &self.kid, &self.public_jwk)?;
+        state.writer.move_to(file);
+        tracing::warn!(path = %self.path.display(), "the decision log was gone from its path: a new file continues its chain");
+        Ok(())
+    }
+}
+
+/// Appends the public key to `FILE.jwks` unless it is there.
+fn publish(log: &Path, kid: &str, jwk: &str) -> Result<(), LogError> {
+    let path = beside(log, ".jwks");
+    let known = super::resume::known_keys(log).contains(kid);
+    if known {
+        return Ok(());
+    }
+    append_line(&path, jwk.as_bytes()).map_err(|source| LogError::Open { path, source })
+}

@@ -1,0 +1,227 @@
+//! Writes JSON text straight into a buffer: no intermediate tree on the path of a call.
+//!
+//! Policy values and strings come in, compact UTF-8 JSON (RFC 8259) goes out.
+
+use outrider_policy::Value;
+
+/// Lower-case hexadecimal digits.
+const HEX: &[u8; 16] = b"0123456789abcdef";
+
+/// Writes `text` as a JSON string, quotes included (RFC 8259 §7).
+///
+/// Only what must be escaped is: the quote, the backslash and the control characters.
+pub fn write_str(text: &str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    let mut rest = text.as_bytes();
+    while let Some(at) = rest.iter().position(|&byte| must_escape(byte)) {
+        let (plain, tail) = rest.split_at(at);
+        out.extend_from_slice(plain);
+        let Some((&byte, tail)) = tail.split_first() else {
+            break;
+        };
+        write_escape(byte, out);
+        rest = tail;
+    }
+    out.extend_from_slice(rest);
+    out.push(b'"');
+}
+
+/// Writes the member name `key`, which needs no escape, as `"key":`.
+pub fn write_key(key: &'static str, out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+/// Writes `number` in decimal.
+pub fn write_u64(mut number: u64, out: &mut Vec<u8>) {
+    let mut digits = [b'0'; 20];
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        *slot = b'0' + u8::try_from(number % 10).unwrap_or_default();
+        number /= 10;
+        used += 1;
+        if number == 0 {
+            break;
+        }
+    }
+    out.extend(digits.iter().skip(digits.len() - used));
+}
+
+/// Writes `bytes` as lower-case hexadecimal, without quotes.
+pub fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
+    for byte in bytes {
+        for nibble in [byte >> 4, byte & 0xf] {
+            out.push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
+        }
+    }
+}
+
+/// Writes `value` as compact JSON.
+///
+/// A set is written as an array; what JSON cannot express (an undefined value, a number that is
+/// not finite) as `null`. A key that is no string is written as a string of its JSON text. Nesting
+/// is bounded by the reader that made the value.
+pub fn write_value(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null | Value::Undefined => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Number(_) => write_number(value, out),
+        Value::String(text) => write_str(text, out),
+        Value::Array(items) => write_items(items.iter(), out, write_value),
+        Value::Set(items) => write_items(items.iter(), out, write_value),
+        Value::Object(members) => write_members(members.iter(), out, write_value),
+    }
+}
+
+/// Writes `[…]` with `write` for each item.
+pub(super) fn write_items<'a>(
+    items: impl Iterator<Item = &'a Value>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&Value, &mut Vec<u8>),
+) {
+    out.push(b'[');
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(item, out);
+    }
+    out.push(b']');
+}
+
+/// Writes `{…}` with `write` for the value of each member.
+pub(super) fn write_members<'a>(
+    members: impl Iterator<Item = (&'a Value, &'a Value)>,
+    out: &mut Vec<u8>,
+    mut write: impl FnMut(&Value, &mut Vec<u8>),
+) {
+    out.push(b'{');
+    for (index, (key, value)) in members.enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_member_name(key, out);
+        out.push(b':');
+        write(value, out);
+    }
+    out.push(b'}');
+}
+
+fn write_member_name(key: &Value, out: &mut Vec<u8>) {
+    if let Value::String(name) = key {
+        write_str(name, out);
+    } else {
+        let mut text = Vec::new();
+        write_value(key, &mut text);
+        write_str(&String::from_utf8_lossy(&text), out);
+    }
+}
+
+fn write_number(value: &Value, out: &mut Vec<u8>) {
+    let Value::Number(number) = value else { return };
+    if let Some(number) = number.as_u64() {
+        write_u64(number, out);
+    } else if let Some(number) = number.as_i64() {
+        out.push(b'-');
+        write_u64(number.unsigned_abs(), out);
+    } else {
+        match number.as_f64() {
+            // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.
+            Some(double) if double.is_finite() => {
+                out.extend_from_slice(format!("{double:?}").as_bytes());
+            }
+            Some(_) => out.extend_from_slice(b"null"),
+            None => out.extend_from_slice(number.format_decimal().as_bytes()),
+        }
+    }
+}
+
+const fn must_escape(byte: u8) -> bool {
+    byte < 0x20 || byte == b'"' || byte == b'\\'
+}
+
+fn write_escape(byte: u8, out: &mut Vec<u8>) {
+    out.push(b'\\');
+    match byte {
+        b'"' | b'\\' => out.push(byte),
+        b'\n' => out.push(b'n'),
+        b'\r' => out.push(b'r'),
+        b'\t' => out.push(b't'),
+        control => {
+            out.extend_from_slice(b"u00");
+            write_hex(&[control], out);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn json() -> impl Strategy<Value = serde_json::Value> {
+        let leaf = prop_oneof![
+            Just(serde_json::Value::Null),
+            any::<bool>().prop_map(Into::into),
+            any::<i64>().prop_map(Into::into),
+            any::<u64>().prop_map(Into::into),
+            any::<f64>()
+                .prop_filter("finite", |f| f.is_finite())
+                .prop_map(Into::into),
+            any::<String>().prop_map(Into::into),
+        ];
+        leaf.prop_recursive(4, 48, 6, |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..6).prop_map(Into::into),
+                prop::collection::btree_map(any::<String>(), inner, 0..6)
+                    .prop_map(|map| serde_json::Value::Object(map.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_written_value_reads_back_as_itself(value in json()) {
+            let value: Value = serde_json::from_value(value).unwrap();
+            let mut out = Vec::new();
+            write_value(&value, &mut out);
+            let again: Value = serde_json::from_slice(&out).unwrap();
+            prop_assert_eq!(value, again);
+        }
+
+        #[test]
+        fn a_written_string_reads_back_and_holds_no_raw_control_character(text in any::<String>()) {
+            let mut out = Vec::new();
+            write_str(&text, &mut out);
+            prop_assert!(out.iter().all(|&byte| byte >= 0x20));
+            prop_assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+        }
+
+        #[test]
+        fn a_written_number_is_its_decimal(number in any::<u64>()) {
+            let mut out = Vec::new();
+            write_u64(number, &mut out);
+            prop_assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
+
+    #[test]
+    fn every_control_character_is_escaped() {
+        let text: String = (0_u8..=0x7f).map(char::from).collect();
+        let mut out = Vec::new();
+        write_str(&text, &mut out);
+        assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn what_json_cannot_express_is_null() {
+        let mut out = Vec::new();
+        write_value(&Value::Undefined, &mut out);
+        assert_eq!(out, b"null");
+    }
+}

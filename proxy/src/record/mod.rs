@@ -1,0 +1,16 @@
+//! Remember: the decision log, the security log and what their lines are written with.
+//!
+//! Members of a line come in as JSON text; a chained, signed and durable line goes out before
+//! anything acts on the decision it records. Nothing here knows what a call is.
+
+pub mod chain;
+pub mod checkpoint;
+pub mod digest;
+mod file;
+pub mod line;
+mod resume;
+pub mod verify;
+mod writer;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+use super::*;
+use crate::record::chain::Unwritable;
+
+const MEMBERS: &[u8] = br#""type":"decision","code":"ok""#;
+
+#[test]
+fn a_line_is_the_members_and_the_four_of_the_chain() {
+    let (mut writer, memory, _) = writer(1_000);
+    assert_eq!(writer.append(MEMBERS), Ok(1));
+    let text = String::from_utf8(memory.bytes()).unwrap();
+    let expected = format!(
+        r#"{{"type":"decision","code":"ok","instance":"{INSTANCE}","seq":1,"prev":"{}","hash":""#,
+        crate::record::verify::GENESIS
+    );
+    assert!(text.starts_with(&expected), "{text}");
+    assert_eq!(text.len(), expected.len() + 64 + 3);
+}
+
+#[test]
+fn a_checkpoint_follows_the_given_number_of_lines() {
+    let (mut writer, memory, keys) = writer(3);
+    for expected in [1, 2, 3, 5, 6, 7, 9] {
+        assert_eq!(writer.append(MEMBERS), Ok(expected));
+    }
+    assert_eq!(check(&memory.bytes(), &keys, None).signed_to, 8);
+}
+
+#[test]
+fn a_checkpoint_follows_ten_seconds_after_the_last_if_there_is_anything_new() {
+    let (mut writer, memory, keys) = writer(1_000);
+    let at = |seconds: i64| now() + jiff::SignedDuration::from_secs(seconds);
+    writer.tick(at(60));
+    assert!(memory.bytes().is_empty(), "an idle log does not grow");
+    writer.append(MEMBERS).unwrap();
+    writer.tick(at(61));
+    writer.tick(at(62));
+    let report = check(&memory.bytes(), &keys, None);
+    assert_eq!((report.verified_to, report.signed_to), (2, 2));
+    writer.append(MEMBERS).unwrap();
+    writer.tick(at(70));
+    assert_eq!(
+        check(&memory.bytes(), &keys, None).verified_to,
+        3,
+        "nine seconds after the last"
+    );
+    writer.tick(at(71));
+    assert_eq!(check(&memory.bytes(), &keys, None).signed_to, 4);
+}
+
+#[test]
+fn members_that_would_tear_the_line_are_not_written() {
+    let (mut writer, memory, _) = writer(10);
+    assert_eq!(
+        writer.append(b"\"type\":\"decision\",\n\"x\":1"),
+        Err(Unwritable)
+    );
+    assert_eq!(writer.append(b""), Err(Unwritable));
+    assert!(memory.bytes().is_empty() && !writer.failed());
+}
+
+/// Whatever fails, the log holds the accepted lines, whole and chained, and nothing else.
+fn check_failing(fates: &[Fate], refused_repairs: usize) {
+    let (mut writer, memory, keys) = writer(1_000);
+    writer.append(MEMBERS).unwrap();
+    memory.plan(fates, refused_repairs);
+    let mut accepted = 1;
+    for attempt in 0..=fates.len() + refused_repairs {
+        match writer.append(MEMBERS) {
+            Ok(seq) => {
+                accepted += 1;
+                assert_eq!(seq, accepted, "no gap");
+                assert!(!writer.failed());
+            }
+            Err(Unwritable) => assert!(writer.failed(), "attempt {attempt}"),
+        }
+    }
+    assert!(!writer.failed(), "recovery is automatic");
+    let report = check(&memory.bytes(), &keys, None);
+    assert!(report.is_whole(), "{fates:?} {refused_repairs}: {report:?}");
+    assert_eq!(report.verified_to, accepted);
+}
+
+#[test]
+fn a_failed_write_leaves_no_partial_line_and_no_gap() {
+    let shorts = [
+        Fate::Short(0),
+        Fate::Short(1),
+        Fate::Short(100),
+        Fate::Short(usize::MAX),
+    ];
+    for fate in shorts.into_iter().chain([Fate::Refused]) {
+        check_failing(&[fate], 0);
+        check_failing(&[Fate::Whole, fate, fate, Fate::Whole, fate], 0);
+    }
+    for refused in 1..4 {
+        check_failing(&[Fate::Short(50), Fate::Short(10)], refused);
+    }
+}
+
+#[test]
+fn a_failed_log_recovers_on_a_tick_without_traffic() {
+    let (mut writer, memory, keys) = writer(1_000);
+    memory.plan(&[Fate::Short(20), Fate::Refused], 0);
+    assert_eq!(writer.append(MEMBERS), Err(Unwritable));
+    writer.tick(now());
+    assert!(writer.failed());
+    writer.tick(now());
+    assert!(!writer.failed());
+    let report = check(&memory.bytes(), &keys, None);
+    assert_eq!(
+        (report.verified_to, report.signed_to),
+        (1, 1),
+        "the try was a checkpoint"
+    );
+}
+
+#[test]
+fn a_checkpoint_that_fails_does_not_take_back_the_line_before() {
+    let (mut writer, memory, keys) = writer(2);
+    writer.append(MEMBERS).unwrap();
+    memory.plan(&[Fate::Whole, Fate::Short(30)], 0);
+    assert_eq!(writer.append(MEMBERS), Ok(2));
+    assert!(writer.failed());
+    assert_eq!(writer.append(MEMBERS), Ok(3));
+    let report = check(&memory.bytes(), &keys, None);
+    assert_eq!(
+        (report.verified_to, report.signed_to),
+        (4, 4),
+        "it was made up for"
+    );
+}
