@@ -3,12 +3,9 @@
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::{
-            fs::{FileTypeExt, MetadataExt},
-            net::{UnixListener, UnixStream},
-        },
+    os::unix::{
+        fs::{FileTypeExt, MetadataExt},
+        net::{UnixListener, UnixStream},
     },
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicUsize},
@@ -19,7 +16,6 @@ use rustix::{
     fs::Mode as FileMode,
     net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
 };
-use tokio::io::unix::AsyncFd;
 
 use super::{
     Accepted, ConnectionFault, ListenAddress, ListenerFacts, Observer, PeerAddr, Place, Socket,
@@ -112,16 +108,16 @@ impl Bound {
         observer: Observer,
         mut drain: Draining,
     ) -> io::Result<()> {
-        let socket = AsyncFd::register(self.socket)?;
+        let socket = Listening::new(self.socket)?;
         let places = Arc::new(AtomicUsize::new(0));
         loop {
-            let ready = tokio::select! {
+            let next = tokio::select! {
                 biased;
                 () = drain.begun() => return Ok(()),
-                ready = socket.readable() => ready,
+                next = socket.next() => next,
             };
-            match ready?.try_io(|socket| socket.get_ref().next()) {
-                Ok(Ok((socket, peer))) => {
+            match next {
+                Ok((socket, peer)) => {
                     let Some(place) = Place::take_below(&places, facts.max_connections) else {
                         observer(&facts, Some(&peer), ConnectionFault::TooManyConnections);
                         continue;
@@ -129,52 +125,47 @@ impl Bound {
                     let listener = Arc::clone(&facts);
                     dispatcher.dispatch(Accepted { socket, listener, peer, place });
                 }
-                Ok(Err(error)) if lost_on_the_way(&error) => {
+                Err(error) if lost_on_the_way(&error) => {
                     observer(&facts, None, ConnectionFault::Peer);
                 }
-                Ok(Err(_)) => {
+                Err(_) => {
                     observer(&facts, None, ConnectionFault::Accept);
                     tokio::time::sleep(REST).await;
                 }
-                Err(_would_block) => {}
             }
         }
     }
 }
 
-impl BoundSocket {
-    /// Accepts one connection, non-blocking.
-    fn next(&self) -> io::Result<(Socket, PeerAddr)> {
+/// A bound socket in the runtime that accepts.
+enum Listening {
+    Tcp(tokio::net::TcpListener),
+    Unix(tokio::net::UnixListener, SocketFile),
+}
+
+impl Listening {
+    fn new(socket: BoundSocket) -> io::Result<Self> {
+        match socket {
+            BoundSocket::Tcp(listener) => listener.try_into().map(Self::Tcp),
+            BoundSocket::Unix(listener, file) => Ok(Self::Unix(listener.try_into()?, file)),
+        }
+    }
+
+    /// Accepts one connection, and gives it up again for the worker that will carry it.
+    async fn next(&self) -> io::Result<(Socket, PeerAddr)> {
         match self {
             Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept()?;
-                socket.set_nonblocking(true)?;
+                let (socket, peer) = listener.accept().await?;
                 let local = socket.local_addr()?;
-                Ok((Socket::Tcp(socket), PeerAddr::Tcp { peer, local }))
+                Ok((Socket::Tcp(socket.into_std()?), PeerAddr::Tcp { peer, local }))
             }
-            Self::Unix(listener, _) => {
-                let (socket, _) = listener.accept()?;
-                socket.set_nonblocking(true)?;
+            Self::Unix(listener, _file) => {
+                let (socket, _) = listener.accept().await?;
                 let peer = sockopt::socket_peercred(&socket)?;
                 let (uid, pid) = (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get());
-                Ok((Socket::Unix(socket), PeerAddr::Unix { uid, pid }))
+                Ok((Socket::Unix(socket.into_std()?), PeerAddr::Unix { uid, pid }))
             }
         }
-    }
-}
-
-impl AsFd for BoundSocket {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Tcp(listener) => listener.as_fd(),
-            Self::Unix(listener, _) => listener.as_fd(),
-        }
-    }
-}
-
-impl std::os::fd::AsRawFd for BoundSocket {
-    fn as_raw_fd(&self) -> std::os::fd::RawFd {
-        self.as_fd().as_raw_fd()
     }
 }
 

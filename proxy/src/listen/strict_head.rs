@@ -35,6 +35,8 @@ const HEAD_END: &[u8] = b"\r\n\r\n";
 /// How long the rest of a refused request is read and thrown away, so that the answer arrives
 /// before the connection is reset (RFC 9112 §9.6).
 const LINGER: Duration = Duration::from_secs(2);
+/// The same while nothing comes.
+const QUIET: Duration = Duration::from_millis(250);
 
 /// How long an agent may take.
 #[derive(Debug, Clone, Copy)]
@@ -247,18 +249,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
 
     /// Throws away what the agent still sends, until it ends or the time is over.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let since = *self.lingering.get_or_insert_with(Instant::now);
+        let end = *self.lingering.get_or_insert_with(|| Instant::now() + LINGER);
         let mut space = [MaybeUninit::uninit(); 16 * 1024];
         for _ in 0..64 {
             let mut buf = ReadBuf::uninit(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {}
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.waiting_since = None,
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
-                Poll::Pending if self.is_past(cx, since + LINGER) => return Poll::Ready(Ok(())),
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => {
+                    let quiet = *self.waiting_since.get_or_insert_with(Instant::now) + QUIET;
+                    if self.is_past(cx, end.min(quiet)) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    return Poll::Pending;
+                }
             }
         }
-        if Instant::now() >= since + LINGER {
+        if Instant::now() >= end {
             return Poll::Ready(Ok(()));
         }
         cx.waker().wake_by_ref();
@@ -331,6 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingering.is_none() {
+            this.waiting_since = None;
             match Pin::new(&mut this.stream).poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => {}
                 outcome => return outcome,

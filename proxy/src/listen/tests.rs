@@ -171,6 +171,7 @@ fn what_is_no_unambiguous_head_is_answered_400_and_is_no_call() {
         let answer = agent.message().unwrap_or_else(|| panic!("no answer to {shown}"));
         assert_eq!(answer.status(), 400, "{shown}");
         assert!(agent.is_closed(), "{shown}");
+        drop(agent);
         assert_eq!(rig.fault(), ConnectionFault::Parse, "{shown}");
         assert_eq!(calls.load(Ordering::SeqCst), 0, "{shown}");
     }
@@ -186,6 +187,7 @@ fn what_is_no_unambiguous_head_is_answered_400_and_is_no_call() {
         if let Some(answer) = agent.message() {
             assert_eq!(answer.status(), 400, "{shown}");
         }
+        drop(agent);
         assert_eq!(rig.fault(), ConnectionFault::Parse, "{shown}");
         assert_eq!(calls.load(Ordering::SeqCst), 0, "{shown}");
     }
@@ -224,6 +226,7 @@ fn chunk_framing_that_can_be_read_in_two_ways_ends_the_body_in_an_error() {
         let answer = agent.answer();
         assert_eq!((answer.status(), &*answer.body), (400, &b"bad body"[..]), "{chunks:?}");
         assert!(agent.is_closed(), "{chunks:?}");
+        drop(agent);
         assert_eq!(rig.fault(), ConnectionFault::Framing, "{chunks:?}");
     }
 }

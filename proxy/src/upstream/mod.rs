@@ -10,6 +10,8 @@ mod collect;
 mod dial;
 mod pool;
 mod tls;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
