@@ -1,0 +1,263 @@
+//! Accept: from a bound address to HTTP requests that one reader only can understand.
+//!
+//! Sockets come in, `(Connection, Request)` goes out to the [`Service`] of the worker that holds
+//! the connection. What is no HTTP request head is answered by the engine and reported to the
+//! [`Observer`]; it is not a call.
+
+pub mod accept;
+mod conn;
+mod framing;
+pub mod reverse;
+mod strict_head;
+
+use std::{
+    fmt,
+    future::Future,
+    net::SocketAddr,
+    path::PathBuf,
+    rc::Rc,
+    str::FromStr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use http_body::Body;
+use hyper::body::Incoming;
+
+pub use strict_head::Patience;
+
+pub(crate) use conn::serve;
+
+#[cfg(test)]
+pub(crate) mod rig;
+#[cfg(test)]
+mod tests;
+
+/// How agents reach a listener.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Base URL `http://listener/<service>/…`.
+    Reverse,
+    /// `HTTP_PROXY` and `HTTPS_PROXY`.
+    Forward,
+    /// A redirect rule of the kernel.
+    Transparent,
+}
+
+impl Mode {
+    /// The mode's word in configuration, records and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Reverse => "reverse",
+            Self::Forward => "forward",
+            Self::Transparent => "transparent",
+        }
+    }
+}
+
+/// Where a listener listens: `HOST:PORT` with a literal IP address, `unix:/path` or `/path`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub enum ListenAddress {
+    /// A TCP address; port 0 takes a free one.
+    Tcp(SocketAddr),
+    /// The path of a Unix socket.
+    Unix(PathBuf),
+}
+
+/// A listener's address that cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("expected an address: `127.0.0.1:15001`, `[::1]:15001` or `unix:/path`")]
+pub struct BadAddress;
+
+impl FromStr for ListenAddress {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Self, BadAddress> {
+        let path = text.strip_prefix("unix:").unwrap_or(text);
+        if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') {
+            return Ok(Self::Unix(path.into()));
+        }
+        text.parse().map(Self::Tcp).map_err(|_| BadAddress)
+    }
+}
+
+impl TryFrom<String> for ListenAddress {
+    type Error = BadAddress;
+
+    fn try_from(text: String) -> Result<Self, BadAddress> {
+        text.parse()
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(address) => address.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// What holds for every connection of one listener.
+#[derive(Debug)]
+pub struct ListenerFacts {
+    /// Its unique name: label of metrics and word of records.
+    pub name: Arc<str>,
+    /// How agents reach it.
+    pub mode: Mode,
+    /// The address it is bound to, with its real port.
+    pub address: ListenAddress,
+    /// The `Host` values it answers to.
+    pub hosts: reverse::Hosts,
+    /// The `Origin` values it answers to, in the form in which a browser sends them.
+    pub origins: Vec<String>,
+    /// How long its agents may take.
+    pub patience: Patience,
+    /// Connections at a time; one more is closed at once.
+    pub max_connections: usize,
+}
+
+/// Connections of a listener when the configuration does not say: 1,024.
+pub const MAX_CONNECTIONS: usize = 1024;
+
+/// The other end of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PeerAddr {
+    /// Over TCP: its address, and ours that it connected to.
+    Tcp {
+        /// The agent's end.
+        peer: SocketAddr,
+        /// Our end.
+        local: SocketAddr,
+    },
+    /// Over a Unix socket: its credentials at the time it connected.
+    Unix {
+        /// Its user ID.
+        uid: u32,
+        /// Its process ID.
+        pid: i32,
+    },
+}
+
+/// One accepted connection.
+#[derive(Debug)]
+pub struct Connection {
+    /// The listener it came through.
+    pub listener: Arc<ListenerFacts>,
+    /// Who is at the other end.
+    pub peer: PeerAddr,
+}
+
+/// Answers the requests of one worker's connections.
+///
+/// The future, and later the body, is dropped as soon as the agent is gone.
+pub trait Service: 'static {
+    /// The body of an answer; an error of it ends the connection without the last chunk.
+    type Body: Body<Data = Bytes, Error: Into<Box<dyn std::error::Error + Send + Sync>>>
+        + Unpin
+        + 'static;
+
+    /// Answers one request.
+    fn call(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        request: Request<Incoming>,
+    ) -> impl Future<Output = Response<Self::Body>> + 'static;
+}
+
+/// Why a connection, not a call, ended or was refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ConnectionFault {
+    /// The bytes are not an HTTP request head; answered with 400 or 414.
+    Parse,
+    /// The head is larger than 64 KiB or has more than 100 lines; answered with 431.
+    HeaderTooLarge,
+    /// The head was not complete in time.
+    HeaderTimeout,
+    /// The framing of a body is ambiguous; the call saw a body error.
+    Framing,
+    /// The agent did not read its answer in time.
+    AnswerUnread,
+    /// The listener has its full number of connections.
+    TooManyConnections,
+    /// The agent went away in the middle of a message, or its socket failed.
+    Peer,
+    /// The system could not accept a connection, for want of descriptors or memory.
+    Accept,
+}
+
+impl ConnectionFault {
+    /// Every fault, for a metric that shows zeros.
+    pub const ALL: [Self; 8] = [
+        Self::Parse,
+        Self::HeaderTooLarge,
+        Self::HeaderTimeout,
+        Self::Framing,
+        Self::AnswerUnread,
+        Self::TooManyConnections,
+        Self::Peer,
+        Self::Accept,
+    ];
+
+    /// The label value of `outrider_connection_errors_total{reason}`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Parse => "parse",
+            Self::HeaderTooLarge => "header_too_large",
+            Self::HeaderTimeout => "header_timeout",
+            Self::Framing => "framing",
+            Self::AnswerUnread => "answer_unread",
+            Self::TooManyConnections => "too_many_connections",
+            Self::Peer => "peer",
+            Self::Accept => "accept",
+        }
+    }
+}
+
+/// Told of every connection fault; the peer is known unless accepting failed.
+pub type Observer = Arc<dyn Fn(&ListenerFacts, Option<&PeerAddr>, ConnectionFault) + Send + Sync>;
+
+/// An accepted socket on its way to a worker.
+#[derive(Debug)]
+pub(crate) enum Socket {
+    Tcp(std::net::TcpStream),
+    Unix(std::os::unix::net::UnixStream),
+}
+
+/// An accepted connection on its way to a worker.
+#[derive(Debug)]
+pub(crate) struct Accepted {
+    pub(crate) socket: Socket,
+    pub(crate) listener: Arc<ListenerFacts>,
+    pub(crate) peer: PeerAddr,
+    pub(crate) place: Place,
+}
+
+/// One unit of a shared count, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Place(Arc<AtomicUsize>);
+
+impl Place {
+    /// Takes a place.
+    pub(crate) fn take(count: &Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(count))
+    }
+
+    /// Takes a place unless `max` are taken.
+    pub(crate) fn take_below(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
+        let place = Self::take(count);
+        (count.load(Ordering::Relaxed) <= max).then_some(place)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
+}

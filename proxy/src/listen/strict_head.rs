@@ -1,0 +1,349 @@
+//! The byte stream of one agent, made unambiguous before the HTTP engine sees it.
+//!
+//! Bytes pass in place, one message at a time. A head that could be read in two ways gets a NUL
+//! where the ambiguity is, so that the engine itself answers 400 and closes; a body that could,
+//! ends in an error. Bytes of a next request wait here until the answer to the current one is
+//! out: that bounds pipelining, and lets the engine notice at once that an agent has gone away.
+//! A head that is not finished in time, an idle connection and an agent that does not read its
+//! answer end here as well.
+
+use std::{
+    cell::{Cell, RefCell},
+    future::Future,
+    io,
+    mem::MaybeUninit,
+    pin::Pin,
+    rc::Rc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    time::{Instant, Sleep, sleep_until},
+};
+
+use super::{
+    ConnectionFault,
+    framing::{Framing, Phase, Scan},
+};
+
+/// Bytes of following requests that are read ahead while a call is under way.
+const AHEAD_MAX: usize = 64 * 1024;
+/// What follows the NUL, so that the engine takes the head for complete and judges it.
+const HEAD_END: &[u8] = b"\r\n\r\n";
+/// How long the rest of a refused request is read and thrown away, so that the answer arrives
+/// before the connection is reset (RFC 9112 §9.6).
+const LINGER: Duration = Duration::from_secs(2);
+/// The same while nothing comes.
+const QUIET: Duration = Duration::from_millis(250);
+
+/// How long an agent may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Patience {
+    /// From the first byte of a head to its last.
+    pub head: Duration,
+    /// Between two requests, and for an answer that is not read.
+    pub idle: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(5), idle: Duration::from_secs(60) }
+    }
+}
+
+/// What the stream and the service of one connection tell each other.
+#[derive(Debug, Default)]
+pub(super) struct Gate {
+    heads: Cell<u64>,
+    answered: Cell<u64>,
+    waiting: RefCell<Option<Waker>>,
+    fault: Cell<Option<ConnectionFault>>,
+}
+
+impl Gate {
+    /// Notes that an answer is out or will never be.
+    pub(super) fn answered(&self) {
+        self.answered.set(self.answered.get() + 1);
+        if let Some(waker) = self.waiting.borrow_mut().take() {
+            waker.wake();
+        }
+    }
+
+    /// Why the stream ended the connection, if it did.
+    pub(super) fn fault(&self) -> Option<ConnectionFault> {
+        self.fault.get()
+    }
+
+    fn is_shut(&self) -> bool {
+        self.heads.get() > self.answered.get()
+    }
+}
+
+/// What becomes of the stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Sound,
+    /// The NUL is delivered; the end of the head is to follow.
+    Refused,
+    /// No byte more.
+    Dead,
+}
+
+/// One agent's stream of requests.
+#[derive(Debug)]
+pub(super) struct StrictHead<S> {
+    stream: S,
+    gate: Rc<Gate>,
+    patience: Patience,
+    framing: Framing,
+    fate: Fate,
+    ahead: Vec<u8>,
+    waiting_since: Option<Instant>,
+    stalled_since: Option<Instant>,
+    clock: Option<Pin<Box<Sleep>>>,
+    lingering: Option<Instant>,
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
+    pub(super) fn new(stream: S, gate: Rc<Gate>, patience: Patience) -> Self {
+        Self {
+            stream,
+            gate,
+            patience,
+            framing: Framing::new(),
+            fate: Fate::Sound,
+            ahead: Vec::new(),
+            waiting_since: None,
+            stalled_since: None,
+            clock: None,
+            lingering: None,
+        }
+    }
+
+    /// Delivers what follows a refused byte: the end of the head, then nothing.
+    fn refuse(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<()> {
+        if self.fate == Fate::Refused && buf.remaining() >= HEAD_END.len() {
+            self.fate = Fate::Dead;
+            buf.put_slice(HEAD_END);
+            return Ok(());
+        }
+        Err(io::ErrorKind::InvalidData.into())
+    }
+
+    /// Reads ahead while a call is under way, to see the agent's end; hands nothing out.
+    fn watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.waiting_since = None;
+        while self.ahead.len() < AHEAD_MAX {
+            let mut space = [MaybeUninit::uninit(); 2048];
+            let mut buf = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if buf.filled().is_empty() => return Poll::Ready(Ok(())),
+                Poll::Ready(Ok(())) => self.ahead.extend_from_slice(buf.filled()),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => break,
+            }
+        }
+        if !self.ahead.is_empty() {
+            *self.gate.waiting.borrow_mut() = Some(cx.waker().clone());
+        }
+        Poll::Pending
+    }
+
+    /// Takes bytes that were read ahead, else reads.
+    fn fill(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.ahead.is_empty() {
+            return Pin::new(&mut self.stream).poll_read(cx, buf);
+        }
+        let taken = self.ahead.len().min(buf.remaining());
+        buf.put_slice(self.ahead.get(..taken).unwrap_or_default());
+        self.ahead.drain(..taken);
+        Poll::Ready(Ok(()))
+    }
+
+    /// Cuts what was just read after `before` to what belongs to the current message.
+    fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
+        let Some(fresh) = buf.filled_mut().get_mut(before..) else { return Ok(()) };
+        let verdict = self.framing.scan(fresh);
+        self.gate.heads.set(self.framing.heads());
+        match verdict {
+            Scan::More => {}
+            Scan::End(length) => {
+                self.waiting_since = None;
+                // What was read ahead earlier comes after what is left over now.
+                let rest = fresh.get(length..).unwrap_or_default();
+                self.ahead.splice(..0, rest.iter().copied());
+                buf.set_filled(before + length);
+            }
+            Scan::BadHead(at) => {
+                if let Some(byte) = fresh.get_mut(at) {
+                    *byte = 0;
+                }
+                self.fate = Fate::Refused;
+                self.gate.fault.set(Some(ConnectionFault::Parse));
+                buf.set_filled(before + at + 1);
+            }
+            Scan::BadBody(at) => {
+                self.fate = Fate::Dead;
+                self.gate.fault.set(Some(ConnectionFault::Framing));
+                buf.set_filled(before + at);
+                if at == 0 {
+                    return Err(io::ErrorKind::InvalidData.into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the wait for a head that took too long: an idle connection as if the agent had
+    /// closed it, a started head as an error.
+    fn lose_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let (limit, end) = match self.framing.phase() {
+            Phase::Body => return Poll::Pending,
+            Phase::Idle => (self.patience.idle, Ok(())),
+            Phase::Head => (self.patience.head, Err(io::ErrorKind::TimedOut.into())),
+        };
+        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        if !self.is_past(cx, since + limit) {
+            return Poll::Pending;
+        }
+        if end.is_err() {
+            self.gate.fault.set(Some(ConnectionFault::HeaderTimeout));
+        }
+        Poll::Ready(end)
+    }
+
+    /// Whether `deadline` is past; else this task wakes then, or earlier for nothing.
+    fn is_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
+        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if clock.deadline() > deadline {
+            clock.as_mut().reset(deadline);
+        }
+        while clock.as_mut().poll(cx).is_ready() {
+            if clock.deadline() >= deadline {
+                return true;
+            }
+            clock.as_mut().reset(deadline);
+        }
+        false
+    }
+
+    /// Passes on the outcome of a write, unless the agent has not been reading for too long.
+    fn bounded<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        outcome: Poll<io::Result<T>>,
+    ) -> Poll<io::Result<T>> {
+        if outcome.is_ready() {
+            self.stalled_since = None;
+            return outcome;
+        }
+        let since = *self.stalled_since.get_or_insert_with(Instant::now);
+        if self.is_past(cx, since + self.patience.idle) {
+            self.gate.fault.set(Some(ConnectionFault::AnswerUnread));
+            return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
+        }
+        Poll::Pending
+    }
+
+    /// Throws away what the agent still sends, until it ends or the time is over.
+    fn linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let end = *self.lingering.get_or_insert_with(|| Instant::now() + LINGER);
+        let mut space = [MaybeUninit::uninit(); 16 * 1024];
+        for _ in 0..64 {
+            let mut buf = ReadBuf::uninit(&mut space);
+            match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.waiting_since = None,
+                Poll::Ready(_) => return Poll::Ready(Ok(())),
+                Poll::Pending => {
+                    let quiet = *self.waiting_since.get_or_insert_with(Instant::now) + QUIET;
+                    if self.is_past(cx, end.min(quiet)) {
+                        return Poll::Ready(Ok(()));
+                    }
+                    return Poll::Pending;
+                }
+            }
+        }
+        if Instant::now() >= end {
+            return Poll::Ready(Ok(()));
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    /// Whether the agent may still be sending what nobody will read.
+    fn leaves_bytes(&self) -> bool {
+        self.fate != Fate::Sound || self.framing.phase() != Phase::Idle || !self.ahead.is_empty()
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.fate != Fate::Sound {
+            return Poll::Ready(this.refuse(buf));
+        }
+        if this.framing.phase() == Phase::Idle && this.gate.is_shut() {
+            return this.watch(cx);
+        }
+        let before = buf.filled().len();
+        match this.fill(cx, buf) {
+            Poll::Ready(Ok(())) => {}
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+            Poll::Pending => return this.lose_patience(cx),
+        }
+        if this.framing.phase() == Phase::Idle {
+            this.waiting_since = None;
+        }
+        Poll::Ready(this.judge(buf, before))
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.bounded(cx, outcome)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.stream).poll_write_vectored(cx, parts);
+        this.bounded(cx, outcome)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let outcome = Pin::new(&mut this.stream).poll_flush(cx);
+        this.bounded(cx, outcome)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.lingering.is_none() {
+            this.waiting_since = None;
+            match Pin::new(&mut this.stream).poll_shutdown(cx) {
+                Poll::Ready(Ok(())) => {}
+                outcome => return outcome,
+            }
+        }
+        if this.leaves_bytes() { this.linger(cx) } else { Poll::Ready(Ok(())) }
+    }
+}

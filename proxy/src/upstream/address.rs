@@ -1,0 +1,168 @@
+//! Where a service really is: its upstream URL, read once at load.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use http::{HeaderValue, Uri, uri::Scheme};
+use rustls::pki_types::ServerName;
+
+/// One service's upstream: where it is dialled, and what is written into requests for it.
+#[derive(Debug, Clone)]
+pub struct Upstream(Arc<Facts>);
+
+#[derive(Debug)]
+struct Facts {
+    key: u64,
+    origin: Box<str>,
+    authority: Box<str>,
+    host_header: HeaderValue,
+    path: Box<str>,
+    query: Option<Box<str>>,
+    dial: Dial,
+    tls: Option<ServerName<'static>>,
+}
+
+/// What is dialled.
+#[derive(Debug)]
+pub(super) enum Dial {
+    /// A literal address.
+    Address(SocketAddr),
+    /// A name that is looked up at each dial.
+    Name(Box<str>, u16),
+}
+
+/// An upstream URL that cannot be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum BadUpstream {
+    /// It is no URL, or none with a host.
+    #[error("expected a URL: `https://tools.example.org/mcp`")]
+    NotAUrl,
+    /// A scheme other than `http` and `https`.
+    #[error("expected a URL that starts with `http://` or `https://`")]
+    Scheme,
+    /// A user or password before the host.
+    #[error("a URL with a user or password is refused: use `credentials`")]
+    UserInfo,
+    /// A fragment.
+    #[error("a URL with a fragment (`#`) is refused")]
+    Fragment,
+    /// A port that is 0 or no number.
+    #[error("expected a port from 1 to 65535")]
+    Port,
+    /// A host that TLS cannot verify.
+    #[error("expected a host name or an IP address")]
+    Host,
+}
+
+static NEXT_KEY: AtomicU64 = AtomicU64::new(0);
+
+impl Upstream {
+    /// Reads an upstream URL.
+    ///
+    /// # Errors
+    ///
+    /// When it is not an absolute `http` or `https` URL, or has parts that an upstream must not.
+    pub fn parse(url: &str) -> Result<Self, BadUpstream> {
+        if url.contains('#') {
+            return Err(BadUpstream::Fragment);
+        }
+        let uri: Uri = url.parse().map_err(|_| BadUpstream::NotAUrl)?;
+        let secure = match uri.scheme() {
+            Some(scheme) if *scheme == Scheme::HTTP => false,
+            Some(scheme) if *scheme == Scheme::HTTPS => true,
+            Some(_) => return Err(BadUpstream::Scheme),
+            None => return Err(BadUpstream::NotAUrl),
+        };
+        let authority = uri.authority().ok_or(BadUpstream::NotAUrl)?.as_str();
+        if authority.contains('@') {
+            return Err(BadUpstream::UserInfo);
+        }
+        let authority = authority.to_ascii_lowercase();
+        let (host, port) = split(&uri, &authority)?;
+        let default = if secure { 443 } else { 80 };
+        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let dial = match ip {
+            Ok(ip) => Dial::Address(SocketAddr::new(ip, port.unwrap_or(default))),
+            Err(_) => Dial::Name(host.into(), port.unwrap_or(default)),
+        };
+        let name = match ip {
+            Ok(ip) => ServerName::from(ip),
+            Err(_) => ServerName::try_from(host.to_owned()).map_err(|_| BadUpstream::Host)?,
+        };
+        // The default port is left out, as clients do and upstreams compare (RFC 9110 §7.2).
+        let authority = if port == Some(default) { host } else { &authority };
+        Ok(Self(Arc::new(Facts {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            origin: format!("{}://{authority}", if secure { "https" } else { "http" }).into(),
+            host_header: HeaderValue::from_str(authority).map_err(|_| BadUpstream::Host)?,
+            authority: authority.into(),
+            path: uri.path().into(),
+            query: uri.query().map(Into::into),
+            dial,
+            tls: secure.then_some(name),
+        })))
+    }
+
+    /// Scheme and authority, `https://tools.example.org`.
+    pub fn origin(&self) -> &str {
+        &self.0.origin
+    }
+
+    /// Host and port, the port only if it is not the scheme's own.
+    pub fn authority(&self) -> &str {
+        &self.0.authority
+    }
+
+    /// The `Host` value of a request, ready to be sent.
+    pub fn host_header(&self) -> &HeaderValue {
+        &self.0.host_header
+    }
+
+    /// The path as configured; `/` when there was none.
+    pub fn path(&self) -> &str {
+        &self.0.path
+    }
+
+    /// The query as configured, without its `?`.
+    pub fn query(&self) -> Option<&str> {
+        self.0.query.as_deref()
+    }
+
+    /// Whether requests to it are encrypted.
+    pub fn is_secure(&self) -> bool {
+        self.0.tls.is_some()
+    }
+
+    /// The name its certificate must prove; `None` without TLS.
+    pub(super) fn tls_name(&self) -> Option<&ServerName<'static>> {
+        self.0.tls.as_ref()
+    }
+
+    /// What tells this upstream from every other of this process.
+    pub(super) fn key(&self) -> u64 {
+        self.0.key
+    }
+
+    pub(super) fn dial(&self) -> &Dial {
+        &self.0.dial
+    }
+}
+
+/// Host and port of an authority.
+fn split<'a>(uri: &Uri, authority: &'a str) -> Result<(&'a str, Option<u16>), BadUpstream> {
+    let host = uri.host().map(str::len).and_then(|length| authority.get(..length));
+    let host = host.filter(|host| !host.is_empty()).ok_or(BadUpstream::NotAUrl)?;
+    match authority.strip_prefix(host) {
+        Some("") => Ok((host, None)),
+        Some(rest) => {
+            let port = rest.strip_prefix(':').and_then(|digits| digits.parse().ok());
+            port.filter(|&port: &u16| port != 0).map(|p| (host, Some(p))).ok_or(BadUpstream::Port)
+        }
+        None => Err(BadUpstream::NotAUrl),
+    }
+}

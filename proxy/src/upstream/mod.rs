@@ -1,0 +1,73 @@
+//! Forward: a permitted request goes to its service's configured upstream, and nowhere else.
+//!
+//! In: an [`Upstream`] and a request that is ready to be sent. Out: the answer, as a stream that
+//! ends the upstream's work when it is dropped early, or [`Unreachable`]. Answers whose framing
+//! two readers could read differently are no answers.
+
+mod address;
+mod body;
+mod collect;
+mod dial;
+mod pool;
+mod tls;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+pub use address::{BadUpstream, Upstream};
+pub use body::{BodyCut, RequestBody, UpstreamBody};
+pub use collect::{Uncollected, collect, collect_request};
+pub use pool::Pool;
+pub use tls::{BadRoots, TlsRoots};
+
+/// Bounds of a pool; each worker has its own.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolConfig {
+    /// How long a new connection may take: name look-up, TCP and TLS together.
+    pub connect: Duration,
+    /// Idle connections kept for one upstream.
+    pub max_idle: usize,
+    /// How long an idle connection is kept.
+    pub idle: Duration,
+}
+
+impl Default for PoolConfig {
+    fn default() -> Self {
+        Self { connect: Duration::from_secs(5), max_idle: 64, idle: Duration::from_secs(50) }
+    }
+}
+
+/// An upstream gave no answer. Neither text names its address: the agent may see it.
+#[derive(Debug, thiserror::Error)]
+pub enum Unreachable {
+    /// No connection: the name does not resolve, or nobody listens.
+    #[error("the upstream cannot be reached")]
+    Connect(#[source] std::io::Error),
+    /// No trust: the certificate or its name does not verify, or TLS failed otherwise.
+    #[error("the upstream's TLS cannot be trusted")]
+    Tls(#[source] std::io::Error),
+    /// No answer in time.
+    #[error("the upstream did not answer in time")]
+    Timeout,
+    /// The connection broke before an answer.
+    #[error("the upstream broke off before its answer")]
+    Broken(#[source] hyper::Error),
+    /// An answer that is not one: ambiguous framing or a change of protocol.
+    #[error("the upstream's answer is not acceptable: {0}")]
+    Unacceptable(Flaw),
+}
+
+/// What is wrong with an answer's head.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Flaw {
+    /// Status 101.
+    #[error("it changes the protocol")]
+    Upgrade,
+    /// Two `Content-Length` lines, or one with a list.
+    #[error("its length is ambiguous")]
+    Length,
+    /// `Transfer-Encoding` other than exactly `chunked`, or beside `Content-Length`.
+    #[error("its transfer coding is ambiguous")]
+    Coding,
+}
