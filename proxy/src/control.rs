@@ -6,13 +6,13 @@
 
 mod access;
 pub mod client;
+mod judge;
 mod socket;
 pub mod wire;
 
 use std::{io, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
-use outrider_policy::Pattern;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
@@ -20,12 +20,13 @@ use tokio::{
 };
 
 use crate::{
-    state::{NotOpened, Open, Tasks, UnknownTask},
+    state::{NotOpened, Tasks, UnknownTask},
     task::Task,
 };
 pub use access::{Access, Config, Group};
+use judge::plain;
 pub use socket::{NotBound, Socket};
-use wire::{Fault, OpenTask, Reply, Request, TaskView};
+use wire::{Fault, OpenTask, Refusal, Reply, Request, TaskView};
 
 /// How long a request may take to arrive and its reply to leave.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -183,10 +184,10 @@ impl Control {
             self.answer(uid, &line)
         } else {
             self.observer.turned_away(uid);
-            refused(
+            Reply::Refused(refused(
                 Fault::NotAllowed,
                 "this user may not use the control socket",
-            )
+            ))
         };
         let mut reply = serde_json::to_vec(&reply)?;
         reply.push(b'\n');
@@ -195,16 +196,19 @@ impl Control {
     }
 
     fn answer(&self, uid: u32, line: &[u8]) -> Reply {
-        let Some(request) = line.strip_suffix(b"\n") else {
-            return refused(Fault::Malformed, "expected one line of at most 64 KiB");
-        };
-        match serde_json::from_slice(request) {
-            Ok(request) => self.obey(uid, request).unwrap_or_else(|reply| reply),
-            Err(_) => refused(Fault::Malformed, "expected a request this version knows"),
-        }
+        let request = line
+            .strip_suffix(b"\n")
+            .ok_or_else(|| refused(Fault::Malformed, "expected one line of at most 64 KiB"))
+            .and_then(|line| {
+                serde_json::from_slice(line)
+                    .map_err(|_| refused(Fault::Malformed, "expected a request this version knows"))
+            });
+        request
+            .and_then(|request| self.obey(uid, request))
+            .unwrap_or_else(Reply::Refused)
     }
 
-    fn obey(&self, uid: u32, request: Request) -> Result<Reply, Reply> {
+    fn obey(&self, uid: u32, request: Request) -> Result<Reply, Refusal> {
         let now = (self.clock)();
         match request {
             Request::TaskOpen(open) => self.open(uid, open, now),
@@ -233,7 +237,7 @@ impl Control {
         }
     }
 
-    fn open(&self, uid: u32, open: OpenTask, now: Timestamp) -> Result<Reply, Reply> {
+    fn open(&self, uid: u32, open: OpenTask, now: Timestamp) -> Result<Reply, Refusal> {
         let open = self.judge(uid, open)?;
         let listener = open.current.clone();
         let opened = self.tasks.open(open, now).map_err(not_opened)?;
@@ -259,45 +263,6 @@ impl Control {
         })
     }
 
-    /// Turns what was asked for into what may be opened.
-    fn judge(&self, uid: u32, asked: OpenTask) -> Result<Open, Reply> {
-        let who: Arc<str> = format!("uid:{uid}").into();
-        plain("intent", &asked.intent)?;
-        if !self.declared.intent(&asked.intent) {
-            let text = format!(
-                "there is no intent `{}`: declare it in the policy data",
-                asked.intent
-            );
-            return Err(refused(Fault::UnknownIntent, text));
-        }
-        let subject = asked.subject.map_or_else(|| Arc::clone(&who), Into::into);
-        plain("subject", &subject)?;
-        Ok(Open {
-            agent: self.declared.agent(),
-            intent: asked.intent.into(),
-            subject,
-            tools: asked.tools.map(patterns).transpose()?,
-            max_classification: asked.max_classification,
-            budget: asked.calls,
-            ttl: Duration::from_secs(asked.ttl_s),
-            current: asked.current.map(|name| self.binding(name)).transpose()?,
-            opened_by: who,
-        })
-    }
-
-    fn binding(&self, listener: String) -> Result<Arc<str>, Reply> {
-        if self.current == CurrentTasks::Off {
-            let text = "`--current` is off in production: give the agent the token";
-            return Err(refused(Fault::CurrentOff, text));
-        }
-        plain("listener", &listener)?;
-        if !self.declared.listener(&listener) {
-            let text = format!("there is no listener `{listener}`");
-            return Err(refused(Fault::UnknownListener, text));
-        }
-        Ok(listener.into())
-    }
-
     /// Notes an end. The end itself stands whether or not it could be noted.
     fn ended(&self, act: Act, by: u32, task: &Task, reason: Option<&str>) {
         let change = Change {
@@ -313,56 +278,26 @@ impl Control {
     }
 }
 
-fn refused(fault: Fault, message: impl Into<String>) -> Reply {
-    Reply::Refused {
+fn refused(fault: Fault, message: impl Into<String>) -> Refusal {
+    Refusal {
         fault,
         message: message.into(),
     }
 }
 
-fn unknown(_: UnknownTask) -> Reply {
+fn unknown(_: UnknownTask) -> Refusal {
     refused(
         Fault::UnknownTask,
         "there is no such task: see `outrider task list`",
     )
 }
 
-fn not_opened(error: NotOpened) -> Reply {
+fn not_opened(error: NotOpened) -> Refusal {
     let fault = match error {
         NotOpened::BadTtl => Fault::Malformed,
         NotOpened::TooMany | NotOpened::Unsigned => Fault::Unavailable,
     };
     refused(fault, error.to_string())
-}
-
-/// What people write into IDs and reasons: something, not much, and nothing that steers a
-/// terminal or a log.
-fn plain(what: &str, text: &str) -> Result<(), Reply> {
-    const LONGEST: usize = 512;
-    if text.is_empty() || text.len() > LONGEST || text.chars().any(char::is_control) {
-        let expected =
-            format!("expected a {what} of 1 to {LONGEST} bytes without control characters");
-        return Err(refused(Fault::Malformed, expected));
-    }
-    Ok(())
-}
-
-fn patterns(texts: Vec<String>) -> Result<Vec<Pattern>, Reply> {
-    const MOST: usize = 256;
-    let bad = || {
-        let text = format!("expected 1 to {MOST} tool patterns such as `tickets/*`");
-        refused(Fault::Malformed, text)
-    };
-    if texts.is_empty() || texts.len() > MOST {
-        return Err(bad());
-    }
-    texts
-        .into_iter()
-        .map(|text| {
-            plain("tool pattern", &text)?;
-            Pattern::try_from(text).map_err(|_| bad())
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -236,19 +236,22 @@ fn put_ready(headers: &mut HeaderMap, name: HeaderName, value: String) -> Result
 
 /// Encodes everything outside 0x21 to 0x7E, and `%` itself (RFC 3986 §2.1).
 fn percent_encode(text: &str) -> String {
-    const HEX: [char; 16] = [
-        '0', '1', '2', '3', '4', '5', '6', '7', '8', '9', 'A', 'B', 'C', 'D', 'E', 'F',
-    ];
-    let digit = |four_bits: u8| HEX.get(usize::from(four_bits)).copied().unwrap_or('0');
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if (0x21..=0x7e).contains(&byte) && byte != b'%' {
             encoded.push(char::from(byte));
         } else {
-            encoded.extend(['%', digit(byte >> 4), digit(byte & 15)]);
+            encoded.push('%');
+            encoded.extend(hex(byte));
         }
     }
     encoded
+}
+
+/// The two digits of a byte.
+fn hex(byte: u8) -> [char; 2] {
+    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+    [digit(byte >> 4), digit(byte & 15)].map(|digit| digit.to_ascii_uppercase())
 }
 
 /// The claims of one assertion, as compact JSON written by hand: no map, no second pass.
@@ -335,7 +338,10 @@ fn quote(json: &mut String, text: &str) {
         match character {
             '"' => json.push_str("\\\""),
             '\\' => json.push_str("\\\\"),
-            '\0'..='\x1f' => json.push_str(&format!("\\u{:04x}", u32::from(character))),
+            '\0'..='\x1f' => {
+                let [high, low] = hex(u8::try_from(character).unwrap_or_default());
+                json.extend(['\\', 'u', '0', '0', high, low]);
+            }
             _ => json.push(character),
         }
     }

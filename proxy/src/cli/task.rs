@@ -52,9 +52,9 @@ impl At {
     ) -> anyhow::Result<Result<Reply, ExitCode>> {
         let socket: PathBuf = self.socket(find)?;
         Ok(match client::ask(Path::new(&socket), request)? {
-            Reply::Refused { fault, message } => {
-                writeln!(std::io::stderr(), "error: {message}")?;
-                Err(status(fault))
+            Reply::Refused(refusal) => {
+                writeln!(std::io::stderr(), "error: {refusal}")?;
+                Err(status(refusal.fault))
             }
             reply => Ok(reply),
         })
@@ -170,7 +170,7 @@ pub(super) fn json(reply: &Reply) -> anyhow::Result<String> {
         }
         Reply::Task(task) => serde_json::to_string(task)?,
         Reply::Tasks(tasks) => serde_json::to_string(tasks)?,
-        Reply::Refused { .. } => serde_json::to_string(reply)?,
+        Reply::Refused(refusal) => serde_json::to_string(refusal)?,
     };
     text.push('\n');
     Ok(text)
@@ -182,7 +182,7 @@ pub(super) fn human(reply: &Reply) -> String {
         Reply::Task(task) => sheet(task),
         Reply::Tasks(tasks) if tasks.is_empty() => "no tasks: see `outrider task open`\n".into(),
         Reply::Tasks(tasks) => table(tasks),
-        Reply::Refused { message, .. } => format!("{message}\n"),
+        Reply::Refused(refusal) => format!("{refusal}\n"),
     }
 }
 

@@ -106,7 +106,7 @@ fn opened(control: &Control, open: OpenTask) -> (String, String) {
 #[track_caller]
 fn assert_fault(reply: &Reply, expected: Fault) {
     match reply {
-        Reply::Refused { fault, .. } => assert_eq!(*fault, expected),
+        Reply::Refused(refusal) => assert_eq!(refusal.fault, expected),
         other => panic!("{other:?}"),
     }
 }
@@ -140,7 +140,7 @@ fn an_opened_task_acts_for_who_asked_unless_said_otherwise() {
 fn what_may_not_be_opened_is_refused_and_leaves_no_task() {
     let log = Log::default();
     let control = control(&log);
-    let long = "x".repeat(513);
+    let endless = "x".repeat(513);
     for (open, fault) in [
         (
             OpenTask {
@@ -179,7 +179,7 @@ fn what_may_not_be_opened_is_refused_and_leaves_no_task() {
         ),
         (
             OpenTask {
-                subject: Some(long),
+                subject: Some(endless),
                 ..open()
             },
             Fault::Malformed,

@@ -73,12 +73,17 @@ pub enum Reply {
     /// Every remembered task, the oldest first.
     Tasks(Vec<TaskView>),
     /// Nothing was done.
-    Refused {
-        /// The kind of refusal.
-        fault: Fault,
-        /// What to do about it.
-        message: String,
-    },
+    Refused(Refusal),
+}
+
+/// Nothing was done, and what to do about it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Refusal {
+    /// The kind of refusal.
+    pub fault: Fault,
+    /// For people: what is wrong and what to do.
+    pub message: String,
 }
 
 /// Why nothing was done.

@@ -62,7 +62,7 @@ pub fn task(
             let task = tasks.by_token(token.as_bytes()).ok_or(Unproven::Invalid)?;
             Ok((Source::Token, Some(usable(task, now)?)))
         }
-        (Some(_), Some(_)) | (None, Some(_)) => Err(Unproven::Invalid),
+        (_, Some(_)) => Err(Unproven::Invalid),
         (None, None) => match (tasks.current(listener), required) {
             (Some(task), _) => Ok((Source::Current, Some(usable(task, now)?))),
             (None, Required::Yes) => Err(Unproven::Missing),

@@ -238,6 +238,7 @@ fn neither_a_token_nor_the_key_is_ever_printed() {
     let tasks = tasks();
     let opened = tasks.open(open(), at(0)).unwrap();
     let shown = format!("{opened:?} {tasks:?}");
-    assert!(!shown.contains(&opened.token[opened.token.len() - SIGNATURE..]));
+    let signature = opened.token.rsplit_once('.').unwrap().1;
+    assert!(!shown.contains(signature));
     assert!(!shown.contains("eyJ"));
 }

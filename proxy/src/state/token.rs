@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use outrider_policy::{Level, Pattern};
 use serde::Serialize;
 
 use crate::task::Terms;
@@ -67,8 +68,8 @@ pub(super) fn claims(terms: &Terms) -> String {
             tools: terms
                 .tools
                 .as_ref()
-                .map(|t| t.iter().map(|p| p.as_str()).collect()),
-            max_classification: terms.max_classification.map(|level| level.as_str()),
+                .map(|t| t.iter().map(Pattern::as_str).collect()),
+            max_classification: terms.max_classification.map(Level::as_str),
             budget: terms.budget.map(|calls| Budget { calls }),
             parent: terms.parent.as_deref(),
         },

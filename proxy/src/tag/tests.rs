@@ -118,15 +118,15 @@ fn a_changed_assertion_is_not_verified() {
     let signer = signer();
     let hash = body_hash(b"");
     let headers = written(IdentityLevel::Assertion, &facts(None, &hash), &signer);
-    let (signed, signature) = headers["outrider-assertion"]
+    let (content, signature) = headers["outrider-assertion"]
         .to_str()
         .unwrap()
         .rsplit_once('.')
         .unwrap();
     let key = UnparsedPublicKey::new(&ED25519, signer.key().public());
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
-    assert!(key.verify(signed.as_bytes(), &signature).is_ok());
-    let mut forged = signed.as_bytes().to_vec();
+    assert!(key.verify(content.as_bytes(), &signature).is_ok());
+    let mut forged = content.as_bytes().to_vec();
     *forged.last_mut().unwrap() ^= 1;
     assert!(key.verify(&forged, &signature).is_err());
 }
