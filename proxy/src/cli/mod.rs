@@ -1,0 +1,5 @@
+//! One file per command.
+
+pub mod keys;
+pub mod revoke;
+pub mod task;

@@ -1,0 +1,9 @@
+//! Who is calling and on what authority. Nothing the agent says about itself is believed.
+
+mod peer;
+mod strip;
+mod task;
+
+pub use peer::{Peers, Stranger, tcp_peer, unix_peer};
+pub use strip::{is_ours, loosely, strip};
+pub use task::{Required, TASK_TOKEN, Unproven, task};

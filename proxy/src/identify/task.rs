@@ -1,0 +1,236 @@
+//! Headers in, a proved [`Task`] out.
+
+use std::sync::Arc;
+
+use http::{HeaderMap, HeaderName};
+use jiff::Timestamp;
+
+use crate::{
+    state::Tasks,
+    task::{Source, State, Task},
+};
+
+/// The header that carries a task's token.
+pub const TASK_TOKEN: HeaderName = HeaderName::from_static("outrider-task-token");
+
+/// Whether a call without a task may go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Required {
+    /// A call without a task is refused.
+    Yes,
+    /// A call without a task goes on and has only what taskless grants give.
+    No,
+}
+
+/// A call whose task was not proved.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, thiserror::Error)]
+pub enum Unproven {
+    /// Nothing was presented, and nothing is bound to the listener.
+    #[error("no task was presented")]
+    Missing,
+    /// What was presented is not exactly one known token.
+    #[error("the task token is not valid")]
+    Invalid,
+    /// The task's time is over.
+    #[error("the task has expired")]
+    Expired,
+    /// The task was closed, or its authority was taken back.
+    #[error("the task has ended")]
+    Revoked,
+    /// The task is suspended.
+    #[error("the task is suspended")]
+    Suspended,
+}
+
+/// Proves the task of a call.
+///
+/// A call that presents anything stands or falls with it and never falls back to the task bound
+/// to its listener; more than one header line is never a token, even twice the same.
+///
+/// # Errors
+/// [`Unproven`].
+pub fn task(
+    headers: &HeaderMap,
+    listener: &str,
+    tasks: &Tasks,
+    required: Required,
+    now: Timestamp,
+) -> Result<(Source, Option<Arc<Task>>), Unproven> {
+    let mut tokens = headers.get_all(TASK_TOKEN).iter();
+    match (tokens.next(), tokens.next()) {
+        (Some(token), None) => {
+            let task = tasks.by_token(token.as_bytes()).ok_or(Unproven::Invalid)?;
+            Ok((Source::Token, Some(usable(task, now)?)))
+        }
+        (_, Some(_)) => Err(Unproven::Invalid),
+        (None, None) => match (tasks.current(listener), required) {
+            (Some(task), _) => Ok((Source::Current, Some(usable(task, now)?))),
+            (None, Required::Yes) => Err(Unproven::Missing),
+            (None, Required::No) => Ok((Source::None, None)),
+        },
+    }
+}
+
+fn usable(task: Arc<Task>, now: Timestamp) -> Result<Arc<Task>, Unproven> {
+    match task.state(now) {
+        State::Active => Ok(task),
+        State::Suspended => Err(Unproven::Suspended),
+        State::Expired => Err(Unproven::Expired),
+        State::Closed | State::Revoked => Err(Unproven::Revoked),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
+
+    use std::time::Duration;
+
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::{
+        keys::SigningKey,
+        state::{Open, Opened},
+    };
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn tasks() -> Tasks {
+        Tasks::new("outrider:test", SigningKey::generate().unwrap())
+    }
+
+    fn open(tasks: &Tasks, current: Option<&str>) -> Opened {
+        let open = Open {
+            agent: "spiffe://example.org/a".into(),
+            intent: "ticket.triage".into(),
+            subject: "uid:1000".into(),
+            tools: None,
+            max_classification: None,
+            budget: None,
+            ttl: Duration::from_mins(1),
+            current: current.map(Into::into),
+            opened_by: "uid:1000".into(),
+        };
+        tasks.open(open, at(0)).unwrap()
+    }
+
+    fn lines(name: &'static str, values: &[&str]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(name, HeaderValue::from_str(value).unwrap());
+        }
+        headers
+    }
+
+    fn prove(tasks: &Tasks, headers: &HeaderMap) -> Result<(Source, Option<Arc<str>>), Unproven> {
+        task(headers, "reverse", tasks, Required::Yes, at(1))
+            .map(|(source, task)| (source, task.map(|task| task.id.clone())))
+    }
+
+    #[test]
+    fn one_good_token_is_its_task() {
+        let tasks = tasks();
+        let opened = open(&tasks, None);
+        let headers = lines("outrider-task-token", &[&opened.token]);
+        assert_eq!(
+            prove(&tasks, &headers),
+            Ok((Source::Token, Some(opened.task.id.clone())))
+        );
+    }
+
+    #[test]
+    fn what_is_not_exactly_one_token_is_invalid_even_where_a_task_is_bound() {
+        let tasks = tasks();
+        let token = &open(&tasks, Some("reverse")).token;
+        let twice_in_one = format!("{token}, {token}");
+        let bearer = format!("Bearer {token}");
+        for values in [
+            &[token.as_str(), token][..],
+            &[token, ""],
+            &["", token],
+            &[token, "other"],
+            &[""],
+            &["other"],
+            &[twice_in_one.as_str()],
+            &[bearer.as_str()],
+        ] {
+            let headers = lines("outrider-task-token", values);
+            assert_eq!(
+                prove(&tasks, &headers),
+                Err(Unproven::Invalid),
+                "{values:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn another_spelling_of_the_header_presents_nothing() {
+        let tasks = tasks();
+        let headers = lines("outrider_task_token", &[&open(&tasks, None).token]);
+        assert_eq!(prove(&tasks, &headers), Err(Unproven::Missing));
+    }
+
+    #[test]
+    fn a_task_bound_to_the_listener_serves_calls_that_present_nothing() {
+        let tasks = tasks();
+        let id = open(&tasks, Some("reverse")).task.id.clone();
+        assert_eq!(
+            prove(&tasks, &HeaderMap::new()),
+            Ok((Source::Current, Some(id)))
+        );
+        let elsewhere = task(&HeaderMap::new(), "forward", &tasks, Required::Yes, at(1));
+        assert_eq!(elsewhere.unwrap_err(), Unproven::Missing);
+    }
+
+    #[test]
+    fn an_ended_token_does_not_fall_back_to_a_bound_task() {
+        let tasks = tasks();
+        open(&tasks, Some("reverse"));
+        let opened = open(&tasks, None);
+        tasks.close(&opened.task.id).unwrap();
+        let headers = lines("outrider-task-token", &[&opened.token]);
+        assert_eq!(prove(&tasks, &headers), Err(Unproven::Revoked));
+    }
+
+    #[test]
+    fn each_end_of_a_task_has_its_own_refusal_and_closed_counts_as_revoked() {
+        let tasks = tasks();
+        let opened = open(&tasks, None);
+        let headers = lines("outrider-task-token", &[&opened.token]);
+        let prove = |now| task(&headers, "reverse", &tasks, Required::Yes, at(now)).map(|_| ());
+        assert_eq!(prove(59), Ok(()));
+        assert_eq!(prove(60), Err(Unproven::Expired));
+        tasks.close(&opened.task.id).unwrap();
+        assert_eq!(prove(59), Err(Unproven::Revoked));
+        tasks.revoke(&opened.task.id).unwrap();
+        assert_eq!(prove(60), Err(Unproven::Revoked));
+    }
+
+    #[test]
+    fn where_tasks_are_optional_an_ended_binding_still_refuses() {
+        let tasks = tasks();
+        let optional = || task(&HeaderMap::new(), "reverse", &tasks, Required::No, at(1));
+        let (source, none) = optional().unwrap();
+        assert_eq!((source, none.is_none()), (Source::None, true));
+        let id = open(&tasks, Some("reverse")).task.id.clone();
+        tasks.revoke(&id).unwrap();
+        assert_eq!(optional().unwrap_err(), Unproven::Revoked);
+        tasks.sweep(at(1_000_000));
+        assert_eq!(optional().unwrap_err(), Unproven::Revoked);
+    }
+
+    #[test]
+    fn where_tasks_are_optional_a_bad_token_still_refuses() {
+        let headers = lines("outrider-task-token", &["x"]);
+        let result = task(&headers, "reverse", &tasks(), Required::No, at(1));
+        assert_eq!(result.unwrap_err(), Unproven::Invalid);
+    }
+}

@@ -1,0 +1,245 @@
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+
+use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
+use jiff::Timestamp;
+use serde_json::{Value, json};
+
+use super::*;
+use crate::task::Terms;
+
+fn signer() -> Signer {
+    Signer::new(SigningKey::generate().unwrap(), Ttl::default())
+}
+
+fn task(subject: &str, actors: &[&str]) -> Task {
+    Task::new(Terms {
+        id: "task-1".into(),
+        token_id: "j".into(),
+        issuer: "outrider:i".into(),
+        subject: subject.into(),
+        actors: actors.iter().map(|actor| (*actor).into()).collect(),
+        intent: "ticket.triage".into(),
+        tools: None,
+        max_classification: None,
+        budget: None,
+        opened: Timestamp::UNIX_EPOCH,
+        expires: Timestamp::MAX,
+        parent: None,
+        opened_by: "uid:1".into(),
+    })
+}
+
+fn facts<'a>(task: Option<&'a Task>, body: &'a [u8; 32]) -> Facts<'a> {
+    Facts {
+        decision_id: "0198c6f4-0000-7000-8000-000000000001",
+        agent: "spiffe://example.org/agent/triage",
+        task,
+        tool: "tickets/search",
+        classification: "internal",
+        audience: "https://tickets.example.org",
+        method: "POST",
+        uri: "https://tickets.example.org/mcp?x=%2F&y",
+        body_hash: Some(body),
+        now_s: 1_000,
+    }
+}
+
+fn written(level: IdentityLevel, facts: &Facts<'_>, signer: &Signer) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    write(level, facts, signer, &mut headers).unwrap();
+    headers
+}
+
+/// Verifies a compact JWS by nothing but the published JWK set, as an upstream would.
+fn verify(token: &str, jwks: &str) -> (Value, Value) {
+    let parts: Vec<&str> = token.split('.').collect();
+    assert_eq!(parts.len(), 3);
+    let decode = |part: &str| URL_SAFE_NO_PAD.decode(part).unwrap();
+    let header: Value = serde_json::from_slice(&decode(parts[0])).unwrap();
+    let jwks: Value = serde_json::from_str(jwks).unwrap();
+    let jwk = jwks["keys"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .find(|jwk| jwk["kid"] == header["kid"]);
+    let public = decode(jwk.unwrap()["x"].as_str().unwrap());
+    let signed = token.rsplit_once('.').unwrap().0;
+    UnparsedPublicKey::new(&ED25519, public)
+        .verify(signed.as_bytes(), &decode(parts[2]))
+        .unwrap();
+    (header, serde_json::from_slice(&decode(parts[1])).unwrap())
+}
+
+fn assertion(facts: &Facts<'_>) -> (Value, Value) {
+    let signer = signer();
+    let headers = written(IdentityLevel::Assertion, facts, &signer);
+    let jwks = crate::keys::jwks([signer.key()]);
+    verify(headers["outrider-assertion"].to_str().unwrap(), &jwks)
+}
+
+#[test]
+fn the_assertion_is_verified_by_the_published_key_and_binds_the_whole_call() {
+    let task = task("user:42", &["spiffe://example.org/agent/triage"]);
+    let hash = body_hash(b"abc");
+    let (header, mut claims) = assertion(&facts(Some(&task), &hash));
+    assert_eq!(header["typ"], "outrider-assertion+jwt");
+    assert_eq!(header["alg"], "EdDSA");
+    let jti = claims.as_object_mut().unwrap().remove("jti").unwrap();
+    assert_eq!(jti.as_str().unwrap().len(), 36);
+    assert_eq!(
+        claims,
+        json!({
+            "iss": "spiffe://example.org/agent/triage",
+            "aud": "https://tickets.example.org",
+            "sub": "user:42",
+            "act": {"sub": "spiffe://example.org/agent/triage"},
+            "txn": "0198c6f4-0000-7000-8000-000000000001",
+            "task": "task-1",
+            "intent": "ticket.triage",
+            "tool": "tickets/search",
+            "cls": "internal",
+            "htm": "POST",
+            "htu": "https://tickets.example.org/mcp?x=%2F&y",
+            // The example of FIPS 180-4 for "abc", as base64url.
+            "bsh": "ungWv48Bz-pBQUDeXa4iI7ADYaOWF3qctBD_YfIAFa0",
+            "iat": 1_000,
+            "exp": 1_060,
+        })
+    );
+}
+
+#[test]
+fn a_changed_assertion_is_not_verified() {
+    let signer = signer();
+    let hash = body_hash(b"");
+    let headers = written(IdentityLevel::Assertion, &facts(None, &hash), &signer);
+    let (content, signature) = headers["outrider-assertion"]
+        .to_str()
+        .unwrap()
+        .rsplit_once('.')
+        .unwrap();
+    let key = UnparsedPublicKey::new(&ED25519, signer.key().public());
+    let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
+    assert!(key.verify(content.as_bytes(), &signature).is_ok());
+    let mut forged = content.as_bytes().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    assert!(key.verify(&forged, &signature).is_err());
+}
+
+#[test]
+fn no_two_assertions_have_one_id() {
+    let hash = body_hash(b"");
+    let id = || assertion(&facts(None, &hash)).1["jti"].clone();
+    assert_ne!(id(), id());
+}
+
+#[test]
+fn without_a_task_nothing_is_said_about_one() {
+    let hash = body_hash(b"");
+    let (_, claims) = assertion(&facts(None, &hash));
+    for claim in ["sub", "act", "task", "intent"] {
+        assert!(claims.get(claim).is_none(), "{claim}");
+    }
+    let headers = written(IdentityLevel::Full, &facts(None, &hash), &signer());
+    for name in ["outrider-subject", "outrider-task", "outrider-intent"] {
+        assert!(!headers.contains_key(name), "{name}");
+    }
+}
+
+#[test]
+fn a_streamed_body_has_no_digest() {
+    let hash = body_hash(b"");
+    let facts = Facts {
+        body_hash: None,
+        ..facts(None, &hash)
+    };
+    assert!(assertion(&facts).1.get("bsh").is_none());
+}
+
+#[test]
+fn a_chain_of_actors_is_nested_with_the_nearest_outermost() {
+    let task = task("user:42", &["a", "b", "c"]);
+    let hash = body_hash(b"");
+    let (_, claims) = assertion(&facts(Some(&task), &hash));
+    assert_eq!(
+        claims["act"],
+        json!({"sub": "a", "act": {"sub": "b", "act": {"sub": "c"}}})
+    );
+}
+
+#[test]
+fn ids_cannot_break_out_of_their_claim_or_their_header() {
+    let nasty = "a\",\"sub\":\"admin\"\\\r\nOutrider-Agent: x\u{0}\u{7f} %41é\u{2028}";
+    let task = task(nasty, &[nasty]);
+    let hash = body_hash(b"");
+    let (_, claims) = assertion(&facts(Some(&task), &hash));
+    assert_eq!(claims["sub"], nasty);
+    assert_eq!(claims["act"]["sub"], nasty);
+    let headers = written(IdentityLevel::Full, &facts(Some(&task), &hash), &signer());
+    assert_eq!(
+        headers["outrider-subject"],
+        "a\",\"sub\":\"admin\"\\%0D%0AOutrider-Agent:%20x%00%7F%20%2541%C3%A9%E2%80%A8"
+    );
+}
+
+#[test]
+fn each_level_sends_exactly_its_headers() {
+    let task = task("user:42", &["a"]);
+    let hash = body_hash(b"");
+    let sent = |level| {
+        let headers = written(level, &facts(Some(&task), &hash), &signer());
+        let mut names: Vec<String> = headers
+            .keys()
+            .map(|name| name.as_str().to_owned())
+            .collect();
+        names.sort();
+        names.join(" ").replace("outrider-", "")
+    };
+    assert_eq!(
+        sent(IdentityLevel::Full),
+        "agent assertion classification decision-id intent subject task tool"
+    );
+    assert_eq!(sent(IdentityLevel::Assertion), "assertion decision-id");
+    assert_eq!(sent(IdentityLevel::DecisionId), "decision-id");
+    assert_eq!(sent(IdentityLevel::None), "");
+}
+
+#[test]
+fn a_header_of_ours_that_slipped_through_is_replaced() {
+    let hash = body_hash(b"");
+    let mut headers = HeaderMap::new();
+    headers.append("outrider-agent", HeaderValue::from_static("forged"));
+    headers.append("outrider-agent", HeaderValue::from_static("forged"));
+    write(
+        IdentityLevel::Full,
+        &facts(None, &hash),
+        &signer(),
+        &mut headers,
+    )
+    .unwrap();
+    let all: Vec<_> = headers.get_all("outrider-agent").iter().collect();
+    assert_eq!(all, ["spiffe://example.org/agent/triage"]);
+}
+
+#[test]
+fn the_configuration_refuses_what_is_not_built_and_what_lives_too_long() {
+    let config = |value: Value| serde_json::from_value::<Config>(value);
+    assert_eq!(config(json!({})).unwrap(), Config::default());
+    assert!(config(json!({"ttl": "60s", "algorithm": "EdDSA", "key": "a.pem"})).is_ok());
+    let es256 = config(json!({"algorithm": "ES256"}))
+        .unwrap_err()
+        .to_string();
+    assert!(es256.contains("not built yet"), "{es256}");
+    for ttl in ["61s", "0s", "2m", "60", "500ms", "-1s", "1h", ""] {
+        assert!(config(json!({"ttl": ttl})).is_err(), "{ttl}");
+    }
+    assert!(config(json!({"ttl": "1m"})).is_ok());
+    assert!(config(json!({"lifetime": "1m"})).is_err());
+    assert!(serde_json::from_value::<IdentityLevel>(json!("decision_id")).is_ok());
+    assert!(serde_json::from_value::<IdentityLevel>(json!("partial")).is_err());
+}
