@@ -123,8 +123,8 @@ impl Request {
         self
     }
 
-    /// The bytes for the wire.
-    pub(crate) fn bytes(&self, host: &str, path: &str) -> Vec<u8> {
+    /// The bytes for the wire, to that host and that path unless it names others.
+    pub fn bytes(&self, host: &str, path: &str) -> Vec<u8> {
         let target = if self.target.is_empty() { path } else { &self.target };
         let host = self.host.as_deref().unwrap_or(host);
         let mut text = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", self.method);

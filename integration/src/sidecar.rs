@@ -291,7 +291,7 @@ impl Sidecar {
 
     /// Sends a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
-        let target = self.process.child.id().to_string();
+        let target = self.pid().to_string();
         let sent = Command::new("kill").args([&format!("-{name}"), &target]).status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
     }
@@ -300,6 +300,11 @@ impl Sidecar {
     pub fn reload(&self) {
         self.setup.write();
         self.signal("HUP");
+    }
+
+    /// The process's ID.
+    pub fn pid(&self) -> u32 {
+        self.process.child.id()
     }
 
     /// Waits for the process to end by itself.
