@@ -1,4 +1,4 @@
-//! What the kernel says of a process and its children: CPU time and memory (proc(5)).
+//! What the kernel says of a process and its descendants: CPU time and memory (proc(5)).
 
 use std::{fs, path::Path, time::Duration};
 
@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 /// The kernel's unit of CPU time towards user space, on every Linux architecture in use.
 const TICK: Duration = Duration::from_millis(10);
 
-/// CPU time, user and system, that a process and its children have used.
+/// CPU time, user and system, that a process and its descendants have used.
 pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     let mut ticks = 0;
     for pid in family(pid)? {
@@ -18,7 +18,7 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     Ok(TICK * ticks)
 }
 
-/// The most resident memory that a process and its children have had, in KiB.
+/// The most resident memory that a process and its descendants have had, in KiB.
 pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
     let mut sum = 0;
     for pid in family(pid)? {
@@ -30,17 +30,22 @@ pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
     Ok(sum)
 }
 
-/// A process and its living children.
+/// A process and its living descendants.
 fn family(pid: u32) -> Result<Vec<u32>> {
     let mut family = vec![pid];
-    for entry in fs::read_dir("/proc")? {
-        let Some(other) = number(&entry?.path()) else { continue };
-        let parent = stat(other).ok().and_then(|fields| fields.get(1)?.parse().ok());
-        if parent == Some(pid) {
-            family.push(other);
-        }
+    for child in children(pid)? {
+        family.extend(self::family(child)?);
     }
     Ok(family)
+}
+
+fn children(pid: u32) -> Result<Vec<u32>> {
+    let parent = |other: u32| stat(other).ok().and_then(|fields| fields.get(1)?.parse().ok());
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        children.extend(number(&entry?.path()).filter(|other| parent(*other) == Some(pid)));
+    }
+    Ok(children)
 }
 
 fn number(path: &Path) -> Option<u32> {

@@ -44,7 +44,7 @@ impl Sample {
             warm_calls,
             calls,
             rate: count(calls) / round.elapsed.as_secs_f64(),
-            cpu: cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / count(calls)),
+            cpu: cpu.filter(|cpu| !cpu.is_zero()).map(|cpu| cpu.as_secs_f64() * 1e6 / count(calls)),
             p50: quantile(&round.times, 50),
             p99: quantile(&round.times, 99),
         }
