@@ -1,1 +1,38 @@
-//! Placeholder.
+//! The test harness: agents that speak raw bytes, tool servers that count what reached them, and
+//! the sidecar as a process. It knows only the wire, the command line and the files, so that the
+//! behaviour tests judge Outrider as an outsider does.
+//!
+//! A harness that meets something it cannot go on from panics with what it saw: that is how a
+//! test fails.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "test code: a failed expectation is a failed test"
+)]
+
+mod agent;
+mod chain;
+mod exchange;
+mod gate;
+mod http;
+mod jwt;
+mod lock;
+mod mcp;
+mod sidecar;
+mod tool_server;
+mod wait;
+
+pub use agent::Agent;
+pub use chain::check_chain;
+pub use exchange::{Exchange, Received};
+pub use gate::Gate;
+pub use http::{Address, Answer, Connection, Head, PATIENCE};
+pub use jwt::{Claims, verify_with_jwks};
+pub use lock::{digest, lock_file, sha256_base64url, sha256_hex};
+pub use mcp::{REVISION, Request, sentinel};
+pub use sidecar::{Run, Setup, Sidecar, Task, service};
+pub use tool_server::{Tool, ToolServer, message_schema, text_result};
+pub use wait::until;

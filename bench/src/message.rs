@@ -1,0 +1,60 @@
+//! The call that is measured: a `tools/call` of about 1 KiB, and the schema it satisfies.
+
+use serde_json::{Value, json};
+
+/// The tool that is called.
+pub(crate) const TOOL: &str = "update_ticket";
+
+/// The published schema of every tool of the catalogue: strings with bounds and patterns, enums,
+/// integers, a nested object, an array of objects.
+pub(crate) fn schema() -> Value {
+    json!({
+        "type": "object",
+        "required": ["ticket", "status", "comment", "customer"],
+        "additionalProperties": false,
+        "properties": {
+            "ticket": {"type": "string", "pattern": "^[A-Z]{2,8}-[0-9]{1,8}$"},
+            "status": {"type": "string", "enum": ["open", "pending", "solved", "closed"]},
+            "priority": {"type": "integer", "minimum": 1, "maximum": 5},
+            "comment": {"type": "string", "minLength": 1, "maxLength": 4000},
+            "internal": {"type": "boolean"},
+            "tags": {"type": "array", "maxItems": 20, "items": {"type": "string", "maxLength": 40}},
+            "customer": {
+                "type": "object",
+                "required": ["id", "name"],
+                "properties": {
+                    "id": {"type": "string"},
+                    "name": {"type": "string"},
+                    "plan": {"enum": ["free", "team", "enterprise"]},
+                },
+            },
+            "actions": {
+                "type": "array",
+                "items": {
+                    "type": "object",
+                    "required": ["kind", "target"],
+                    "properties": {"kind": {"type": "string"}, "target": {"type": "string"}},
+                },
+            },
+        },
+    })
+}
+
+/// The arguments of the call.
+pub(crate) fn arguments() -> Value {
+    json!({
+        "ticket": "SUP-204511",
+        "status": "pending",
+        "priority": 3,
+        "comment": "The customer reports that exports have been failing since Tuesday morning; the \
+            log shows a time-out of the object store at 09:14 and again at 09:31. I have asked for \
+            the export ID and raised the retry limit for this account until the fix is rolled out.",
+        "internal": false,
+        "tags": ["export", "object-store", "timeout", "waiting-for-customer"],
+        "customer": {"id": "C-88120", "name": "Example Manufacturing", "plan": "enterprise"},
+        "actions": [
+            {"kind": "notify", "target": "storage-on-call"},
+            {"kind": "link", "target": "INC-7719"},
+        ],
+    })
+}

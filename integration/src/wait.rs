@@ -1,0 +1,25 @@
+//! Waiting for a condition of another process.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use crate::PATIENCE;
+
+/// Asks `probe` until it answers, and returns its answer.
+///
+/// The pause between two questions is no synchronisation: it only spares the machine.
+///
+/// # Panics
+/// When nothing was answered within [`PATIENCE`], naming `what` was waited for.
+pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        if let Some(answer) = probe() {
+            return answer;
+        }
+        assert!(Instant::now() < end, "waited in vain for {what}");
+        thread::sleep(Duration::from_millis(5));
+    }
+}
