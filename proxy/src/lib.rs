@@ -2,3 +2,4 @@
 #![doc = "Modules stand in the order in which a call passes them."]
 
 pub mod call;
+pub mod limit;
