@@ -145,9 +145,9 @@ proptest! {
     ) {
         let key = (*which.get(&members.keys().collect::<Vec<_>>())).clone();
         let mut text = serde_json::to_string(&members).unwrap();
-        text.pop();
         let again = if escape { escaped(&key) } else { key };
-        text += &format!(",\"{again}\":0}}");
+        text.truncate(text.len() - 1);
+        text.extend([",\"", &again, "\":0}"]);
         prop_assert_eq!(reason(text.as_bytes()), Reason::DuplicateKey);
         prop_assert_eq!(reason(format!("[{text}]").as_bytes()), Reason::DuplicateKey);
     }
