@@ -1,14 +1,32 @@
-//! Outrider, the enforcement point.
-#![doc = "Modules stand in the order in which a call passes them."]
+//! Outrider, the enforcement point: it decides on every call an agent makes.
+//!
+//! Modules stand in the order in which a call passes them; [`pipeline`] is that order as code.
 
-pub mod record;
-
-pub mod call;
-pub mod drain;
+// the pipeline
 pub mod listen;
-/// The languages agents and services speak.
-pub mod protocol {
-    pub mod sse;
-}
+pub mod identify;
+pub mod protocol;
+pub mod catalogue;
+pub mod validate;
+pub mod limit;
+pub mod classify;
+pub mod authorize;
+pub mod tag;
+pub mod credentials;
 pub mod upstream;
+pub mod respond;
+pub mod record;
+// what flows, what joins
+pub mod call;
+pub mod outrider;
+pub mod pipeline;
+pub mod rejection;
+pub mod task;
+// the edge
+pub mod config;
+pub mod control;
+pub mod drain;
+pub mod keys;
+pub mod state;
+pub mod units;
 pub mod workers;

@@ -7,6 +7,7 @@
 
 mod explain;
 mod node;
+mod outline;
 mod reach;
 mod screen;
 
@@ -16,8 +17,8 @@ use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::Valid
 use regorus::Value;
 
 pub use self::explain::{MOST_VIOLATIONS, Violation};
-use self::node::Tree;
 pub use self::screen::{DIALECT, MAX_BYTES, MAX_PATTERNS, MAX_SUBSCHEMAS};
+use self::{explain::Depth, node::Tree, outline::Outline, reach::Reach};
 
 /// All compiled patterns of one schema together may take this many bytes.
 const PATTERN_BYTES: usize = 8 << 20;
@@ -25,10 +26,13 @@ const PATTERN_BYTES: usize = 8 << 20;
 /// One compiled pattern may take this many bytes.
 const ONE_PATTERN_BYTES: usize = 2 << 20;
 
+/// The most subschemas of a schema whose arguments get validators of their own.
+const MAX_OUTLINED: u64 = 300;
+
 /// A compiled schema; shared between threads.
 pub struct Schema {
     validator: Validator<Tree>,
-    reach: reach::Reach,
+    explain: Depth,
 }
 
 impl fmt::Debug for Schema {
@@ -107,17 +111,21 @@ impl Schema {
     /// [`BadSchema`] says what in the document is refused.
     pub fn compile(document: &serde_json::Value) -> Result<Self, BadSchema> {
         let screened = screen::screen(document)?;
-        let validator = jsonschema::options_for::<Tree>()
+        let options = jsonschema::options_for::<Tree>()
             .with_draft(Draft::Draft202012)
             .should_validate_formats(false)
             .offline()
-            .with_pattern_options(patterns(screened.patterns))
-            .build(document)
-            .map_err(|error| bad(&error))?;
-        Ok(Self {
-            validator,
-            reach: screened.reach,
-        })
+            .with_pattern_options(patterns(screened.patterns));
+        let validator = options.build(document).map_err(|error| bad(&error))?;
+        let explain = match screened.reach {
+            Reach::Finite(size) => Depth::Full(size),
+            // Parts are compiled over and over where they refer to one another.
+            Reach::Open if screened.subschemas > MAX_OUTLINED => Depth::Whole,
+            Reach::Open => options.build_map(document).map_or(Depth::Whole, |parts| {
+                Depth::Arguments(Outline::new(document, parts))
+            }),
+        };
+        Ok(Self { validator, explain })
     }
 
     /// Decides whether `value` satisfies the schema.
@@ -131,7 +139,7 @@ impl Schema {
         if self.is_valid(value) {
             return Vec::new();
         }
-        explain::explain(&self.validator, self.reach, value, most)
+        explain::explain(&self.validator, &self.explain, value, most)
     }
 }
 
@@ -147,23 +155,23 @@ fn bad(error: &ValidationError<'_>) -> BadSchema {
     use jsonschema::ReferencingError as Ref;
     match error.kind() {
         ValidationErrorKind::Referencing(Ref::Unretrievable { uri, .. }) => BadSchema::Remote {
-            reference: uri.clone(),
+            reference: shown(uri),
         },
         ValidationErrorKind::Referencing(Ref::UnknownSpecification { specification }) => {
             BadSchema::Dialect {
                 pointer: String::new(),
-                dialect: specification.clone(),
+                dialect: shown(specification),
             }
         }
         ValidationErrorKind::Referencing(other) => BadSchema::Unresolved {
-            detail: other.to_string(),
+            detail: shown(&other.to_string()),
         },
         _ => invalid(error),
     }
 }
 
 fn invalid(error: &ValidationError<'_>) -> BadSchema {
-    let pointer = error.instance_path().to_string();
+    let pointer = shown(error.instance_path().as_str());
     let is_pattern = matches!(
         error.kind(),
         ValidationErrorKind::Format { format } if format == "regex"
@@ -173,9 +181,25 @@ fn invalid(error: &ValidationError<'_>) -> BadSchema {
     } else {
         BadSchema::Invalid {
             pointer,
-            detail: error.to_string(),
+            detail: shown(&error.masked().to_string()),
         }
     }
+}
+
+/// Makes text of a document fit to be read on a terminal: short, and without control characters.
+pub(crate) fn shown(text: &str) -> String {
+    let mut shown = String::new();
+    for (index, c) in text.chars().enumerate() {
+        match c {
+            _ if index == 200 => {
+                shown.push('…');
+                break;
+            }
+            c if c.is_control() => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
+        }
+    }
+    shown
 }
 
 #[cfg(test)]

@@ -45,7 +45,7 @@ pub(crate) struct TooDeep;
 /// # Errors
 ///
 /// What `visit` returns, or [`TooDeep`].
-pub(crate) fn walk<'a, E, F>(document: &'a Value, visit: F) -> Result<(), E>
+pub(crate) fn walk<E, F>(document: &Value, visit: F) -> Result<(), E>
 where
     E: From<TooDeep>,
     F: FnMut(&Place<'_>) -> Result<(), E>,
@@ -77,12 +77,11 @@ impl Kind {
         match self {
             Self::Data => Self::Data,
             Self::Map { chained: true } => Self::Property,
-            Self::Map { chained: false } => Self::Schema,
             Self::Property | Self::Schema if is_data(keyword) => Self::Data,
             Self::Property | Self::Schema if MAPS.contains(&keyword) => Self::Map {
                 chained: self == Self::Property && keyword == "properties",
             },
-            Self::Property | Self::Schema => Self::Schema,
+            Self::Map { chained: false } | Self::Property | Self::Schema => Self::Schema,
         }
     }
 }

@@ -31,7 +31,7 @@ pub(crate) async fn serve<S: Service>(
     drain: Draining,
 ) {
     let Accepted { socket, listener, peer, place } = accepted;
-    let connection = Rc::new(Connection { listener, peer });
+    let connection = Rc::new(Connection::new(listener, peer));
     let outcome = match socket {
         Socket::Tcp(socket) => match open_tcp(socket) {
             Ok(stream) => requests(stream, &connection, service, drain).await,

@@ -11,6 +11,7 @@ pub mod reverse;
 mod strict_head;
 
 use std::{
+    cell::OnceCell,
     fmt,
     future::Future,
     net::SocketAddr,
@@ -29,6 +30,8 @@ use http_body::Body;
 use hyper::body::Incoming;
 
 pub use strict_head::Patience;
+
+use crate::identify::tcp_peer;
 
 pub(crate) use conn::serve;
 
@@ -151,6 +154,32 @@ pub struct Connection {
     pub listener: Arc<ListenerFacts>,
     /// Who is at the other end.
     pub peer: PeerAddr,
+    /// Whether that user may call, once asked.
+    admitted: OnceCell<bool>,
+}
+
+impl Connection {
+    pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr) -> Self {
+        Self { listener, peer, admitted: OnceCell::new() }
+    }
+
+    /// Whether the user at the other end may call: asked of the kernel and of `admit` once.
+    pub fn admits(&self, admit: impl FnOnce(u32) -> bool) -> bool {
+        let caller = || match self.peer {
+            PeerAddr::Unix { uid, .. } => Some(uid),
+            PeerAddr::Tcp { peer, local } => tcp_peer(peer, local).ok(),
+        };
+        *self.admitted.get_or_init(|| caller().is_some_and(admit))
+    }
+}
+
+impl fmt::Display for PeerAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp { peer, .. } => peer.fmt(f),
+            Self::Unix { uid, pid } => write!(f, "unix:uid={uid},pid={pid}"),
+        }
+    }
 }
 
 /// Answers the requests of one worker's connections.

@@ -9,7 +9,7 @@ use outrider_policy::Value;
 
 use super::{
     entry::{Ended, Entry, Ruling},
-    line::{write_str, write_value},
+    line::{write_hex, write_str, write_u64, write_value},
 };
 use crate::rejection::Rejection;
 
@@ -33,18 +33,21 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     put_time(line, "timestamp", entry.time);
     line.extend_from_slice(entry.recorder.labels.as_bytes());
     if let Some(trace) = &facts.trace {
-        put(line, "trace_id", &hex(&trace.trace_id));
-        put(line, "span_id", &hex(&trace.span_id));
+        line.extend_from_slice(b",\"trace_id\":\"");
+        write_hex(&trace.trace_id, line);
+        line.extend_from_slice(b"\",\"span_id\":\"");
+        write_hex(&trace.span_id, line);
+        line.push(b'"');
     }
     if let Some(revision) = &facts.revision {
         line.extend_from_slice(b",\"bundles\":{\"outrider\":{\"revision\":");
-        write_str(line, revision);
+        write_str(revision, line);
         line.extend_from_slice(b"}}");
     }
     put(line, "path", "outrider/decision");
     evidence(entry, ruling, line);
     timers(entry, line);
-    put(line, "requested_by", &entry.peer);
+    put(line, "requested_by", &entry.peer.to_string());
     verdict(ruling, line);
     put(line, "tool", facts.tool.as_ref().map_or("", |tool| tool.as_str()));
     put(line, "service", facts.service.as_ref().map_or("", |service| service.as_str()));
@@ -66,15 +69,15 @@ pub(super) fn outcome(entry: &Entry, ended: Ended, line: &mut Vec<u8>) {
     head(entry, "outcome", line);
     put_time(line, "timestamp", jiff::Timestamp::now());
     line.extend_from_slice(b",\"response\":{\"status\":");
-    number(line, u64::from(entry.answered.status));
+    write_u64(u64::from(entry.answered.status), line);
     line.extend_from_slice(b",\"bytes\":");
-    number(line, entry.answered.bytes);
+    write_u64(entry.answered.bytes, line);
     put(line, "classification", entry.facts.classification);
     line.extend_from_slice(b",\"duration_ms\":");
-    number(line, u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX));
+    write_u64(u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX), line);
     line.extend_from_slice(b",\"error\":");
     let failed = matches!(ended, Ended::UpstreamFailed | Ended::Cut);
-    write_str(line, if failed { entry.code().as_str() } else { "" });
+    write_str(if failed { entry.code().as_str() } else { "" }, line);
     line.push(b'}');
     put(line, "ended", ended.as_str());
     put(line, "code", entry.code().as_str());
@@ -98,7 +101,7 @@ fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     }
     line.extend_from_slice(b",\"result\":");
     match &ruling.decision {
-        Some(decision) => write_value(line, &decision.result),
+        Some(decision) => write_value(&decision.result, line),
         None => line.extend_from_slice(b"{}"),
     }
     line.extend_from_slice(b",\"erased\":[");
@@ -113,15 +116,15 @@ fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
 fn masked_input(entry: &Entry, input: &Value, redact: &[String], line: &mut Vec<u8>) {
     object(line, input, |name, value, line| match name {
         "call" => masked_call(entry, value, redact, line),
-        _ => write_value(line, value),
+        _ => write_value(value, line),
     });
 }
 
 fn masked_call(entry: &Entry, call: &Value, redact: &[String], line: &mut Vec<u8>) {
     object(line, call, |name, value, line| match name {
-        "arguments" | "input_responses" => entry.recorder.digests.mask(line, value, &below(redact, name)),
-        "body_sha256" => write_str(line, &entry.facts.request_digest),
-        _ => write_value(line, value),
+        "arguments" | "input_responses" => entry.recorder.digests.write_masked(&without(value, &below(redact, name)), line),
+        "body_sha256" => write_str(&entry.facts.request_digest, line),
+        _ => write_value(value, line),
     });
 }
 
@@ -130,15 +133,42 @@ fn below<'a>(redact: &'a [String], name: &str) -> Vec<&'a str> {
     redact.iter().filter_map(|pointer| pointer.strip_prefix('/')?.strip_prefix(name)).collect()
 }
 
+/// The value without what the pointers name (RFC 6901).
+fn without(value: &Value, pointers: &[&str]) -> Value {
+    pointers.iter().fold(value.clone(), |value, pointer| {
+        let tokens: Vec<String> = pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
+        erased(&value, &tokens)
+    })
+}
+
+fn erased(value: &Value, tokens: &[String]) -> Value {
+    let Some((token, rest)) = tokens.split_first() else { return Value::new_object() };
+    let kept = |name: &str, child: &Value| match (name == token, rest.is_empty()) {
+        (true, true) => None,
+        (true, false) => Some(erased(child, rest)),
+        (false, _) => Some(child.clone()),
+    };
+    match value {
+        Value::Object(members) => {
+            let name = |key: &Value| key.as_string().map_or_else(|_| String::new(), |name| name.to_string());
+            members.iter().filter_map(|(key, child)| Some((key.clone(), kept(&name(key), child)?))).collect::<std::collections::BTreeMap<_, _>>().into()
+        }
+        Value::Array(items) => {
+            items.iter().enumerate().filter_map(|(index, child)| kept(&index.to_string(), child)).collect::<Vec<_>>().into()
+        }
+        other => other.clone(),
+    }
+}
+
 fn object(line: &mut Vec<u8>, value: &Value, mut member: impl FnMut(&str, &Value, &mut Vec<u8>)) {
-    let Value::Object(members) = value else { return write_value(line, value) };
+    let Value::Object(members) = value else { return write_value(value, line) };
     line.push(b'{');
     for (index, (name, value)) in members.iter().enumerate() {
         let Value::String(name) = name else { continue };
         if index > 0 {
             line.push(b',');
         }
-        write_str(line, name);
+        write_str(name, line);
         line.push(b':');
         member(name, value, line);
     }
@@ -148,7 +178,7 @@ fn object(line: &mut Vec<u8>, value: &Value, mut member: impl FnMut(&str, &Value
 fn timers(entry: &Entry, line: &mut Vec<u8>) {
     let timers = &entry.timers;
     line.extend_from_slice(b",\"metrics\":{\"timer_parse_ns\":");
-    number(line, nanos(timers.parse));
+    write_u64(nanos(timers.parse), line);
     for (name, value) in [
         (&b",\"timer_schema_ns\":"[..], timers.schema),
         (b",\"timer_limit_ns\":", timers.limit),
@@ -156,7 +186,7 @@ fn timers(entry: &Entry, line: &mut Vec<u8>) {
         (b",\"timer_server_handler_ns\":", entry.opened.elapsed()),
     ] {
         line.extend_from_slice(name);
-        number(line, nanos(value));
+        write_u64(nanos(value), line);
     }
     line.push(b'}');
 }
@@ -174,7 +204,7 @@ fn verdict(ruling: &Ruling, line: &mut Vec<u8>) {
         Some(decision) if !decision.reasons.is_empty() => {
             for (index, reason) in decision.reasons.iter().enumerate() {
                 line.extend_from_slice(if index == 0 { b"{\"reason\":" } else { b",{\"reason\":" });
-                write_str(line, &reason.reason);
+                write_str(&reason.reason, line);
                 put(line, "message", &reason.message);
                 line.push(b'}');
             }
@@ -188,14 +218,14 @@ fn verdict(ruling: &Ruling, line: &mut Vec<u8>) {
 fn why(ruling: &Ruling, line: &mut Vec<u8>) {
     let Some(rejection) = &ruling.refusal else { return };
     line.extend_from_slice(b"{\"reason\":");
-    write_str(line, rejection.code().as_str());
+    write_str(rejection.code().as_str(), line);
     put(line, "message", &rejection.detail());
     line.push(b'}');
 }
 
 fn policy(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     line.extend_from_slice(b",\"policy\":{\"revision\":");
-    write_str(line, entry.facts.revision.as_deref().unwrap_or(""));
+    write_str(entry.facts.revision.as_deref().unwrap_or(""), line);
     let decision = ruling.decision.as_ref();
     put(line, "rule", decision.map_or("", |decision| &decision.rule));
     line.extend_from_slice(b",\"mode\":\"enforce\"},\"approval\":\"\"");
@@ -208,7 +238,7 @@ fn list(line: &mut Vec<u8>, items: impl Iterator<Item = String>) {
         if index > 0 {
             line.push(b',');
         }
-        write_str(line, &item);
+        write_str(&item, line);
     }
 }
 
@@ -217,7 +247,7 @@ pub(super) fn put(line: &mut Vec<u8>, name: &str, text: &str) {
     line.extend_from_slice(b",\"");
     line.extend_from_slice(name.as_bytes());
     line.extend_from_slice(b"\":");
-    write_str(line, text);
+    write_str(text, line);
 }
 
 fn put_time(line: &mut Vec<u8>, name: &str, time: jiff::Timestamp) {
@@ -229,17 +259,6 @@ fn put_time(line: &mut Vec<u8>, name: &str, time: jiff::Timestamp) {
     write!(line, "{time:.9}\"").unwrap_or_default();
 }
 
-fn number(line: &mut Vec<u8>, number: u64) {
-    use std::io::Write as _;
-    write!(line, "{number}").unwrap_or_default();
-}
-
 fn nanos(duration: std::time::Duration) -> u64 {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
-}
-
-fn hex(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let digit = |value: u8| DIGITS.get(usize::from(value)).map_or('0', |digit| char::from(*digit));
-    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -21,6 +21,7 @@
 //! ```
 
 use std::{
+    any::Any,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,6 +31,7 @@ use outrider_policy::{Decision, Value};
 
 use super::{Recorder, compose};
 use crate::{
+    listen::PeerAddr,
     call::{DecisionId, ServiceName, ToolId, Trace},
     rejection::{Code, Rejection},
     task::Task,
@@ -56,6 +58,17 @@ impl Ruling {
     /// What policy decided, and the refusal that follows from it, if any.
     pub fn judged(decision: Decision, refusal: Option<Rejection>) -> Self {
         Self { refusal, decision: Some(decision) }
+    }
+
+    /// Whether the call would pass.
+    pub fn passes(&self) -> bool {
+        self.refusal.is_none()
+    }
+
+    /// The same evidence, refused after all.
+    #[must_use]
+    pub fn overruled(self, rejection: Rejection) -> Self {
+        Self { refusal: Some(rejection), ..self }
     }
 
     pub(super) fn code(&self) -> Code {
@@ -111,6 +124,8 @@ pub struct Facts {
     pub trace: Option<Trace>,
     /// The revision of the policy that judged.
     pub revision: Option<Arc<str>>,
+    /// Headers of ours that the agent sent.
+    pub forged: Vec<http::HeaderName>,
 }
 
 /// How a permitted call ended.
@@ -184,27 +199,30 @@ pub struct Entry {
     pub(super) time: Timestamp,
     pub(super) recorder: Arc<Recorder>,
     pub(super) listener: Arc<str>,
-    pub(super) peer: Arc<str>,
+    pub(super) peer: PeerAddr,
     /// What is known so far.
     pub facts: Facts,
     /// What the stages took so far.
     pub timers: Timers,
     /// What the agent got so far.
     pub answered: Answered,
+    held: Option<Box<dyn Any + Send>>,
     stage: Stage,
     code: Code,
 }
 
 impl Entry {
     /// Opens the record of a call that has just arrived.
-    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: &Arc<str>) -> Self {
+    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: PeerAddr) -> Self {
+        recorder.metrics.arrived(listener);
         Self {
             id: DecisionId::mint(),
             opened: Instant::now(),
             time: Timestamp::now(),
             recorder: Arc::clone(recorder),
             listener: Arc::clone(listener),
-            peer: Arc::clone(peer),
+            peer,
+            held: None,
             facts: Facts { task_source: "none", ..Facts::default() },
             timers: Timers::default(),
             answered: Answered::default(),
@@ -223,7 +241,12 @@ impl Entry {
         self.time
     }
 
-    /// The agent's code of this call as it stands.
+    /// Keeps something until the call has ended: places of concurrency limits.
+    pub fn hold(&mut self, held: impl Any + Send) {
+        self.held = Some(Box::new(held));
+    }
+
+    /// The code of this call as it stands.
     pub fn code(&self) -> Code {
         self.code
     }
@@ -293,5 +316,6 @@ impl Drop for Entry {
             Stage::Permitted => self.close(Ended::AgentGone, Code::Ok),
             Stage::Refused | Stage::Closed => {}
         }
+        self.recorder.metrics.left(&self.listener);
     }
 }

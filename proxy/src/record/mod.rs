@@ -3,6 +3,10 @@
 //! Members of a line come in as JSON text; a chained, signed and durable line goes out before
 //! anything acts on the decision it records. Nothing here knows what a call is.
 
+mod compose;
+mod entry;
+mod recorder;
+
 pub mod chain;
 pub mod checkpoint;
 pub mod digest;
@@ -11,6 +15,9 @@ pub mod line;
 mod resume;
 pub mod verify;
 mod writer;
+
+pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};
+pub use recorder::{Recorder, Standing};
 
 #[cfg(test)]
 mod tests;

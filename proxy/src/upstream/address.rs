@@ -8,7 +8,10 @@ use std::{
     },
 };
 
-use http::{HeaderValue, Uri, uri::Scheme};
+use http::{
+    HeaderValue, Uri,
+    uri::{PathAndQuery, Scheme},
+};
 use rustls::pki_types::ServerName;
 
 /// One service's upstream: where it is dialled, and what is written into requests for it.
@@ -22,6 +25,8 @@ struct Facts {
     authority: Box<str>,
     host_header: HeaderValue,
     path: Box<str>,
+    target: Uri,
+    uri: Box<str>,
     query: Option<Box<str>>,
     dial: Dial,
     tls: Option<ServerName<'static>>,
@@ -102,6 +107,8 @@ impl Upstream {
             host_header: HeaderValue::from_str(authority).map_err(|_| BadUpstream::Host)?,
             authority: authority.into(),
             path: uri.path().into(),
+            target: uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from),
+            uri: format!("{}://{authority}{}", if secure { "https" } else { "http" }, uri.path_and_query().map_or("/", PathAndQuery::as_str)).into(),
             query: uri.query().map(Into::into),
             dial,
             tls: secure.then_some(name),
@@ -131,6 +138,30 @@ impl Upstream {
     /// The query as configured, without its `?`.
     pub fn query(&self) -> Option<&str> {
         self.0.query.as_deref()
+    }
+
+    /// What stands in the request line of a request to the URL as configured.
+    pub fn target(&self) -> &Uri {
+        &self.0.target
+    }
+
+    /// The URL as configured, in the form in which it is sent.
+    pub fn uri(&self) -> &str {
+        &self.0.uri
+    }
+
+    /// The host alone.
+    pub fn host(&self) -> &str {
+        let authority = self.authority();
+        authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(authority, |(host, _)| host)
+    }
+
+    /// The port, the scheme's own when the URL has none.
+    pub fn port(&self) -> u16 {
+        match self.dial() {
+            Dial::Address(address) => address.port(),
+            Dial::Name(_, port) => *port,
+        }
     }
 
     /// Whether requests to it are encrypted.

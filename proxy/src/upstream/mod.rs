@@ -15,11 +15,30 @@ mod tests;
 
 use std::time::Duration;
 
+use http::{Request, Response};
+
+use crate::record::Permit;
+
 pub use address::{BadUpstream, Upstream};
 pub use body::{BodyCut, RequestBody, UpstreamBody};
 pub use collect::{Uncollected, collect, collect_request};
 pub use pool::Pool;
 pub use tls::{BadRoots, TlsRoots};
+
+/// Sends a permitted request; the permit is used up.
+///
+/// # Errors
+/// When there is no answer, or none whose framing is unambiguous.
+pub async fn forward(
+    permit: Permit,
+    pool: &Pool,
+    upstream: &Upstream,
+    request: Request<RequestBody>,
+    patience: Duration,
+) -> Result<Response<UpstreamBody>, Unreachable> {
+    drop(permit);
+    pool.send(upstream, request, patience).await
+}
 
 /// Bounds of a pool; each worker has its own.
 #[derive(Debug, Clone, Copy)]

@@ -126,8 +126,7 @@ fn documents() -> impl Strategy<Value = serde_json::Value> {
 /// Writes each character of a key as an escape, so that equal keys look different.
 fn escaped(key: &str) -> String {
     key.encode_utf16()
-        .map(|unit| format!("\\u{unit:04x}"))
-        .collect()
+        .fold(String::new(), |text, unit| text + &format!("\\u{unit:04x}"))
 }
 
 proptest! {
@@ -144,11 +143,11 @@ proptest! {
         which in any::<prop::sample::Index>(),
         escape in any::<bool>(),
     ) {
-        let key = which.get(&members.keys().collect::<Vec<_>>()).to_string();
+        let key = (*which.get(&members.keys().collect::<Vec<_>>())).clone();
         let mut text = serde_json::to_string(&members).unwrap();
-        text.pop();
         let again = if escape { escaped(&key) } else { key };
-        text.push_str(&format!(",\"{again}\":0}}"));
+        text.truncate(text.len() - 1);
+        text.extend([",\"", &again, "\":0}"]);
         prop_assert_eq!(reason(text.as_bytes()), Reason::DuplicateKey);
         prop_assert_eq!(reason(format!("[{text}]").as_bytes()), Reason::DuplicateKey);
     }

@@ -2,8 +2,9 @@
 //!
 //! The validator collects errors through every branch of every alternative, which is
 //! exponential where alternatives refer to themselves. So it is only asked for a schema whose
-//! references end, of known expanded size, and for a value of modest size. Everything else gets
-//! one sentence about the whole.
+//! references end, of known expanded size, and for a value of modest size. A schema that refers
+//! to itself gets the arguments that fail, without what is in them; everything else one
+//! sentence about the whole.
 
 use jsonschema::{
     Validator,
@@ -12,7 +13,7 @@ use jsonschema::{
 };
 use regorus::Value;
 
-use super::{node::Tree, reach::Reach};
+use super::{node::Tree, outline::Outline};
 use crate::walk::push;
 
 /// The most violations that are ever reported.
@@ -33,30 +34,45 @@ pub struct Violation {
     pub message: String,
 }
 
+/// How far an explanation goes.
+pub(super) enum Depth {
+    /// To each place that fails; the schema has so many subschemas, references followed.
+    Full(u64),
+    /// To the arguments that fail.
+    Arguments(Outline),
+    /// Nowhere.
+    Whole,
+}
+
 /// Explains why `value`, known to be invalid, fails.
 pub(super) fn explain(
     validator: &Validator<Tree>,
-    reach: Reach,
+    depth: &Depth,
     value: &Value,
     most: usize,
 ) -> Vec<Violation> {
     let most = most.clamp(1, MOST_VIOLATIONS);
-    let Reach::Finite(size) = reach else {
-        return vec![whole()];
+    let mut found = match depth {
+        Depth::Full(size) => full(validator, *size, value, most),
+        Depth::Arguments(outline) => outline.violations(value, most),
+        Depth::Whole => Vec::new(),
     };
-    let room = MAX_WORK / size.max(1);
-    if !fits(value, &mut usize::try_from(room).unwrap_or(usize::MAX)) {
-        return vec![whole()];
-    }
-    let mut found = Vec::new();
-    for error in validator.iter_errors(value) {
-        violations(&error, most, &mut found);
-        if found.len() >= most {
-            break;
-        }
-    }
     if found.is_empty() {
         found.push(whole());
+    }
+    found
+}
+
+fn full(validator: &Validator<Tree>, size: u64, value: &Value, most: usize) -> Vec<Violation> {
+    let mut found = Vec::new();
+    let mut room = usize::try_from(MAX_WORK / size.max(1)).unwrap_or(usize::MAX);
+    if fits(value, &mut room) {
+        for error in validator.iter_errors(value) {
+            violations(&error, most, &mut found);
+            if found.len() >= most {
+                break;
+            }
+        }
     }
     found
 }
@@ -102,7 +118,7 @@ fn violations(error: &ValidationError<'_>, most: usize, found: &mut Vec<Violatio
     }
 }
 
-fn violation(pointer: String, message: impl Into<String>) -> Violation {
+pub(super) fn violation(pointer: String, message: impl Into<String>) -> Violation {
     Violation {
         pointer,
         message: message.into(),
@@ -126,7 +142,7 @@ fn pointer(location: &Location) -> String {
 }
 
 /// The place of a member, or of its object where the name is too long to repeat.
-fn below(place: &str, name: &str) -> String {
+pub(super) fn below(place: &str, name: &str) -> String {
     let mut pointer = place.to_owned();
     let before = push(&mut pointer, name);
     if pointer.len() > MAX_POINTER {

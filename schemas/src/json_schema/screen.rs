@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 use super::{
     BadSchema,
     reach::{self, Reach},
+    shown,
 };
 use crate::walk::{Place, TooDeep, walk};
 
@@ -34,6 +35,8 @@ const RESERVED: &str = "//json-schema.org";
 
 /// What the screen found out.
 pub(super) struct Screened {
+    /// The number of subschemas as written.
+    pub(super) subschemas: u64,
     /// The number of patterns.
     pub(super) patterns: usize,
     /// How far explanations may go.
@@ -69,6 +72,7 @@ pub(super) fn screen(document: &Value) -> Result<Screened, BadSchema> {
         reach = Reach::Open;
     }
     Ok(Screened {
+        subschemas: count.subschemas,
         patterns: count.patterns,
         reach,
     })
@@ -108,10 +112,10 @@ impl Count {
 
     fn identify(&mut self, place: &Place<'_>, id: &str) -> Result<(), BadSchema> {
         if is_reserved(id) {
-            let pointer = place.pointer.to_owned();
+            let pointer = shown(place.pointer);
             return Err(BadSchema::ReservedId {
                 pointer,
-                id: id.to_owned(),
+                id: shown(id),
             });
         }
         self.identified = true;
@@ -123,7 +127,7 @@ impl Count {
         let resource = reference.split('#').next().unwrap_or_default();
         if is_reserved(resource) && resource != DIALECT {
             return Err(BadSchema::Remote {
-                reference: reference.to_owned(),
+                reference: shown(reference),
             });
         }
         if keyword == "$ref" && (reference == "#" || reference.starts_with("#/")) {
@@ -132,7 +136,7 @@ impl Count {
             self.names += 1;
         }
         if !resource.is_empty() && resource != DIALECT && self.beyond.is_none() {
-            self.beyond = Some(reference.to_owned());
+            self.beyond = Some(shown(reference));
         }
         Ok(())
     }
@@ -167,8 +171,8 @@ fn dialect(place: &Place<'_>) -> Result<(), BadSchema> {
         return Ok(());
     }
     Err(BadSchema::Dialect {
-        pointer: place.pointer.to_owned(),
-        dialect: name.to_owned(),
+        pointer: shown(place.pointer),
+        dialect: shown(name),
     })
 }
 

@@ -310,26 +310,62 @@ fn a_name_too_long_to_repeat_is_not_repeated() {
     assert_eq!(found[0].pointer, "");
 }
 
-/// Both branches of each level lead to the level below, and the innermost value fits neither.
-fn recursive() -> (serde_json::Value, Value) {
-    let branch = |name: &str| json!({ "properties": { "a": { "$ref": "#" }, (name): { "type": "string" } } });
-    let document = json!({
-        "type": "object",
-        "anyOf": [branch("b"), branch("c")],
-        "allOf": [{ "properties": { "a": { "$ref": "#" } } }, { "properties": { "a": { "$ref": "#" } } }]
-    });
-    (
-        document,
-        value(&format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60))),
-    )
+/// Schemas in which several ways lead from each level to the one below.
+fn recursive() -> Vec<serde_json::Value> {
+    let to = |below: &serde_json::Value, other: &str| json!({ "properties": { "a": below, (other): { "type": "string" } } });
+    let two = |below: serde_json::Value| json!([to(&below, "b"), to(&below, "c")]);
+    let root = || json!({ "$ref": "#" });
+    let dynamic = || json!({ "$dynamicRef": "#n" });
+    vec![
+        json!({ "type": "object", "anyOf": two(root()) }),
+        json!({ "type": "object", "oneOf": two(root()) }),
+        json!({ "type": "object", "allOf": two(root()), "anyOf": two(root()) }),
+        json!({ "type": "object", "anyOf": two(root()), "unevaluatedProperties": false }),
+        json!({ "type": "object", "anyOf": two(root()), "unevaluatedProperties": root() }),
+        json!({ "type": "object", "patternProperties": { "^a": root(), "a$": root() } }),
+        json!({ "type": "object", "if": to(&root(), "b"), "then": to(&root(), "c"),
+                "else": to(&root(), "d") }),
+        json!({ "type": "object", "$dynamicAnchor": "n", "anyOf": two(dynamic()) }),
+        json!({ "type": "object", "anyOf": two(json!({ "$ref": "#/$defs/m" })),
+                "$defs": { "m": { "type": "object", "anyOf": two(root()) } } }),
+    ]
 }
 
 #[test]
-fn alternatives_that_refer_to_themselves_do_not_take_exponential_time() {
-    let (document, deep) = recursive();
-    let schema = compiled(&document);
-    assert!(!schema.is_valid(&deep));
-    assert_eq!(schema.violations(&deep, 8).len(), 1);
+fn schemas_that_refer_to_themselves_do_not_take_exponential_time() {
+    let deep = value(&format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60)));
+    for document in recursive() {
+        let schema = compiled(&document);
+        assert!(!schema.is_valid(&deep), "{document}");
+        assert_eq!(schema.violations(&deep, 8).len(), 1, "{document}");
+    }
+}
+
+#[test]
+fn a_schema_that_refers_to_itself_still_tells_which_argument_fails() {
+    let schema = compiled(&json!({
+        "type": "object",
+        "properties": {
+            "filter/by": { "$ref": "#/$defs/node" }, "limit": { "type": "integer" }, "ok": true
+        },
+        "required": ["limit", "order"],
+        "$defs": { "node": { "anyOf": [
+            { "type": "string" }, { "type": "array", "items": { "$ref": "#/$defs/node" } }
+        ] } }
+    }));
+    assert!(schema.is_valid(&value(r#"{"filter/by":[["x"]],"limit":1,"order":1}"#)));
+    let found = schema.violations(&value(r#"{"filter/by":[["x",1]],"limit":"1","ok":1}"#), 8);
+    let pointers: Vec<_> = found.iter().map(|v| v.pointer.as_str()).collect();
+    assert_eq!(pointers, ["/order", "/filter~1by", "/limit"]);
+}
+
+#[test]
+fn what_a_document_says_is_shown_short_and_without_control_characters() {
+    let long = format!("https://e.org/\u{1b}[2J{}", "x".repeat(1_000));
+    for document in [json!({ "$ref": long }), json!({ "$schema": long })] {
+        let text = refused(&document).to_string();
+        assert!(text.len() < 400 && !text.contains('\u{1b}'), "{text:?}");
+    }
 }
 
 #[test]
@@ -374,4 +410,20 @@ fn nothing_in_the_tree_turns_on_fetching() {
     }
     assert!(!tree.contains("reqwest v"));
     assert!(!tree.contains("serde_json feature \"arbitrary_precision\""));
+}
+
+#[test]
+fn a_large_schema_that_refers_to_itself_is_compiled_and_explained_as_a_whole() {
+    let definition =
+        |n: usize| json!({ "properties": { "a": { "$ref": "#" } }, "minProperties": n });
+    let all: serde_json::Map<_, _> = (0..1_000)
+        .map(|n| (format!("d{n}"), definition(n)))
+        .collect();
+    let any: Vec<_> = all
+        .keys()
+        .map(|name| json!({ "$ref": format!("#/$defs/{name}") }))
+        .collect();
+    let schema = compiled(&json!({ "type": "object", "anyOf": any, "$defs": all }));
+    assert!(schema.is_valid(&value(r#"{"a":{"a":{}}}"#)));
+    assert_eq!(schema.violations(&value(r#"{"a":{"a":1}}"#), 8).len(), 1);
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, fmt};
 use serde_json::Value;
 
 use super::{Annotations, Lock, LockedTool, digest};
+use crate::json_schema::shown;
 
 /// The level a tool is written with; the operator is told.
 const LEVEL: &str = "internal";
@@ -24,7 +25,7 @@ pub struct Note {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.tool {
-            Some(tool) => write!(f, "tool `{tool}`: {}", self.text),
+            Some(tool) => write!(f, "tool `{}`: {}", shown(tool), self.text),
             None => f.write_str(&self.text),
         }
     }

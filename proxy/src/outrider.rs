@@ -1,0 +1,96 @@
+//! What all workers share, and the snapshot of it that a call reads from start to finish.
+
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use outrider_policy::{Policy, Value, data::Data};
+
+use crate::{
+    authorize::Uses,
+    catalogue::Catalogue,
+    identify::{Peers, Required},
+    limit::Limits,
+    listen::Connection,
+    record::Recorder,
+    rejection::Rejection,
+    state::Tasks,
+    tag::Signer,
+};
+
+/// Everything that a reload replaces, whole.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// What can be called.
+    pub catalogue: Catalogue,
+    /// Who may.
+    pub policy: Policy,
+    /// What policy reads.
+    pub data: Data,
+    /// The agent's facts, made ready.
+    pub agent: Value,
+    /// How often.
+    pub limits: Limits,
+    /// Whether a call needs a task.
+    pub required: Required,
+    /// Bytes of a request.
+    pub max_request: usize,
+    /// Bytes of a buffered answer, or of one event.
+    pub max_response: usize,
+}
+
+/// The sidecar.
+#[derive(Debug)]
+pub struct Outrider {
+    snapshot: ArcSwap<Snapshot>,
+    peers: HashMap<Arc<str>, Peers>,
+    /// The agent beside us.
+    pub agent: Arc<str>,
+    /// Where calls are recorded.
+    pub recorder: Arc<Recorder>,
+    /// Open tasks.
+    pub tasks: Arc<Tasks>,
+    /// Signs assertions.
+    pub signer: Signer,
+    /// How often exceptions were used.
+    pub uses: Uses,
+}
+
+impl Outrider {
+    /// Joins the parts.
+    pub fn new(
+        snapshot: Snapshot,
+        peers: HashMap<Arc<str>, Peers>,
+        recorder: Arc<Recorder>,
+        tasks: Arc<Tasks>,
+        signer: Signer,
+    ) -> Self {
+        Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            peers,
+            agent: Arc::clone(&recorder.agent),
+            recorder,
+            tasks,
+            signer,
+            uses: Uses::default(),
+        }
+    }
+
+    /// What a call that begins now reads to its end.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Puts a new snapshot in force for the calls that begin from now on.
+    pub fn replace(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Admits the user at the other end of a connection; asked once per connection.
+    ///
+    /// # Errors
+    /// A user whom `peers` does not name, or who is not known.
+    pub fn admit(&self, connection: &Connection) -> Result<(), Rejection> {
+        let Some(peers) = self.peers.get(&connection.listener.name) else { return Ok(()) };
+        if connection.admits(|uid| peers.admit(uid).is_ok()) { Ok(()) } else { Err(Rejection::IdentityInvalid) }
+    }
+}

@@ -1,0 +1,205 @@
+//! Come back: the upstream's answer is checked, cleaned and passed on; or a refusal is said.
+//!
+//! In: a response head and its body. Out: an [`Answer`], whose body holds the call's `Entry` to
+//! the last byte, so that whatever ends the call is what the outcome line says.
+
+mod body;
+mod headers;
+mod relay;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use http::{HeaderValue, Response, header, response::Parts};
+
+pub use body::Answer;
+
+use crate::{
+    call::DecisionId,
+    protocol::{Exchange, Form, Passed, Protocol},
+    record::{Ended, Entry},
+    rejection::Rejection,
+    tag::DECISION_ID,
+    task::{State, Task},
+    upstream::{Uncollected, UpstreamBody, collect},
+};
+
+/// Answers larger than this are inspected off the event loop, and so is every list.
+const LARGE: usize = 32 * 1024;
+
+/// Whether a tool may be shown; shared with the thread that inspects a list.
+pub type Shown = Arc<dyn Fn(&str) -> bool + Send + Sync>;
+
+/// What an answer is held against.
+#[derive(Clone)]
+pub struct Expected {
+    /// What the service speaks.
+    pub protocol: &'static dyn Protocol,
+    /// The message it answers.
+    pub exchange: Exchange,
+    /// Which tools a list may show.
+    pub shown: Shown,
+    /// Bytes of a buffered answer, or of one event.
+    pub max: usize,
+    /// For a buffered answer.
+    pub timeout: Duration,
+    /// Silence on a stream.
+    pub idle: Duration,
+    /// The task under which it was asked.
+    pub task: Option<Arc<Task>>,
+}
+
+impl std::fmt::Debug for Expected {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Expected").field("exchange", &self.exchange).finish_non_exhaustive()
+    }
+}
+
+/// An answer that may pass, not yet tied to its entry.
+#[derive(Debug)]
+pub enum Accepted {
+    /// One message, or none.
+    Whole(Parts, Bytes),
+    /// A stream of events that has begun.
+    Events(Parts, UpstreamBody, Expected),
+}
+
+/// Checks an answer as far as it must be read before the agent sees its head.
+///
+/// # Errors
+/// A redirect, an encoding, another media type, a message that is not the answer, or one that
+/// breaks a bound.
+pub async fn receive(response: Response<UpstreamBody>, expected: Expected) -> Result<Accepted, Rejection> {
+    let (mut head, body) = response.into_parts();
+    if head.status.is_redirection() {
+        return Err(refused("the service redirected the call"));
+    }
+    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(refused("the service encoded its answer"));
+    }
+    let media = media(&head);
+    headers::clean(&mut head.headers);
+    match media {
+        Media::Events if head.status.is_success() && expected.exchange.form != Form::Notification => {
+            Ok(Accepted::Events(head, body, expected))
+        }
+        Media::Json => whole(head, body, &expected).await,
+        _ if expected.exchange.form == Form::Notification => empty(head, body, &expected).await,
+        _ => Err(refused("the service's answer is not JSON")),
+    }
+}
+
+async fn whole(head: Parts, body: UpstreamBody, expected: &Expected) -> Result<Accepted, Rejection> {
+    let message = collect(body, expected.max, expected.timeout).await?;
+    match inspect(expected, message).await? {
+        Passed::Final(message) => Ok(Accepted::Whole(head, message)),
+        Passed::Interim(_) | Passed::Dropped => Err(refused("the service's answer is for another request")),
+    }
+}
+
+/// The answer to a notification: a status.
+async fn empty(head: Parts, body: UpstreamBody, expected: &Expected) -> Result<Accepted, Rejection> {
+    let rest = collect(body, expected.max, expected.timeout).await?;
+    if rest.is_empty() { Ok(Accepted::Whole(head, rest)) } else { Err(refused("the service answered a notification")) }
+}
+
+/// Inspects one message, off the event loop when that takes long.
+async fn inspect(expected: &Expected, message: Bytes) -> Result<Passed, Rejection> {
+    if expected.exchange.form != Form::ToolList && message.len() <= LARGE {
+        return expected.protocol.inspect(&expected.exchange, message, &*expected.shown);
+    }
+    let expected = expected.clone();
+    let work = move || expected.protocol.inspect(&expected.exchange, message, &*expected.shown);
+    tokio::task::spawn_blocking(work).await.unwrap_or(Err(refused("the service's answer could not be read")))
+}
+
+/// Ties an accepted answer to its entry.
+pub fn answer(accepted: Accepted, mut entry: Entry) -> Response<Answer> {
+    let id = entry.id();
+    let (Accepted::Whole(head, _) | Accepted::Events(head, ..)) = &accepted;
+    entry.answered.status = head.status.as_u16();
+    let response = match accepted {
+        Accepted::Whole(head, bytes) => Response::from_parts(head, Answer::whole(bytes, entry)),
+        Accepted::Events(head, body, expected) => {
+            Response::from_parts(head, Answer::events(relay::Relay::new(body, expected, entry)))
+        }
+    };
+    stamped(response, id)
+}
+
+/// Says a refusal and ends the entry's call with it.
+pub fn refuse(mut entry: Entry, said: Option<(&dyn Protocol, &Exchange)>, rejection: &Rejection) -> Response<Answer> {
+    let id = entry.id();
+    let mut response = match said {
+        Some((protocol, exchange)) => {
+            let refusal = protocol.refuse(exchange, rejection, id);
+            let mut response = Response::new(Answer::bytes(refusal.body));
+            *response.status_mut() = refusal.status;
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(refusal.media_type));
+            response
+        }
+        None => headers::problem(rejection, id),
+    };
+    headers::advise(response.headers_mut(), rejection);
+    entry.answered.status = response.status().as_u16();
+    entry.close(ended(rejection), rejection.code());
+    stamped(response, id)
+}
+
+/// How a permitted call ended that ends with this refusal.
+pub(crate) fn ended(rejection: &Rejection) -> Ended {
+    match rejection {
+        Rejection::TaskExpired | Rejection::TaskRevoked | Rejection::TaskSuspended => Ended::Cut,
+        _ => Ended::UpstreamFailed,
+    }
+}
+
+/// Every answer carries the decision's ID.
+fn stamped(mut response: Response<Answer>, id: DecisionId) -> Response<Answer> {
+    if let Ok(value) = HeaderValue::from_str(id.encode(&mut [0; 36])) {
+        response.headers_mut().insert(DECISION_ID, value);
+    }
+    response
+}
+
+enum Media {
+    Json,
+    Events,
+    Other,
+}
+
+fn media(head: &Parts) -> Media {
+    let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
+    let (Some(one), None) = (types.next(), types.next()) else { return Media::Other };
+    let essence = one.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    if essence.eq_ignore_ascii_case(b"application/json") {
+        Media::Json
+    } else if essence.eq_ignore_ascii_case(b"text/event-stream") {
+        Media::Events
+    } else {
+        Media::Other
+    }
+}
+
+impl From<Uncollected> for Rejection {
+    fn from(uncollected: Uncollected) -> Self {
+        match uncollected {
+            Uncollected::TooLarge => refused("the service's answer is too large"),
+            Uncollected::Timeout => Self::UpstreamTimeout,
+            Uncollected::Broken => refused("the service's answer broke off"),
+        }
+    }
+}
+
+/// The refusal that follows from the end of a task.
+pub(crate) fn over(state: State) -> Rejection {
+    match state {
+        State::Expired => Rejection::TaskExpired,
+        State::Suspended => Rejection::TaskSuspended,
+        State::Active | State::Closed | State::Revoked => Rejection::TaskRevoked,
+    }
+}
+
+fn refused(why: &'static str) -> Rejection {
+    Rejection::ResponseRefused(why)
+}
