@@ -4,3 +4,5 @@
 pub mod record;
 
 pub mod call;
+
+pub mod metrics;

@@ -9,6 +9,7 @@ pub mod digest;
 mod file;
 pub mod line;
 mod resume;
+pub mod security;
 pub mod verify;
 mod writer;
 
