@@ -5,4 +5,7 @@ pub mod record;
 
 pub mod call;
 
+pub mod admin;
 pub mod metrics;
+
+pub mod cli;

@@ -1,0 +1,3 @@
+//! Commands, one file each.
+
+pub mod log;
