@@ -23,10 +23,13 @@ pub mod pipeline;
 pub mod rejection;
 pub mod task;
 // the edge
+pub mod admin;
+pub mod cli;
 pub mod config;
 pub mod control;
 pub mod drain;
 pub mod keys;
+pub mod metrics;
 pub mod state;
 pub mod units;
 pub mod workers;

@@ -1,5 +1,6 @@
-//! One file per command.
+//! Commands, one file each.
 
 pub mod keys;
+pub mod log;
 pub mod revoke;
 pub mod task;

@@ -33,6 +33,7 @@ use super::{Recorder, compose};
 use crate::{
     listen::PeerAddr,
     call::{DecisionId, ServiceName, ToolId, Trace},
+    metrics::InFlight,
     rejection::{Code, Rejection},
     task::Task,
 };
@@ -207,6 +208,9 @@ pub struct Entry {
     /// What the agent got so far.
     pub answered: Answered,
     held: Option<Box<dyn Any + Send>>,
+    /// Counts the call as under way while the entry is there.
+    #[expect(dead_code, reason = "held for its drop")]
+    under_way: Option<InFlight>,
     stage: Stage,
     code: Code,
 }
@@ -214,7 +218,6 @@ pub struct Entry {
 impl Entry {
     /// Opens the record of a call that has just arrived.
     pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: PeerAddr) -> Self {
-        recorder.metrics.arrived(listener);
         Self {
             id: DecisionId::mint(),
             opened: Instant::now(),
@@ -223,6 +226,7 @@ impl Entry {
             listener: Arc::clone(listener),
             peer,
             held: None,
+            under_way: recorder.enter(listener),
             facts: Facts { task_source: "none", ..Facts::default() },
             timers: Timers::default(),
             answered: Answered::default(),
@@ -268,11 +272,12 @@ impl Entry {
         if written.is_err() {
             self.code = Code::RecordUnavailable;
             self.finish(Stage::Refused);
-            self.recorder.metrics.record_failed();
+            self.recorder.metrics.record_refused();
             return Err(Rejection::RecordUnavailable);
         }
         self.recorder.metrics.record_written();
         self.recorder.notice(self, &ruling);
+        self.recorder.decided(self, &ruling);
         match ruling.refusal {
             None => self.stage = Stage::Permitted,
             Some(_) => self.finish(Stage::Refused),
@@ -292,7 +297,7 @@ impl Entry {
         });
         match written {
             Ok(_) => self.recorder.metrics.record_written(),
-            Err(_) => self.recorder.metrics.record_failed(),
+            Err(_) => self.recorder.metrics.record_refused(),
         }
         self.finish(Stage::Closed);
     }
@@ -316,6 +321,5 @@ impl Drop for Entry {
             Stage::Permitted => self.close(Ended::AgentGone, Code::Ok),
             Stage::Refused | Stage::Closed => {}
         }
-        self.recorder.metrics.left(&self.listener);
     }
 }

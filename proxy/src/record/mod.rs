@@ -13,11 +13,12 @@ pub mod digest;
 mod file;
 pub mod line;
 mod resume;
+pub mod security;
 pub mod verify;
 mod writer;
 
 pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};
-pub use recorder::{Recorder, Standing};
+pub use recorder::{Labels, Recorder, Standing};
 
 #[cfg(test)]
 mod tests;

@@ -1,15 +1,18 @@
 //! Where the entries of a process write: one decision log, one security log, one set of metrics.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
+
+use arc_swap::ArcSwap;
+use jiff::Timestamp;
 
 use super::{
     chain::Log,
     digest::DigestKey,
     entry::{Entry, Ruling},
-    security::{Event, SecurityLog},
+    security::{SecurityEvent, SecurityKind, SecurityLog},
 };
 use crate::{
-    metrics::Metrics,
+    metrics::{Direction, LimitMetrics, ListenerMetrics, Metrics, OTHER, ServiceMetrics, Stage, ToolMetrics},
     rejection::{Code, Rejection},
 };
 
@@ -26,6 +29,7 @@ pub struct Recorder {
     pub digests: DigestKey,
     /// The agent beside us.
     pub agent: Arc<str>,
+    handles: ArcSwap<Handles>,
     /// `,"labels":{…}`, the same in every line.
     pub(super) labels: String,
     /// `,"durable":…,"isolation":…`, the same in every line.
@@ -56,6 +60,7 @@ impl Recorder {
             labels: format!(",\"labels\":{labels}"),
             durability: format!(",\"durable\":true,\"isolation\":{}", serde_json::json!(standing.isolation)),
             agent: standing.agent.into(),
+            handles: ArcSwap::from_pointee(Handles::new(&metrics, &Labels::default())),
             log,
             security,
             metrics,
@@ -63,31 +68,136 @@ impl Recorder {
         }
     }
 
-    /// Tells security of what a call attempted.
-    pub(super) fn notice(&self, entry: &Entry, ruling: &Ruling) {
-        for name in &entry.facts.forged {
-            self.attempt(entry, "header_forgery", name.as_str());
-        }
-        if matches!(ruling.refusal, Some(Rejection::SchemaViolation(_) | Rejection::HeaderMismatch(_) | Rejection::TaskInvalid)) {
-            self.attempt(entry, ruling.code().as_str(), entry.facts.tool.as_ref().map_or("", |tool| tool.as_str()));
-        }
+    /// Makes ready the labels that configuration and catalogue know.
+    pub fn prepare(&self, labels: &Labels) {
+        self.handles.store(Arc::new(Handles::new(&self.metrics, labels)));
     }
 
-    /// Notes an attempt of the agent.
-    pub fn attempt(&self, entry: &Entry, what: &str, detail: &str) {
-        self.security.write(&Event::attempt(what, &self.agent, Some(entry.id()), &entry.listener, detail));
+    /// Tells security of what a call attempted.
+    pub(super) fn notice(&self, entry: &Entry, ruling: &Ruling) {
+        let tool = entry.facts.tool.as_ref().map_or("", |tool| tool.as_str());
+        for name in &entry.facts.forged {
+            self.attempt(entry, SecurityKind::HeaderForgery, &[("header", name.as_str())]);
+        }
+        let kind = match &ruling.refusal {
+            Some(Rejection::SchemaViolation(_)) => SecurityKind::SchemaViolation,
+            Some(Rejection::HeaderMismatch(_)) => SecurityKind::HeaderForgery,
+            Some(Rejection::TaskInvalid) => SecurityKind::TokenRefused,
+            Some(Rejection::DestinationRefused(_)) => SecurityKind::DestinationRefused,
+            _ => return,
+        };
+        self.attempt(entry, kind, &[("code", ruling.code().as_str()), ("tool", tool)]);
+    }
+
+    fn attempt(&self, entry: &Entry, kind: SecurityKind, what: &[(&'static str, &str)]) {
+        let event = SecurityEvent {
+            kind,
+            agent: Some(&self.agent),
+            decision_id: Some(entry.id()),
+            listener: Some(&entry.listener),
+            what,
+        };
+        self.security.write(&event, entry.time);
+    }
+
+    /// Notes what is not one call's: a connection error, a change of authority.
+    pub fn event(&self, kind: SecurityKind, listener: Option<&str>, what: &[(&'static str, &str)]) {
+        let event = SecurityEvent { kind, agent: Some(&self.agent), decision_id: None, listener, what };
+        self.security.write(&event, Timestamp::now());
+    }
+
+    /// Counts a call as under way.
+    pub(super) fn enter(&self, listener: &str) -> Option<crate::metrics::InFlight> {
+        self.handles.load().listeners.get(listener).map(ListenerMetrics::enter)
+    }
+
+    /// Counts what was decided on a call.
+    pub(super) fn decided(&self, entry: &Entry, ruling: &Ruling) {
+        let handles = self.handles.load();
+        let timers = &entry.timers;
+        for (stage, took) in [
+            (Stage::Parse, timers.parse),
+            (Stage::Validate, timers.schema),
+            (Stage::Limit, timers.limit),
+            (Stage::Policy, timers.policy),
+            (Stage::Tag, timers.tag),
+            (Stage::Record, timers.record),
+            (Stage::Total, timers.decided),
+        ] {
+            self.metrics.overhead(stage, took);
+        }
+        if ruling.decision.is_some() {
+            self.metrics.policy_evaluated(timers.policy);
+        }
+        match &ruling.refusal {
+            Some(Rejection::SchemaViolation(_)) => handles.tool(entry).violated(Direction::Request),
+            Some(Rejection::RateLimited(spent)) => {
+                if let Some(limit) = handles.limits.get(&spent.limit) {
+                    limit.rejected();
+                }
+            }
+            _ => {}
+        }
     }
 
     /// Counts a call that has ended.
     pub(super) fn count(&self, entry: &Entry, refused: bool) {
-        let facts = &entry.facts;
-        let service = facts.service.as_ref().map_or("", |service| service.as_str());
-        let tool = facts.tool.as_ref().map_or("", |tool| tool.operation());
+        let handles = self.handles.load();
         let outcome = match (refused, entry.code()) {
             (false, _) => "allow",
             (true, Code::ApprovalRequired) => "hold",
             (true, _) => "deny",
         };
-        self.metrics.call(service, tool, outcome, entry.code().as_str(), entry.opened.elapsed(), &entry.timers);
+        let tool = handles.tool(entry);
+        tool.decided(outcome, entry.code().as_str());
+        tool.ended(entry.opened.elapsed());
+        let service = entry.facts.service.as_ref().and_then(|service| handles.services.get(service.as_str()));
+        if let Some(service) = service.filter(|_| !refused) {
+            service.answered(entry.timers.upstream);
+        }
+    }
+}
+
+/// What configuration and catalogue name; nothing else becomes a label.
+#[derive(Debug, Default)]
+pub struct Labels {
+    /// Listeners.
+    pub listeners: Vec<String>,
+    /// Limits.
+    pub limits: Vec<String>,
+    /// Services and the operations of each.
+    pub services: Vec<(String, Vec<String>)>,
+}
+
+/// Ready handles: a call looks up, it does not build.
+#[derive(Debug)]
+struct Handles {
+    listeners: HashMap<String, ListenerMetrics>,
+    limits: HashMap<Arc<str>, LimitMetrics>,
+    services: HashMap<String, ServiceMetrics>,
+    tools: HashMap<String, Arc<ToolMetrics>>,
+    others: HashMap<String, Arc<ToolMetrics>>,
+    nowhere: Arc<ToolMetrics>,
+}
+
+impl Handles {
+    fn new(metrics: &Metrics, labels: &Labels) -> Self {
+        let services = || labels.services.iter();
+        let tools = services().flat_map(|(service, tools)| tools.iter().map(move |tool| (service, tool)));
+        Self {
+            listeners: labels.listeners.iter().map(|name| (name.clone(), metrics.listener(name))).collect(),
+            limits: labels.limits.iter().map(|name| (name.as_str().into(), metrics.limit(name))).collect(),
+            services: services().map(|(name, _)| (name.clone(), metrics.service(name))).collect(),
+            tools: tools.map(|(service, tool)| (format!("{service}/{tool}"), metrics.tool(service, tool))).collect(),
+            others: services().map(|(name, _)| (name.clone(), metrics.tool(name, OTHER))).collect(),
+            nowhere: metrics.tool(OTHER, OTHER),
+        }
+    }
+
+    fn tool(&self, entry: &Entry) -> &Arc<ToolMetrics> {
+        let facts = &entry.facts;
+        let known = facts.tool.as_ref().and_then(|tool| self.tools.get(tool.as_str()));
+        let other = || facts.service.as_ref().and_then(|service| self.others.get(service.as_str()));
+        known.or_else(other).unwrap_or(&self.nowhere)
     }
 }

@@ -7,6 +7,7 @@
 )]
 
 mod chain;
+mod security;
 mod verify;
 mod writer;
 

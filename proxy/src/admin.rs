@@ -1,0 +1,459 @@
+//! The admin address: probes, metrics, public keys. Read only.
+//!
+//! Connections and a few closures come in, short answers go out. Nothing asked here changes
+//! anything, and nothing here knows another room: what it states is handed in as closures.
+
+use std::{
+    collections::VecDeque,
+    convert::Infallible,
+    fmt,
+    future::Future,
+    sync::Arc,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{HeaderValue, Method, Request, Response, StatusCode, header};
+use http_body_util::Full;
+use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    task::{AbortHandle, JoinSet},
+};
+use tower::{ServiceBuilder, ServiceExt as _};
+
+/// How many connections there are at most; the oldest gives way to a new one, so that nobody keeps
+/// a probe out by holding connections.
+const MAX_CONNECTIONS: usize = 64;
+
+/// How long a request's head may take.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long an answer may take to make.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a connection may last, slow readers included.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// How large a request's head may be, in bytes.
+const MAX_HEAD: usize = 16 * 1024;
+
+/// The state of one thing the sidecar needs; the text says more and holds no secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Check {
+    /// It is there.
+    Ready(String),
+    /// It is not.
+    NotReady(String),
+}
+
+impl Check {
+    fn is_ready(&self) -> bool {
+        matches!(self, Self::Ready(_))
+    }
+
+    fn to_json(&self) -> serde_json::Value {
+        let (Self::Ready(detail) | Self::NotReady(detail)) = self;
+        serde_json::json!({ "ready": self.is_ready(), "detail": detail })
+    }
+}
+
+/// What `/readyz` tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Readiness {
+    /// Whether a policy is loaded.
+    pub policy: Check,
+    /// Whether the identity is obtained.
+    pub identity: Check,
+    /// Whether the decision log can be written.
+    pub log: Check,
+    /// What keeps the agent out: `exec`, `uid`, `declared` or `none`.
+    pub isolation: &'static str,
+}
+
+impl Readiness {
+    /// Whether calls can be served.
+    pub fn is_ready(&self) -> bool {
+        let Self {
+            policy,
+            identity,
+            log,
+            isolation: _,
+        } = self;
+        policy.is_ready() && identity.is_ready() && log.is_ready()
+    }
+
+    fn to_json(&self) -> String {
+        serde_json::json!({
+            "ready": self.is_ready(),
+            "policy": self.policy.to_json(),
+            "identity": self.identity.to_json(),
+            "log": self.log.to_json(),
+            "isolation": self.isolation,
+        })
+        .to_string()
+    }
+}
+
+/// A page and its media type.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The media type.
+    pub content_type: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+/// Where the answers come from. Each closure returns at once.
+pub struct AdminState {
+    /// Tells what is ready.
+    pub ready: Box<dyn Fn() -> Readiness + Send + Sync>,
+    /// Writes the metrics page in the form the given `Accept` header asks for.
+    pub metrics: Box<dyn Fn(Option<&str>) -> Page + Send + Sync>,
+    /// Writes the public keys, a JWK set (RFC 7517 §5).
+    pub jwks: Box<dyn Fn() -> String + Send + Sync>,
+}
+
+impl fmt::Debug for AdminState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("AdminState").finish_non_exhaustive()
+    }
+}
+
+/// The answers to all requests of the admin address.
+#[derive(Debug)]
+struct Admin {
+    state: AdminState,
+    /// Whether everything was ready once: then the start is over.
+    started: AtomicBool,
+}
+
+type Answer = Response<Full<Bytes>>;
+
+/// Serves `listener` until `stop` ends; connections under way are then closed.
+pub async fn serve(listener: TcpListener, state: AdminState, stop: impl Future<Output = ()>) {
+    let admin = Arc::new(Admin {
+        state,
+        started: AtomicBool::new(false),
+    });
+    let mut connections = Connections::default();
+    let mut stop = std::pin::pin!(stop);
+    loop {
+        let stream = tokio::select! {
+            () = &mut stop => return,
+            accepted = listener.accept() => accepted,
+        };
+        match stream {
+            Ok((stream, _)) => connections.add(Arc::clone(&admin), stream),
+            // Out of file descriptors, or a peer that is gone already: a short rest, then on.
+            Err(error) => {
+                tracing::warn!(%error, "the admin address could not accept a connection");
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+}
+
+/// The open connections, oldest first.
+#[derive(Default)]
+struct Connections {
+    tasks: JoinSet<()>,
+    order: VecDeque<AbortHandle>,
+}
+
+impl Connections {
+    fn add(&mut self, admin: Arc<Admin>, stream: TcpStream) {
+        while self.tasks.try_join_next().is_some() {}
+        self.order.retain(|task| !task.is_finished());
+        if self.order.len() >= MAX_CONNECTIONS
+            && let Some(oldest) = self.order.pop_front()
+        {
+            oldest.abort();
+        }
+        self.order
+            .push_back(self.tasks.spawn(connection(admin, stream)));
+    }
+}
+
+async fn connection(admin: Arc<Admin>, stream: TcpStream) {
+    let answers = ServiceBuilder::new()
+        .timeout(ANSWER_TIMEOUT)
+        .service_fn(move |request| {
+            let answer = admin.answer(&request);
+            async move { Ok::<_, Infallible>(answer) }
+        });
+    let service = service_fn(move |request: Request<Incoming>| answers.clone().oneshot(request));
+    let served = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(MAX_HEAD)
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(stream), service);
+    match tokio::time::timeout(CONNECTION_TIMEOUT, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "admin connection"),
+        Err(_) => tracing::debug!("admin connection took too long"),
+    }
+}
+
+impl Admin {
+    fn answer<B>(&self, request: &Request<B>) -> Answer {
+        let page = match request.uri().path() {
+            "/livez" => self.live(),
+            "/readyz" => self.ready(),
+            "/startupz" => self.startup(),
+            "/metrics" => self.metrics(request),
+            "/.well-known/jwks.json" => json(StatusCode::OK, (self.state.jwks)()),
+            _ => return plain(StatusCode::NOT_FOUND, "not found\n"),
+        };
+        if matches!(*request.method(), Method::GET | Method::HEAD) {
+            page
+        } else {
+            method_not_allowed()
+        }
+    }
+
+    #[expect(clippy::unused_self, reason = "it answers like the others")]
+    fn live(&self) -> Answer {
+        plain(StatusCode::OK, "live\n")
+    }
+
+    fn ready(&self) -> Answer {
+        let readiness = self.look();
+        let status = if readiness.is_ready() {
+            StatusCode::OK
+        } else {
+            StatusCode::SERVICE_UNAVAILABLE
+        };
+        json(status, readiness.to_json())
+    }
+
+    fn startup(&self) -> Answer {
+        if self.started.load(Ordering::Relaxed) || self.look().is_ready() {
+            plain(StatusCode::OK, "started\n")
+        } else {
+            plain(StatusCode::SERVICE_UNAVAILABLE, "starting\n")
+        }
+    }
+
+    fn look(&self) -> Readiness {
+        let readiness = (self.state.ready)();
+        if readiness.is_ready() {
+            self.started.store(true, Ordering::Relaxed);
+        }
+        readiness
+    }
+
+    fn metrics<B>(&self, request: &Request<B>) -> Answer {
+        let accept = request
+            .headers()
+            .get(header::ACCEPT)
+            .and_then(|value| value.to_str().ok());
+        let page = (self.state.metrics)(accept);
+        answer(StatusCode::OK, page.content_type, page.text)
+    }
+}
+
+fn plain(status: StatusCode, text: &'static str) -> Answer {
+    answer(status, "text/plain; charset=utf-8", text)
+}
+
+fn json(status: StatusCode, text: String) -> Answer {
+    answer(status, "application/json", text)
+}
+
+fn method_not_allowed() -> Answer {
+    let mut answer = plain(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+    answer
+        .headers_mut()
+        .insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    answer
+}
+
+fn answer(status: StatusCode, content_type: &'static str, text: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(Full::new(text.into()));
+    *answer.status_mut() = status;
+    let headers = answer.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(
+        header::X_CONTENT_TYPE_OPTIONS,
+        HeaderValue::from_static("nosniff"),
+    );
+    answer
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::panic)]
+
+    use std::{net::SocketAddr, sync::Mutex};
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+
+    use super::*;
+
+    fn readiness(log: Check) -> Readiness {
+        Readiness {
+            policy: Check::Ready("r1".into()),
+            identity: Check::Ready("static".into()),
+            log,
+            isolation: "uid",
+        }
+    }
+
+    type Shared = Arc<Mutex<Readiness>>;
+
+    fn state(shared: &Shared) -> AdminState {
+        let shared = Arc::clone(shared);
+        AdminState {
+            ready: Box::new(move || shared.lock().unwrap().clone()),
+            metrics: Box::new(|accept| Page {
+                content_type: "text/plain",
+                text: format!("accept {accept:?}\n"),
+            }),
+            jwks: Box::new(|| r#"{"keys":[]}"#.into()),
+        }
+    }
+
+    /// Starts a server; it stops when the returned set is dropped.
+    async fn started(shared: &Shared) -> (SocketAddr, JoinSet<()>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut tasks = JoinSet::new();
+        tasks.spawn(serve(listener, state(shared), std::future::pending()));
+        (address, tasks)
+    }
+
+    async fn send(address: SocketAddr, request: &str) -> String {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        answer
+    }
+
+    async fn get(address: SocketAddr, path: &str) -> (u16, String) {
+        let answer = send(address, &format!("GET {path} HTTP/1.1\r\nHost: a\r\n\r\n")).await;
+        let status = answer.split(' ').nth(1).unwrap().parse().unwrap();
+        (status, answer.split_once("\r\n\r\n").unwrap().1.to_owned())
+    }
+
+    fn shared(log: Check) -> Shared {
+        Arc::new(Mutex::new(readiness(log)))
+    }
+
+    #[tokio::test]
+    async fn every_page_is_served() {
+        let (address, _server) = started(&shared(Check::Ready(String::new()))).await;
+        assert_eq!(get(address, "/livez").await, (200, "live\n".into()));
+        assert_eq!(get(address, "/startupz").await, (200, "started\n".into()));
+        assert_eq!(
+            get(address, "/.well-known/jwks.json").await,
+            (200, r#"{"keys":[]}"#.into())
+        );
+        assert_eq!(
+            get(address, "/metrics").await,
+            (200, "accept None\n".into())
+        );
+        assert_eq!(get(address, "/").await.0, 404);
+        let answer = send(
+            address,
+            "GET /metrics HTTP/1.1\r\nHost: a\r\nAccept: x/y\r\n\r\n",
+        )
+        .await;
+        assert!(answer.ends_with("accept Some(\"x/y\")\n"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn readiness_follows_the_log_and_says_what_is_missing() {
+        let shared = shared(Check::NotReady("cannot be written".into()));
+        let (address, _server) = started(&shared).await;
+        assert_eq!(get(address, "/startupz").await.0, 503);
+        let (status, body) = get(address, "/readyz").await;
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(status, 503);
+        assert_eq!(
+            body.pointer("/log"),
+            Some(&serde_json::json!({"ready": false, "detail": "cannot be written"}))
+        );
+        assert_eq!(body.pointer("/isolation"), Some(&serde_json::json!("uid")));
+
+        *shared.lock().unwrap() = readiness(Check::Ready(String::new()));
+        assert_eq!(get(address, "/readyz").await.0, 200);
+        *shared.lock().unwrap() = readiness(Check::NotReady(String::new()));
+        assert_eq!(get(address, "/readyz").await.0, 503);
+        assert_eq!(get(address, "/startupz").await.0, 200, "a start ends once");
+        assert_eq!(get(address, "/livez").await.0, 200);
+    }
+
+    #[tokio::test]
+    async fn each_need_alone_makes_it_not_ready() {
+        let missing = || Check::NotReady(String::new());
+        let ready = readiness(Check::Ready(String::new()));
+        assert!(ready.is_ready());
+        assert!(
+            !Readiness {
+                policy: missing(),
+                ..ready.clone()
+            }
+            .is_ready()
+        );
+        assert!(
+            !Readiness {
+                identity: missing(),
+                ..ready.clone()
+            }
+            .is_ready()
+        );
+        assert!(
+            !Readiness {
+                log: missing(),
+                ..ready
+            }
+            .is_ready()
+        );
+    }
+
+    #[tokio::test]
+    async fn only_reading_is_allowed() {
+        let (address, _server) = started(&shared(Check::Ready(String::new()))).await;
+        for method in ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "X"] {
+            let answer = send(
+                address,
+                &format!("{method} /metrics HTTP/1.1\r\nHost: a\r\n\r\n"),
+            )
+            .await;
+            assert!(answer.starts_with("HTTP/1.1 405 "), "{method}: {answer}");
+            assert!(
+                answer
+                    .to_ascii_lowercase()
+                    .contains("\r\nallow: get, head\r\n"),
+                "{answer}"
+            );
+        }
+        let answer = send(address, "HEAD /livez HTTP/1.1\r\nHost: a\r\n\r\n").await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("\r\n\r\n"),
+            "{answer}"
+        );
+    }
+
+    #[tokio::test]
+    async fn held_connections_do_not_keep_a_probe_out() {
+        let (address, _server) = started(&shared(Check::Ready(String::new()))).await;
+        let mut held = Vec::new();
+        for _ in 0..MAX_CONNECTIONS + 10 {
+            held.push(TcpStream::connect(address).await.unwrap());
+        }
+        assert_eq!(get(address, "/livez").await.0, 200);
+        let mut oldest = held.swap_remove(0);
+        assert_eq!(
+            oldest.read(&mut [0; 1]).await.unwrap_or(0),
+            0,
+            "the oldest gave way"
+        );
+    }
+}
