@@ -60,6 +60,8 @@ struct Scan {
     links: usize,
     /// The line ends with what cannot end a statement.
     open: bool,
+    /// A statement may have ended: what comes next will tell.
+    ended: bool,
     word: String,
 }
 
@@ -80,6 +82,7 @@ impl Scan {
             }
             (Place::Text, '\\') => Place::Escape,
             (Place::Text, '"') | (Place::Raw, '`') => {
+                self.begin(false);
                 self.open = false;
                 Place::Code
             }
@@ -99,12 +102,18 @@ impl Scan {
             self.open = false;
             return Ok(());
         }
-        let word = std::mem::take(&mut self.word);
-        if matches!(word.as_str(), "not" | "in" | "else") {
-            self.links += 1;
+        if !self.word.is_empty() {
+            let word = std::mem::take(&mut self.word);
+            let joins = matches!(word.as_str(), "in" | "else");
+            self.begin(joins);
+            if joins || word == "not" {
+                self.links += 1;
+            }
+            self.open = word == "in";
         }
         match letter {
             '[' | '(' | '{' => {
+                self.begin(letter != '{');
                 self.depth += 1;
                 self.links += 1;
                 self.open = false;
@@ -112,19 +121,25 @@ impl Scan {
             ']' | ')' | '}' => {
                 self.depth = self.depth.saturating_sub(1);
                 self.open = false;
-                if self.depth == 0 && letter == '}' {
-                    self.links = 0;
-                }
+                self.ended = letter == '}' && self.depth == 0;
             }
-            '.' | '+' | '-' | '*' | '/' | '%' | '|' | '&' | '=' | '<' | '>' | '!' => {
+            '.' | '+' | '-' | '*' | '/' | '%' | '|' | '&' | '=' | '<' | '>' | '!' | ':' => {
+                self.begin(true);
                 self.links += 1;
                 self.open = true;
             }
             ';' => self.links = 0,
-            '\n' if !self.open && word != "in" => self.links = 0,
+            '\n' if !self.open => self.ended = true,
             _ => {}
         }
         self.bounded()
+    }
+
+    /// Something begins: another statement, unless it joins on to the one before.
+    fn begin(&mut self, joins: bool) {
+        if std::mem::take(&mut self.ended) && !joins {
+            self.links = 0;
+        }
     }
 
     fn bounded(&self) -> Result<(), String> {
@@ -167,6 +182,9 @@ mod tests {
     fn long_chains_are_refused_over_lines_too() {
         assert!(refused(&format!("x := 1{}", " + 1".repeat(100))));
         assert!(refused(&format!("x := 1{}", " +\n 1".repeat(100))));
+        assert!(refused(&format!("x := (1{})", "\n+ 1".repeat(100))));
+        assert!(refused(&format!("x := {{1}}{}", " | {1}".repeat(100))));
+        assert!(refused(&format!("x := \"a\"{}", "\n+ `b`".repeat(100))));
         assert!(refused(&format!("x := a{}", "[0]".repeat(100))));
         assert!(refused(&format!("x := a{}", ".b".repeat(100))));
         assert!(refused(&format!("x if {}true", "not ".repeat(100))));
