@@ -6,6 +6,7 @@ pub mod identify;
 pub mod tag;
 
 pub mod call;
+pub mod headers;
 pub mod task;
 
 pub mod control;

@@ -5,5 +5,5 @@ mod strip;
 mod task;
 
 pub use peer::{Peers, Stranger, tcp_peer, unix_peer};
-pub use strip::{is_ours, loosely, strip};
+pub use strip::strip;
 pub use task::{Required, TASK_TOKEN, Unproven, task};
