@@ -176,14 +176,17 @@ impl Control {
 
     async fn exchange(&self, mut stream: UnixStream) -> io::Result<()> {
         let uid = stream.peer_cred()?.uid();
+        let admitted = self.access.admits(uid);
+        if !admitted {
+            self.observer.turned_away(uid);
+        }
         let mut line = Vec::new();
         // Read before refusing: a socket closed over unread bytes loses the reply.
         let mut request = BufReader::new((&mut stream).take(LONGEST_REQUEST));
         request.read_until(b'\n', &mut line).await?;
-        let reply = if self.access.admits(uid) {
+        let reply = if admitted {
             self.answer(uid, &line)
         } else {
-            self.observer.turned_away(uid);
             Reply::Refused(refused(
                 Fault::NotAllowed,
                 "this user may not use the control socket",
@@ -238,8 +241,9 @@ impl Control {
     }
 
     fn open(&self, uid: u32, open: OpenTask, now: Timestamp) -> Result<Reply, Refusal> {
-        let open = self.judge(uid, open)?;
-        let listener = open.current.clone();
+        let mut open = self.judge(uid, open)?;
+        // Nobody has the token yet, and nothing is bound before it is noted.
+        let listener = open.current.take();
         let opened = self.tasks.open(open, now).map_err(not_opened)?;
         let change = Change {
             act: Act::TaskOpened,
@@ -255,6 +259,11 @@ impl Control {
                 Fault::Unrecorded,
                 "the security log cannot be written",
             ));
+        }
+        if let Some(listener) = listener {
+            self.tasks
+                .bind(listener, &opened.task.id)
+                .map_err(unknown)?;
         }
         Ok(Reply::Opened {
             id: opened.task.id.to_string(),

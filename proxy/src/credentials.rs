@@ -11,7 +11,7 @@ use std::{
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
-use crate::identify::{is_ours, loosely};
+use crate::headers::{is_ours, loosely};
 
 /// No header value is near this long; a wrong path must not read a disk into memory.
 const LARGEST_SECRET: u64 = 64 * 1024;

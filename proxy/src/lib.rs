@@ -18,6 +18,7 @@ pub mod respond;
 pub mod record;
 // what flows, what joins
 pub mod call;
+pub mod headers;
 pub mod outrider;
 pub mod pipeline;
 pub mod rejection;

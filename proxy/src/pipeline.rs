@@ -167,6 +167,7 @@ struct Known {
     timers: Timers,
     admitted: Option<Admitted>,
     body_hash: [u8; 32],
+    tokens: Vec<HeaderValue>,
     request: Option<Request<RequestBody>>,
 }
 
@@ -223,8 +224,12 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
 }
 
 impl Case {
+    /// Reads the message. What the agent says of itself goes first: nothing is judged that a
+    /// `Connection` header would then take out.
     fn read(&mut self) -> Result<Message, Rejection> {
         let started = Instant::now();
+        self.known.tokens = self.head.headers.get_all(identify::TASK_TOKEN).iter().cloned().collect();
+        self.known.facts.forged = identify::strip(&mut self.head.headers, &self.service.passthrough);
         self.known.body_hash = tag::body_hash(&self.body);
         self.known.facts.request_digest = self.outrider.recorder.digests.keyed(&self.known.body_hash);
         self.known.facts.revision = Some(self.snapshot.policy.revision().into());
@@ -245,7 +250,7 @@ impl Case {
 
     fn task(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
         let (source, task) = identify::task(
-            &self.head.headers,
+            &self.known.tokens,
             &self.listener,
             &self.outrider.tasks,
             self.snapshot.required,
@@ -314,11 +319,8 @@ impl Case {
         }
     }
 
-    /// Makes the request that a passing ruling sends: what the agent says of itself is gone, what
-    /// we say of it is signed. A request that cannot be made is refused.
+    /// Makes the request that a passing ruling sends; one that cannot be made is refused.
     fn prepare(&mut self, ruling: Ruling) -> Ruling {
-        let forged = identify::strip(&mut self.head.headers, &self.service.passthrough);
-        self.known.facts.forged = forged;
         if !ruling.passes() {
             return ruling;
         }

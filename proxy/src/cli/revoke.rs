@@ -87,6 +87,43 @@ mod tests {
         }
     }
 
+    /// Answers one request with `reply` and returns the request.
+    fn answering(reply: &'static str) -> (tempfile::TempDir, std::thread::JoinHandle<String>) {
+        use std::io::{BufRead, BufReader};
+        let dir = tempfile::tempdir().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
+        let server = std::thread::spawn(move || {
+            let mut stream = BufReader::new(listener.accept().unwrap().0);
+            let mut request = String::new();
+            stream.read_line(&mut request).unwrap();
+            stream.get_mut().write_all(reply.as_bytes()).unwrap();
+            request
+        });
+        (dir, server)
+    }
+
+    #[test]
+    fn what_is_not_there_and_what_is_not_allowed_have_their_own_exit_status() {
+        for (reply, status) in [
+            (r#"{"refused":{"fault":"unknown_task","message":"m"}}"#, 1),
+            (r#"{"refused":{"fault":"not_allowed","message":"m"}}"#, 2),
+        ] {
+            let (dir, server) = answering(reply);
+            let at = dir.path().join("s");
+            let args = parse(&format!(
+                "task 42 --reason leaked --control {}",
+                at.display()
+            ));
+            let code = run(&args.unwrap(), |_| panic!("not needed")).unwrap();
+            assert_eq!(format!("{code:?}"), format!("{:?}", ExitCode::from(status)));
+            let request = server.join().unwrap();
+            assert_eq!(
+                request,
+                "{\"revoke_task\":{\"id\":\"42\",\"reason\":\"leaked\"}}\n"
+            );
+        }
+    }
+
     #[test]
     fn without_a_sidecar_there_is_an_error_that_says_what_to_do() {
         let args = parse("task 42 --control /nonexistent/control.sock").unwrap();

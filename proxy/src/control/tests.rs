@@ -328,7 +328,12 @@ fn a_task_that_cannot_be_noted_is_not_given_out_and_an_end_holds_all_the_same() 
         tasks: Arc::clone(&control_ok.tasks),
         ..control(&log)
     };
-    assert_fault(&ask(&broken, &Request::TaskOpen(open())), Fault::Unrecorded);
+    let bound = OpenTask {
+        current: Some("reverse".into()),
+        ..open()
+    };
+    assert_fault(&ask(&broken, &Request::TaskOpen(bound)), Fault::Unrecorded);
+    assert!(broken.tasks.current("reverse").is_none());
     assert_eq!(broken.tasks.counts(clock()).active, 1);
     assert_eq!(
         view(ask(&broken, &Request::TaskClose { id })).state,

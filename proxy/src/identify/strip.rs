@@ -6,9 +6,7 @@
 use http::{HeaderMap, HeaderName, header};
 
 use super::TASK_TOKEN;
-
-/// Headers whose name begins like this are ours alone.
-const OURS: &str = "outrider-";
+use crate::headers::{begins_loosely, is_ours, loosely};
 
 /// Who the sender claims to be or to speak for; a service may ask for these by name.
 const CLAIMS: [&str; 8] = [
@@ -44,7 +42,7 @@ const HOP_FAMILY: &str = "proxy-";
 /// those that `Connection` names. A header of a claiming kind stays if `passthrough` has exactly
 /// its name; one of ours never does. Works for trailers too.
 ///
-/// Returns the names under [`is_ours`] that were sent or named, other than the task token: what
+/// Returns the names of ours ([`is_ours`]) that were sent or named, other than the task token: what
 /// an honest agent has no reason to send.
 pub fn strip(headers: &mut HeaderMap, passthrough: &[HeaderName]) -> Vec<HeaderName> {
     let named = named_by_connection(headers);
@@ -59,12 +57,6 @@ pub fn strip(headers: &mut HeaderMap, passthrough: &[HeaderName]) -> Vec<HeaderN
     }
     gone.retain(|name| is_ours(name) && *name != TASK_TOKEN);
     gone
-}
-
-/// Whether the name belongs to us: `outrider-…` in any spelling. Upstreams may not send such a
-/// header either.
-pub fn is_ours(name: &HeaderName) -> bool {
-    begins_loosely(name.as_str(), OURS)
 }
 
 fn unwanted(name: &HeaderName, passthrough: &[HeaderName]) -> bool {
@@ -86,18 +78,6 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .filter_map(|word| HeaderName::from_bytes(word.trim_ascii()).ok())
         .filter(|name| *name != header::HOST && *name != header::CONTENT_LENGTH)
         .collect()
-}
-
-/// Whether a lower-case header name is this word when `_` counts as `-`, as CGI and much that
-/// came after it read names (RFC 3875 §4.1.18).
-pub fn loosely(name: &str, word: &str) -> bool {
-    name.len() == word.len() && begins_loosely(name, word)
-}
-
-fn begins_loosely(name: &str, word: &str) -> bool {
-    let dash = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let same = |(a, b): (u8, u8)| dash(a) == b;
-    name.len() >= word.len() && name.bytes().zip(word.bytes()).all(same)
 }
 
 #[cfg(test)]

@@ -224,6 +224,17 @@ impl Tasks {
         Some(Arc::clone(&held.task))
     }
 
+    /// Binds a task to a listener, in place of what was bound there.
+    ///
+    /// # Errors
+    /// [`UnknownTask`].
+    pub fn bind(&self, listener: Arc<str>, id: &str) -> Result<(), UnknownTask> {
+        let mut memory = self.write();
+        let id = Arc::clone(memory.by_id.get_key_value(id).ok_or(UnknownTask)?.0);
+        memory.current.insert(listener, id);
+        Ok(())
+    }
+
     /// The task with this ID.
     ///
     /// # Errors

@@ -174,6 +174,16 @@ fn a_newer_binding_takes_the_listener_and_the_older_task_lives_on() {
 }
 
 #[test]
+fn only_a_known_task_can_be_bound() {
+    let tasks = tasks();
+    let opened = tasks.open(open(), at(0)).unwrap();
+    assert_eq!(tasks.bind("reverse".into(), "nobody"), Err(UnknownTask));
+    assert!(tasks.current("reverse").is_none());
+    tasks.bind("reverse".into(), &opened.task.id).unwrap();
+    assert_eq!(tasks.current("reverse").unwrap().id, opened.task.id);
+}
+
+#[test]
 fn tasks_are_forgotten_an_hour_after_their_expiry_but_not_while_they_are_bound() {
     let tasks = tasks();
     let free = tasks.open(open(), at(0)).unwrap();

@@ -243,3 +243,18 @@ fn the_configuration_refuses_what_is_not_built_and_what_lives_too_long() {
     assert!(serde_json::from_value::<IdentityLevel>(json!("decision_id")).is_ok());
     assert!(serde_json::from_value::<IdentityLevel>(json!("partial")).is_err());
 }
+
+proptest::proptest! {
+    #[test]
+    fn any_id_comes_out_of_the_assertion_as_it_went_in_and_is_a_legal_header(id in ".*") {
+        let task = task(&id, &[&id]);
+        let hash = body_hash(b"");
+        let facts = facts(Some(&task), &hash);
+        let (_, claims) = assertion(&facts);
+        proptest::prop_assert_eq!(claims["sub"].as_str(), Some(&*id));
+        proptest::prop_assert_eq!(claims["act"]["sub"].as_str(), Some(&*id));
+        let headers = written(IdentityLevel::Full, &facts, &signer());
+        let visible = |byte: &u8| (0x21..=0x7e).contains(byte);
+        proptest::prop_assert!(headers["outrider-subject"].as_bytes().iter().all(visible));
+    }
+}
