@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use outrider_policy::input::{CallFacts, nanoseconds};
 
@@ -167,7 +167,7 @@ struct Known {
     timers: Timers,
     admitted: Option<Admitted>,
     body_hash: [u8; 32],
-    tokens: Vec<HeaderValue>,
+    tokens: HeaderMap,
     request: Option<Request<RequestBody>>,
 }
 
@@ -228,7 +228,9 @@ impl Case {
     /// `Connection` header would then take out.
     fn read(&mut self) -> Result<Message, Rejection> {
         let started = Instant::now();
-        self.known.tokens = self.head.headers.get_all(identify::TASK_TOKEN).iter().cloned().collect();
+        for token in self.head.headers.get_all(identify::TASK_TOKEN) {
+            self.known.tokens.append(identify::TASK_TOKEN, token.clone());
+        }
         self.known.facts.forged = identify::strip(&mut self.head.headers, &self.service.passthrough);
         self.known.body_hash = tag::body_hash(&self.body);
         self.known.facts.request_digest = self.outrider.recorder.digests.keyed(&self.known.body_hash);

@@ -63,6 +63,7 @@ pub(super) enum AssignOp {
 
 #[derive(Debug, Deserialize)]
 pub(super) struct Query {
+    pub(super) span: Span,
     pub(super) stmts: Vec<Stmt>,
 }
 
