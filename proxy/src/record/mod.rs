@@ -8,10 +8,14 @@ pub mod checkpoint;
 pub mod digest;
 mod file;
 pub mod line;
+mod parsed;
 mod resume;
 pub mod security;
 pub mod verify;
 mod writer;
+
+pub use file::OpenError;
+pub use resume::ResumeError;
 
 #[cfg(test)]
 mod tests;
