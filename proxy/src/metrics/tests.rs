@@ -84,7 +84,7 @@ fn both_formats_have_the_same_samples() {
 }
 
 #[test]
-fn samples_carry_the_labels_of_the_contract() {
+fn samples_carry_the_documented_labels() {
     let metrics = used();
     let call = metrics.listener("reverse").enter();
     let page = metrics.page(Format::Prometheus);
