@@ -17,10 +17,13 @@ use jiff::Timestamp;
 
 use super::{
     checkpoint::{CheckpointKey, KeyError},
-    file::{GrowingFile, Occupant, OpenError, append_line, beside},
+    file::{GrowingFile, Occupant, OpenError, append_line, beside, rename_to_free},
     resume::{ResumeError, resume},
     writer::{Position, Writer},
 };
+
+/// How long after a failed rotation it is tried again.
+const ROTATE_AGAIN: jiff::SignedDuration = jiff::SignedDuration::from_secs(60);
 
 /// When a record counts as written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -28,6 +31,15 @@ pub enum Durability {
     /// In the file before the act: survives a crash of the process.
     #[default]
     Written,
+}
+
+/// When the log goes on in a new file; the old one becomes `FILE.<seq of its last line>`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rotate {
+    /// From this size on, in bytes.
+    pub size: Option<u64>,
+    /// From this age on, counted from when the file was opened.
+    pub age: Option<Duration>,
 }
 
 /// How a decision log is kept.
@@ -43,6 +55,8 @@ pub struct LogConfig {
     pub checkpoint_lines: u64,
     /// After how long a checkpoint follows a line.
     pub checkpoint_every: Duration,
+    /// When the log goes on in a new file; never when absent.
+    pub rotate: Option<Rotate>,
 }
 
 impl LogConfig {
@@ -54,6 +68,7 @@ impl LogConfig {
             durability: Durability::Written,
             checkpoint_lines: 1_000,
             checkpoint_every: Duration::from_secs(10),
+            rotate: None,
         }
     }
 
@@ -127,6 +142,7 @@ pub struct Log {
     public_jwk: String,
     kid: String,
     healthy: AtomicBool,
+    rotate: Option<Rotate>,
     state: Mutex<State>,
 }
 
@@ -136,11 +152,26 @@ struct State {
     /// Whether the open file is no longer the one at the path.
     displaced: bool,
     closed: bool,
+    /// Since when this file is written.
+    since: Timestamp,
+    /// Rotation is not tried before: one that fails is not tried four times a second.
+    rotate_from: Timestamp,
 }
 
 impl State {
     fn ready(&self) -> bool {
         !self.displaced && !self.closed && !self.writer.failed()
+    }
+
+    /// Whether the file is too large or too old, and holds more than the line it started with.
+    fn outgrew(&self, rotate: Rotate, now: Timestamp) -> bool {
+        let too_large = rotate
+            .size
+            .is_some_and(|limit| self.writer.sink().size().is_ok_and(|size| size >= limit));
+        let too_old = rotate
+            .age
+            .is_some_and(|limit| now.duration_since(self.since).unsigned_abs() >= limit);
+        (too_large || too_old) && self.writer.has_lines() && now >= self.rotate_from
     }
 }
 
@@ -184,6 +215,8 @@ impl Log {
             writer,
             displaced: false,
             closed: false,
+            since: now,
+            rotate_from: now,
         });
         Self {
             path: config.path.clone(),
@@ -191,6 +224,7 @@ impl Log {
             public_jwk,
             kid,
             healthy: AtomicBool::new(true),
+            rotate: config.rotate,
             state,
         }
     }
@@ -218,9 +252,10 @@ impl Log {
         if state.closed {
             return;
         }
-        self.look_after_place(&mut state);
+        self.look_after_place(&mut state, now);
         if !state.displaced {
             state.writer.tick(now);
+            self.rotate_if_due(&mut state, now);
         }
         self.note(&state);
     }
@@ -235,7 +270,8 @@ impl Log {
         self.tick(now);
         let mut state = self.state();
         if !state.closed && !state.displaced {
-            state.writer.finish();
+            state.writer.sign();
+            state.writer.sync();
         }
         state.closed = true;
         self.healthy.store(false, Ordering::Relaxed);
@@ -271,23 +307,42 @@ impl Log {
 
     /// Compares the path with the open file; a free path is taken with the chain carried forward,
     /// so that verification shows what is missing.
-    fn look_after_place(&self, state: &mut State) {
+    fn look_after_place(&self, state: &mut State, now: Timestamp) {
         state.displaced = match state.writer.sink().occupant(&self.path) {
             Ok(Occupant::Ours) => false,
-            Ok(Occupant::Nobody | Occupant::Other) => self.take_place(state).is_err(),
+            Ok(Occupant::Nobody | Occupant::Other) => self.take_place(state, now).is_err(),
             Err(_) => true,
         };
     }
 
-    fn take_place(&self, state: &mut State) -> Result<(), LogError> {
+    fn take_place(&self, state: &mut State, now: Timestamp) -> Result<(), LogError> {
         let file =
             GrowingFile::claim(&self.path).map_err(|source| LogError::open(&self.path, source))?;
         file.restrict()
             .map_err(|source| LogError::open(&self.path, source.into()))?;
         publish(&self.path, &self.kid, &self.public_jwk)?;
-        state.writer.move_to(file);
-        tracing::warn!(path = %self.path.display(), "the decision log was gone from its path: a new file continues its chain");
+        state.writer.move_to(file, now);
+        state.since = now;
+        tracing::warn!(path = %self.path.display(), "the decision log goes on in a new file");
         Ok(())
+    }
+
+    /// Puts the file aside when it is due and takes its place; when that fails the file stays, or
+    /// the next tick finds the place free.
+    fn rotate_if_due(&self, state: &mut State, now: Timestamp) {
+        let due = self.rotate.is_some_and(|rotate| state.outgrew(rotate, now));
+        if !due || state.writer.failed() {
+            return;
+        }
+        state.writer.sign();
+        let aside = beside(&self.path, &format!(".{:020}", state.writer.seq()));
+        match rename_to_free(&self.path, &aside) {
+            Ok(()) => state.displaced = self.take_place(state, now).is_err(),
+            Err(error) => {
+                state.rotate_from = now.saturating_add(ROTATE_AGAIN).unwrap_or(now);
+                tracing::warn!(%error, "the decision log could not be put aside and goes on in its file");
+            }
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use rustix::fs::{self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, Stat};
+use rustix::fs::{self, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, RenameFlags, Stat};
 
 /// Readable and writable by the sidecar's own uid only.
 const OWN: Mode = Mode::RUSR.union(Mode::WUSR);
@@ -148,6 +148,17 @@ pub(super) fn append_line(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
     line.extend_from_slice(bytes);
     line.push(b'\n');
     Ok(opened.file.write_all(&line)?)
+}
+
+/// Moves a file to a path where nothing stands.
+pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+    Ok(fs::renameat_with(
+        CWD,
+        from,
+        CWD,
+        to,
+        RenameFlags::NOREPLACE,
+    )?)
 }
 
 /// `path` with `suffix` after its last character.

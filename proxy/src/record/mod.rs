@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod digest;
 mod file;
 pub mod line;
+mod parsed;
 mod resume;
 pub mod security;
 pub mod verify;
@@ -19,6 +20,8 @@ mod writer;
 
 pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};
 pub use recorder::{Labels, Recorder, Standing};
+pub use file::OpenError;
+pub use resume::ResumeError;
 
 #[cfg(test)]
 mod tests;

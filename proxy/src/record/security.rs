@@ -257,10 +257,10 @@ impl SecurityLog {
 
     fn with(&self, act: impl FnOnce(&mut State) -> std::io::Result<()>) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Err(error) = act(&mut state) {
-            if self.failures.fetch_add(1, Ordering::Relaxed) == 0 {
-                tracing::error!(path = %self.path.display(), %error, "the security log cannot be written");
-            }
+        if let Err(error) = act(&mut state)
+            && self.failures.fetch_add(1, Ordering::Relaxed) == 0
+        {
+            tracing::error!(path = %self.path.display(), %error, "the security log cannot be written");
         }
     }
 }

@@ -41,6 +41,8 @@ pub(super) struct Writer<S> {
     /// Bytes of a partial line that could not be removed yet.
     partial: usize,
     failed: bool,
+    /// The number of the last line when the chain came to this sink.
+    came_at: u64,
     unsigned: u64,
     checkpoint_lines: u64,
     checkpoint_every: Duration,
@@ -55,6 +57,7 @@ impl<S: Sink> Writer<S> {
             key,
             instance: position.instance,
             seq: position.seq,
+            came_at: position.seq,
             prev: position.prev.into_bytes(),
             hash: Vec::with_capacity(64),
             buffer: Vec::with_capacity(4096),
@@ -84,10 +87,24 @@ impl<S: Sink> Writer<S> {
         self.failed
     }
 
-    /// Continues the chain in another, empty sink.
-    pub(super) fn move_to(&mut self, sink: S) {
+    /// The number of the last line; 0 before the first.
+    pub(super) fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    /// Whether a line was appended since the chain came to this sink.
+    pub(super) fn has_lines(&self) -> bool {
+        self.seq > self.came_at
+    }
+
+    /// Continues the chain in another, empty sink. It starts with a checkpoint, so that a restart
+    /// finds the chain there.
+    pub(super) fn move_to(&mut self, sink: S, now: Timestamp) {
         self.sink = sink;
         self.partial = 0;
+        self.now = now;
+        self.try_checkpoint();
+        self.came_at = self.seq;
     }
 
     /// Appends a line of `members`; a checkpoint follows when one is due by count.
@@ -119,11 +136,15 @@ impl<S: Sink> Writer<S> {
         }
     }
 
-    /// Writes the last checkpoint unless one ends the log, and syncs.
-    pub(super) fn finish(&mut self) {
+    /// Writes a checkpoint unless one ends the log.
+    pub(super) fn sign(&mut self) {
         if self.unsigned > 0 || self.seq == 0 {
             self.try_checkpoint();
         }
+    }
+
+    /// Hands everything to the disk.
+    pub(super) fn sync(&mut self) {
         if let Err(error) = self.sink.sync() {
             tracing::error!(%error, "the decision log could not be synced to disk");
         }

@@ -69,7 +69,7 @@ fn decision(record: &Value, style: Style) -> String {
     ]
     .join("  ");
     if let Some(count) = record.get("count").and_then(Value::as_u64) {
-        line.push_str(&format!("  ×{count}"));
+        line.extend(["  ×", &count.to_string()]);
     }
     line
 }

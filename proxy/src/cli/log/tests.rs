@@ -255,10 +255,10 @@ fn following_goes_on_with_whole_lines_and_into_a_new_file() {
 fn the_last_lines_are_found_in_a_log_of_many_chunks() {
     let room = Room::new();
     let line = "x".repeat(1_000);
-    let text: String = (0..2_000)
+    let text: Vec<String> = (0..2_000)
         .map(|number| format!("{number} {line}\n"))
         .collect();
-    fs::write(room.path("big"), text).unwrap();
+    fs::write(room.path("big"), text.concat()).unwrap();
     let lines = read::Follow::open(&room.path("big"), 700)
         .unwrap()
         .lines()

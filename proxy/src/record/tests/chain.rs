@@ -6,7 +6,7 @@ use std::{
 
 use super::*;
 use crate::record::{
-    chain::{Log, LogConfig, LogError, Unwritable},
+    chain::{Log, LogConfig, LogError, Rotate, Unwritable},
     file::OpenError,
     resume::ResumeError,
     verify::Fault,
@@ -322,7 +322,11 @@ fn a_deleted_log_is_made_anew_and_the_deletion_shows() {
     fs::remove_file(room.path()).unwrap();
     log.tick(now());
     assert!(log.healthy());
-    assert_eq!(log.append(MEMBERS), Ok(6));
+    assert_eq!(
+        log.append(MEMBERS),
+        Ok(7),
+        "behind a checkpoint that carries the chain over"
+    );
     assert_eq!(mode(&room.path()), 0o600);
     assert_eq!(
         room.report().first_bad.unwrap().fault,
@@ -341,7 +345,7 @@ fn a_deleted_log_is_made_anew_and_the_deletion_shows() {
     drop(log);
     assert_eq!(
         room.open().unwrap().append(MEMBERS),
-        Ok(7),
+        Ok(8),
         "it can be continued"
     );
 }
@@ -369,7 +373,7 @@ fn a_replaced_log_refuses_until_its_path_is_free_again() {
         clear(&room.path());
         log.tick(now());
         assert!(log.healthy(), "{index}");
-        assert_eq!(log.append(MEMBERS), Ok(5));
+        assert_eq!(log.append(MEMBERS), Ok(6));
     }
 }
 
@@ -413,4 +417,125 @@ fn threads_share_one_gapless_chain() {
     assert_eq!(numbers.len(), 1_500);
     let report = room.report();
     assert_eq!((report.verified_to, report.signed_to), (1_502, 1_502));
+}
+
+/// The archived parts of a log and the log itself, in their order.
+fn parts(room: &Room) -> Vec<PathBuf> {
+    let names = fs::read_dir(room.dir.path())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let is_part = |path: &PathBuf| {
+        path.extension()
+            .unwrap()
+            .to_str()
+            .unwrap()
+            .bytes()
+            .all(|byte| byte.is_ascii_digit())
+    };
+    let mut parts: Vec<_> = names.filter(is_part).collect();
+    parts.sort();
+    parts.push(room.path());
+    parts
+}
+
+fn report_of(room: &Room, parts: &[PathBuf]) -> Report {
+    let keys = PublicKeys::parse(&fs::read_to_string(room.beside(".jwks")).unwrap()).unwrap();
+    let mut verification = Verification::new(&keys, None);
+    for part in parts {
+        verification
+            .read(
+                &part.display().to_string(),
+                fs::read(part).unwrap().as_slice(),
+            )
+            .unwrap();
+    }
+    verification.finish()
+}
+
+fn rotating(room: &Room, rotate: Rotate) -> LogConfig {
+    LogConfig {
+        rotate: Some(rotate),
+        ..LogConfig::at(room.path())
+    }
+}
+
+#[test]
+fn a_log_that_grew_too_large_goes_on_in_a_new_file() {
+    let room = Room::new();
+    let config = rotating(
+        &room,
+        Rotate {
+            size: Some(2_000),
+            age: None,
+        },
+    );
+    let log = Log::open(&config, now()).unwrap();
+    for _ in 0..30 {
+        log.append(MEMBERS).unwrap();
+        log.tick(now());
+    }
+    log.close(now());
+    drop(log);
+    let log = Log::open(&config, now()).unwrap();
+    log.append(MEMBERS).unwrap();
+    log.close(now());
+
+    let parts = parts(&room);
+    assert!(parts.len() > 3, "{parts:?}");
+    let report = report_of(&room, &parts);
+    assert!(report.is_whole(), "{report:?}");
+    assert_eq!(report.verified_to, report.signed_to);
+    for part in &parts {
+        assert_eq!(mode(part), 0o600);
+        assert!(fs::metadata(part).unwrap().len() < 4_000);
+    }
+    let gap = [parts[..1].to_vec(), parts[2..].to_vec()].concat();
+    assert!(!report_of(&room, &gap).is_whole(), "a missing part shows");
+}
+
+#[test]
+fn a_log_that_is_too_old_goes_on_in_a_new_file_once_it_has_lines() {
+    let room = Room::new();
+    let config = rotating(
+        &room,
+        Rotate {
+            size: None,
+            age: Some(Duration::from_hours(1)),
+        },
+    );
+    let log = Log::open(&config, now()).unwrap();
+    let at = |seconds: i64| now() + jiff::SignedDuration::from_secs(seconds);
+    log.tick(at(7_200));
+    assert_eq!(parts(&room).len(), 1, "nothing to put away");
+    log.append(MEMBERS).unwrap();
+    log.tick(at(7_201));
+    assert_eq!(parts(&room).len(), 2);
+    log.tick(at(7_202));
+    assert_eq!(parts(&room).len(), 2, "the new file is young");
+    log.close(at(7_203));
+    assert!(report_of(&room, &parts(&room)).is_whole());
+}
+
+#[test]
+fn rotation_overwrites_nothing() {
+    let room = Room::new();
+    let config = rotating(
+        &room,
+        Rotate {
+            size: Some(1),
+            age: None,
+        },
+    );
+    let log = Log::open(&config, now()).unwrap();
+    log.append(MEMBERS).unwrap();
+    let archive = room.beside(".00000000000000000002");
+    fs::write(&archive, "kept").unwrap();
+    log.tick(now());
+    assert_eq!(fs::read_to_string(&archive).unwrap(), "kept");
+    assert!(log.healthy(), "it stays in its file");
+    fs::remove_file(&archive).unwrap();
+    log.tick(now() + jiff::SignedDuration::from_secs(61));
+    assert!(archive.exists(), "it is tried again");
+    log.close(now());
+    assert!(report_of(&room, &parts(&room)).is_whole());
 }

@@ -119,7 +119,7 @@ pub(super) fn log(count: u64, lines: u64) -> (Vec<u8>, PublicKeys) {
             format!(r#""type":"decision","decision_id":"d{number}","code":"ok","n":[{number}]"#);
         writer.append(members.as_bytes()).unwrap();
     }
-    writer.finish();
+    writer.sign();
     (memory.bytes(), keys)
 }
 
