@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use outrider_policy::{
     Decision, Level, Value, Verdict,
     data::Data,
-    input::{self, Budget, CallFacts, Content, Input, LimitFacts, Phase, TaskFacts, TaskState},
+    input::{self, ActorFacts, Budget, CallFacts, Content, Input, LimitFacts, Phase, SubjectFacts, TaskFacts, TaskState},
 };
 
 use crate::{
@@ -64,13 +64,14 @@ fn assemble(
     content: Content,
     limits: Value,
 ) -> Input {
-    let subject = facts.task.map_or("", |task| &task.subject);
-    let actors = facts.task.map_or(&[][..], |task| &task.actors);
+    let subject = SubjectFacts { id: facts.task.map_or_else(String::new, |task| task.subject.to_string()) };
+    let actor = |id: &Arc<str>| ActorFacts { id: id.to_string() };
+    let actors: Vec<_> = facts.task.map_or(&[][..], |task| &task.actors).iter().map(actor).collect();
     Input {
         call,
         agent: facts.agent.clone(),
-        subject: input::subject(subject),
-        actors: input::actors(actors),
+        subject: subject.to_value(),
+        actors: input::actors(&actors),
         task: facts.task.map_or_else(TaskFacts::none, |task| terms(facts, task)).to_value(),
         tool: tool.facts.clone(),
         content,
@@ -149,24 +150,37 @@ fn spend(decision: &Decision, task: Option<&Task>, uses: &Uses) -> Result<(), Re
 
 /// How often exceptions were used; counted where they permit and nowhere else.
 #[derive(Debug, Default)]
-pub struct Uses(Mutex<HashMap<Arc<str>, u64>>);
+pub struct Uses(Mutex<HashMap<Arc<str>, Use>>);
+
+#[derive(Debug, Default)]
+struct Use {
+    used: u64,
+    most: Option<u64>,
+}
 
 impl Uses {
     /// Takes one use of at most `most`.
     fn spend(&self, id: &Arc<str>, most: u64) -> bool {
         let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let used = uses.entry(Arc::clone(id)).or_default();
-        if *used >= most {
+        let count = uses.entry(Arc::clone(id)).or_default();
+        count.most = Some(most);
+        if count.used >= most {
             return false;
         }
-        *used += 1;
+        count.used += 1;
         true
     }
 
+    /// Forgets how often exceptions may be used, not how often they were: other data is in force.
+    pub fn relearn(&self) {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.values_mut().for_each(|count| count.most = None);
+    }
+
     /// The exceptions of which nothing is left.
-    pub fn spent(&self, data: &Data) -> Vec<Arc<str>> {
+    pub fn spent(&self) -> Vec<Arc<str>> {
         let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = |(id, used): (&Arc<str>, &u64)| data.max_uses(id).is_some_and(|most| *used >= most).then(|| Arc::clone(id));
+        let gone = |(id, count): (&Arc<str>, &Use)| count.most.is_some_and(|most| count.used >= most).then(|| Arc::clone(id));
         uses.iter().filter_map(gone).collect()
     }
 }

@@ -9,7 +9,7 @@ use outrider_schemas::catalogue as contract;
 
 use crate::{
     call::{ServiceName, ToolId},
-    credentials::Credentials,
+    credentials::Credential,
     limit::ToolTraits,
     protocol::Protocol,
     tag::IdentityLevel,
@@ -34,7 +34,7 @@ pub struct Service {
     /// What it is told of who calls.
     pub identity: IdentityLevel,
     /// What is injected after the decision.
-    pub credentials: Option<Credentials>,
+    pub credentials: Option<Credential>,
     /// Headers of the agent that may pass though they usually may not.
     pub passthrough: Vec<HeaderName>,
     /// Until the response head, and for a buffered answer.
@@ -58,8 +58,6 @@ pub struct Tool {
     pub labels: Value,
     /// Its facts, ready for policy.
     pub facts: Value,
-    /// Its facts, ready for limits.
-    pub traits: ToolTraits,
 }
 
 impl Service {
@@ -110,29 +108,33 @@ impl Tool {
         let level = own.max(floor).unwrap_or(Level::Restricted);
         let labels: Value = contract.labels.iter().map(|label| Value::String(Arc::clone(label))).collect::<Vec<_>>().into();
         let facts = input::ToolFacts {
-            id: id.as_str(),
-            service: service.as_str(),
-            operation: &contract.operation,
-            kind: "tool",
-            owner: &contract.owner,
-            version: &contract.version,
-            schema_digest: &contract.digest,
-            classification: level,
-            labels: &contract.labels,
+            id: id.to_string(),
+            service: service.to_string(),
+            operation: contract.operation.to_string(),
+            kind: "tool".into(),
+            owner: contract.owner.to_string(),
+            version: contract.version.to_string(),
+            schema_digest: contract.digest.to_string(),
+            classification: Some(level),
+            labels: contract.labels.iter().map(ToString::to_string).collect(),
             read_only: contract.read_only,
             destructive: contract.destructive,
             idempotent: contract.idempotent,
             open_world: contract.open_world,
         }
         .to_value();
-        let traits = ToolTraits {
-            read_only: contract.read_only,
-            destructive: contract.destructive,
-            idempotent: contract.idempotent,
-            open_world: contract.open_world,
-            classification: level.as_str(),
-        };
-        Ok(Self { id, contract: Arc::clone(contract), level, labels, facts, traits })
+        Ok(Self { id, contract: Arc::clone(contract), level, labels, facts })
+    }
+
+    /// Its facts for limits.
+    pub fn traits(&self) -> ToolTraits<'static> {
+        ToolTraits {
+            read_only: self.contract.read_only,
+            destructive: self.contract.destructive,
+            idempotent: self.contract.idempotent,
+            open_world: self.contract.open_world,
+            classification: self.level.as_str(),
+        }
     }
 }
 

@@ -83,6 +83,7 @@ impl Outrider {
     /// Puts a new snapshot in force for the calls that begin from now on.
     pub fn replace(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
+        self.uses.relearn();
     }
 
     /// Admits the user at the other end of a connection; asked once per connection.

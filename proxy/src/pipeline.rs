@@ -317,7 +317,7 @@ impl Case {
             task,
             task_source: self.known.facts.task_source,
             data: &self.snapshot.data,
-            spent: self.outrider.uses.spent(&self.snapshot.data),
+            spent: self.outrider.uses.spent(),
         }
     }
 
@@ -344,8 +344,9 @@ impl Case {
         if let Some(trace) = facts.trace.and_then(|trace| HeaderValue::try_from(trace.header()).ok()) {
             headers.insert("traceparent", trace);
         }
+        let mut id = [0; 36];
         let said = tag::Facts {
-            decision_id: self.id.encode(&mut [0; 36]),
+            decision_id: self.id.encode(&mut id),
             agent: &self.outrider.agent,
             task: facts.task.as_deref(),
             tool: facts.tool.as_ref().map_or("", |tool| tool.as_str()),
@@ -408,7 +409,7 @@ impl Case {
                 task: task.as_deref(),
                 task_source: source,
                 data: &snapshot.data,
-                spent: outrider.uses.spent(&snapshot.data),
+                spent: outrider.uses.spent(),
             };
             snapshot.policy.listable(&authorize::listing(&facts, tool))
         })

@@ -346,15 +346,17 @@ impl From<Unproven> for Rejection {
 
 impl From<Throttled> for Rejection {
     fn from(spent: Throttled) -> Self {
-        Self::RateLimited(Spent { limit: spent.limit, retry_after: spent.retry_after, quota: spent.policy })
+        Self::RateLimited(Spent { limit: spent.limit, retry_after: spent.retry_after, quota: spent.policy.window_s.map(|window| (spent.policy.quota, window)) })
     }
 }
 
 impl From<Unadmitted> for Rejection {
     fn from(unadmitted: Unadmitted) -> Self {
         match unadmitted {
-            Unadmitted::Path(_) => Self::CallMalformed(Malformed::Request("the path is not one that can be judged as it is sent")),
-            _ => Self::DestinationRefused("Host or Origin is not one of this listener's"),
+            Unadmitted::NoService => Self::ServiceUnknown,
+            Unadmitted::Host => Self::DestinationRefused("the host is not one of this listener's"),
+            Unadmitted::Origin => Self::DestinationRefused("the origin is not one of this listener's"),
+            Unadmitted::Tunnel | Unadmitted::Target => Self::DestinationRefused("a request names a path of this listener"),
         }
     }
 }

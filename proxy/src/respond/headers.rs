@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Answer;
 use crate::{
     call::DecisionId,
-    identify::is_ours,
+    headers::is_ours,
     rejection::{Malformed, Rejection, Retry},
 };
 

@@ -25,6 +25,7 @@ const GRACE: Duration = Duration::from_millis(50);
 pub(super) struct Relay {
     upstream: Option<UpstreamBody>,
     events: sse::Decoder,
+    unread: Bytes,
     expected: Expected,
     entry: Entry,
     answered: bool,
@@ -46,7 +47,7 @@ enum Heard {
 
 impl Relay {
     pub(super) fn new(upstream: UpstreamBody, expected: Expected, entry: Entry) -> Self {
-        Self { upstream: Some(upstream), events: sse::Decoder::new(expected.max), expected, entry, answered: false }
+        Self { upstream: Some(upstream), events: sse::Decoder::new(expected.max), unread: Bytes::new(), expected, entry, answered: false }
     }
 
     /// Waits for the next event that may pass.
@@ -60,18 +61,18 @@ impl Relay {
             return Step::End;
         }
         loop {
-            match self.events.next() {
+            match self.events.push(&mut self.unread) {
                 Ok(Some(item)) => match self.pass(item).await {
                     Ok(Some(bytes)) => return self.emit(bytes),
                     Ok(None) => {}
                     Err(rejection) => return self.break_off(&rejection),
                 },
                 Ok(None) => match self.listen().await {
-                    Some(Heard::Data(data)) => self.events.push(&data),
+                    Some(Heard::Data(data)) => self.unread = data,
                     Some(Heard::End(rejection)) => return self.break_off(&rejection),
                     None => return Step::End,
                 },
-                Err(_) => return self.break_off(&Rejection::ResponseRefused("an event of the service is too large")),
+                Err(_) => return self.break_off(&Rejection::ResponseRefused("an event of the service is too large, or no text")),
             }
         }
     }
@@ -114,15 +115,17 @@ impl Relay {
             sse::Item::Comment => return Ok(Some(Bytes::from_static(b":\n\n"))),
             sse::Item::Event(event) => event,
         };
-        match inspect(&self.expected, event.data.clone()).await? {
+        // A block without data is no event (WHATWG HTML, server-sent events).
+        let Some(data) = event.data.take() else { return Ok(None) };
+        match inspect(&self.expected, data).await? {
             Passed::Dropped => Ok(None),
             Passed::Interim(message) => {
-                event.data = message;
+                event.data = Some(message);
                 Ok(Some(written(&event)))
             }
             Passed::Final(message) => {
                 self.answered = true;
-                event.data = message;
+                event.data = Some(message);
                 Ok(Some(written(&event)))
             }
         }
@@ -136,15 +139,15 @@ impl Relay {
     /// Ends the stream with a message for the pending ID.
     fn break_off(mut self: Box<Self>, rejection: &Rejection) -> Step {
         self.upstream = None;
-        self.events = sse::Decoder::new(self.expected.max);
+        self.unread = Bytes::new();
         let refusal = self.expected.protocol.refuse(&self.expected.exchange, rejection, self.entry.id());
         self.entry.close(ended(rejection), rejection.code());
-        self.emit(written(&sse::Event { event: Some("message".into()), data: refusal.body, id: None, retry: None }))
+        self.emit(written(&sse::Event { event: Some("message".into()), data: Some(refusal.body), ..sse::Event::default() }))
     }
 }
 
 fn written(event: &sse::Event) -> Bytes {
-    let mut bytes = BytesMut::with_capacity(event.data.len() + 32);
+    let mut bytes = BytesMut::with_capacity(event.data.as_ref().map_or(0, Bytes::len) + 32);
     sse::encode(event, &mut bytes);
     bytes.freeze()
 }
