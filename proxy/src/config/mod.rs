@@ -2,6 +2,8 @@
 //!
 //! Each stage owns its section; what is not served yet is refused by name, never ignored.
 
+mod build;
+mod compile;
 mod load;
 mod words;
 
@@ -10,6 +12,8 @@ use std::path::PathBuf;
 use outrider_policy::Level;
 use serde::Deserialize;
 
+pub use build::{Built, Isolation};
+pub use compile::{COMMAND, Compiler, Ingredients, child};
 pub use load::{Failure, Loaded, load};
 pub use words::{NotBuilt, Served};
 
@@ -33,7 +37,7 @@ pub struct Config {
     #[serde(default = "development")]
     pub environment: String,
     /// What the injector vouches for.
-    pub isolation: Option<Isolation>,
+    pub isolation: Option<Declared>,
     /// How the agent is known.
     #[serde(default)]
     pub identity: Identity,
@@ -116,7 +120,7 @@ impl TryFrom<String> for AgentId {
 /// A declaration by whoever set the sidecar up.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Isolation {
+pub enum Declared {
     /// The agent runs in another container.
     Container,
 }
@@ -289,8 +293,18 @@ pub struct DecisionLog {
     pub digest_key: Option<PathBuf>,
     /// Identical refusals that get a line of their own.
     pub refusals: Option<NotBuilt>,
-    /// Rotation.
-    pub rotate: Option<NotBuilt>,
+    /// When the log goes on in a new file.
+    pub rotate: Option<Rotate>,
+}
+
+/// When the log goes on in a new file; whichever comes first.
+#[derive(Debug, Clone, Copy, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Rotate {
+    /// From this size on.
+    pub size: Option<Size>,
+    /// From this age on.
+    pub age: Option<Period>,
 }
 
 /// What was attempted.

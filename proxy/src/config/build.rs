@@ -1,0 +1,233 @@
+//! From files that were read to the snapshot that calls read: joined, cross-checked, compiled.
+
+use std::{collections::HashSet, net::IpAddr, path::Path};
+
+use http::HeaderName;
+use outrider_policy::{Policy, Problem, data::Data, input::AgentFacts};
+use outrider_schemas::catalogue::Contract;
+
+use super::{Compiler, Ingredients, Loaded, Service as Section};
+use crate::{
+    catalogue::{self, Catalogue, Service},
+    headers::is_ours,
+    identify::Required,
+    limit::{self, Limits},
+    outrider::Snapshot,
+    protocol::PROTOCOLS,
+    record::Labels,
+    tag::IdentityLevel,
+    upstream::Upstream,
+};
+
+/// What keeps the agent from acting as the sidecar's own user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Isolation {
+    /// Every listener names the users it serves, and none of them is ours or root.
+    Uid,
+    /// Whoever set the sidecar up vouches for it.
+    Declared,
+    /// Nothing does.
+    None,
+}
+
+impl Isolation {
+    /// The word in banner, probes, metrics and records.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Uid => "uid",
+            Self::Declared => "declared",
+            Self::None => "none",
+        }
+    }
+}
+
+/// A snapshot, and what should be said about it.
+#[derive(Debug)]
+pub struct Built {
+    /// What calls read.
+    pub snapshot: Snapshot,
+    /// What may become a label.
+    pub labels: Labels,
+    /// What works but should be known.
+    pub warnings: Vec<Problem>,
+}
+
+impl Loaded {
+    /// What keeps the agent away from us.
+    pub fn isolation(&self) -> Isolation {
+        let own = rustix::process::geteuid().as_raw();
+        let apart = |uids: &[u32]| !uids.is_empty() && !uids.contains(&own) && !uids.contains(&0);
+        let named = |listener: &super::Listener| listener.peers.as_ref().is_some_and(|peers| apart(&peers.uid));
+        if self.config.isolation.is_some() {
+            Isolation::Declared
+        } else if self.config.listeners.iter().all(named) {
+            Isolation::Uid
+        } else {
+            Isolation::None
+        }
+    }
+
+    /// Joins everything; a snapshot in force keeps the counts of unchanged limits.
+    ///
+    /// # Errors
+    /// All problems.
+    pub fn build(&self, compiler: &Compiler, before: Option<&Snapshot>) -> Result<Built, Vec<Problem>> {
+        let mut problems = self.cross_check();
+        let catalogue = self.catalogue(&mut problems);
+        let compiled = self.compile(compiler, &catalogue, &mut problems);
+        let (Some((data, policy)), true) = (compiled, problems.is_empty()) else { return Err(problems) };
+        let labels = self.labels(&catalogue);
+        let warnings = self.warnings(&catalogue, &data);
+        Ok(Built { snapshot: self.snapshot(catalogue, data, policy, before), labels, warnings })
+    }
+
+    fn snapshot(&self, catalogue: Catalogue, data: Data, policy: Policy, before: Option<&Snapshot>) -> Snapshot {
+        let config = &self.config;
+        let limits = match before {
+            Some(before) => before.limits.renew(&config.limits),
+            None => Limits::new(&config.limits),
+        };
+        Snapshot {
+            agent: AgentFacts {
+                attested_by: "static".into(),
+                environment: config.environment.clone(),
+                ..AgentFacts::new(&config.agent.id.0, data.agent(&config.agent.id.0))
+            }
+            .to_value(),
+            required: if config.tasks.required { Required::Yes } else { Required::No },
+            max_request: config.body.max_request.0,
+            max_response: config.body.max_response.0,
+            catalogue,
+            policy,
+            data,
+            limits,
+        }
+    }
+
+    /// What no single value can be refused for.
+    fn cross_check(&self) -> Vec<Problem> {
+        let config = &self.config;
+        let mut found = Vec::new();
+        let mut refuse = |message: String| found.push(self.problem(message));
+        if config.listeners.is_empty() {
+            refuse("`listeners`: name at least one address where the agent calls".into());
+        }
+        for name in twice(config.listeners.iter().map(super::Listener::name)) {
+            refuse(format!("`listeners`: two are named `{name}`: give each its own `name`"));
+        }
+        for name in twice(config.services.iter().map(|service| service.name.as_str())) {
+            refuse(format!("`services`: two are named `{name}`"));
+        }
+        if let Some(name) = limit::repeated_name(&config.limits) {
+            refuse(format!("`limits`: two are named `{name}`"));
+        }
+        if config.production() && self.isolation() == Isolation::None {
+            refuse("`environment: production` needs isolation: serve the agent under its own uid (`listeners[].peers.uid`), or declare `isolation: container`".into());
+        }
+        if config.tasks.required && !config.tasks.local {
+            refuse("`tasks`: with `required: true` and `local: false` no call could ever have a task".into());
+        }
+        if config.tasks.required && config.control.is_none() {
+            refuse("`control.socket` is missing: tasks are required and could not be opened".into());
+        }
+        found
+    }
+
+    fn catalogue(&self, problems: &mut Vec<Problem>) -> Catalogue {
+        let services = self.config.services.iter().filter_map(|section| {
+            let service = self.service(section);
+            service.map_err(|found| problems.extend(found)).ok()
+        });
+        Catalogue::new(services.collect())
+    }
+
+    fn service(&self, section: &Section) -> Result<Service, Vec<Problem>> {
+        let at = |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
+        let lock = self.locks.iter().find(|(name, _)| *name == section.name).map(|(_, lock)| lock.clone());
+        let lock_file = self.resolve(&section.schemas).display().to_string();
+        let contract = Contract::compile(lock.ok_or_else(|| at("its lock file was not read".into()))?).map_err(|bad| {
+            bad.iter().map(|tool| Problem::in_file(&lock_file, tool.to_string())).collect::<Vec<_>>()
+        })?;
+        let tools = catalogue::tools(&section.name, section.classification, &contract)
+            .map_err(|bad| vec![Problem::in_file(&lock_file, bad.to_string())])?;
+        let protocol = PROTOCOLS.iter().find(|(name, _)| *name == "mcp").map(|(_, protocol)| *protocol);
+        let base = self.file.parent().unwrap_or(Path::new("."));
+        Ok(Service {
+            name: section.name.clone(),
+            protocol: protocol.ok_or_else(|| at("its protocol is not served".into()))?,
+            upstream: Upstream::parse(&section.upstream).map_err(|bad| at(format!("`upstream`: {bad}")))?,
+            identity: section.identity,
+            credentials: section
+                .credentials
+                .as_ref()
+                .map(|credentials| credentials.load(base, |name| std::env::var(name).ok()))
+                .transpose()
+                .map_err(|bad| at(format!("`credentials`: {bad}")))?,
+            passthrough: section.passthrough.iter().map(|name| passing(name)).collect::<Result<_, _>>().map_err(at)?,
+            timeout: section.timeout.0,
+            stream_idle: section.stream_idle.0,
+            tools,
+        })
+    }
+
+    fn compile(&self, compiler: &Compiler, catalogue: &Catalogue, problems: &mut Vec<Problem>) -> Option<(Data, Policy)> {
+        let ingredients = Ingredients {
+            sources: self.sources.clone(),
+            documents: self.documents.clone(),
+            tools: catalogue.tool_ids(),
+            timeout: self.config.policy.timeout.0,
+        };
+        compiler.compile(&ingredients).map_err(|found| problems.extend(found)).ok()
+    }
+
+    fn labels(&self, catalogue: &Catalogue) -> Labels {
+        let tools = |service: &Service| service.tools().map(|tool| tool.id.operation().to_owned()).collect();
+        Labels {
+            listeners: self.config.listeners.iter().map(|listener| listener.name().to_owned()).collect(),
+            limits: self.config.limits.iter().map(|limit| limit.name.to_string()).collect(),
+            services: catalogue.services().map(|service| (service.name.to_string(), tools(service))).collect(),
+        }
+    }
+
+    fn warnings(&self, catalogue: &Catalogue, data: &Data) -> Vec<Problem> {
+        let mut found = Vec::new();
+        let mut warn = |message: String| found.push(self.problem(message));
+        if self.isolation() == Isolation::None {
+            warn("isolation is `none`: the agent shares our uid, and nothing stops it from going round".into());
+        }
+        if self.config.decision_log.digest_key.is_none() {
+            warn("`decision_log.digest_key` is missing: digests of two runs cannot be compared".into());
+        }
+        if data.agent(&self.config.agent.id.0).is_none() {
+            warn(format!("agent `{}` is not in the inventory (`agents`): every call will be refused", self.config.agent.id.0));
+        }
+        for service in catalogue.services() {
+            if service.identity == IdentityLevel::Full && public(service.upstream.host()) {
+                warn(format!("service `{}`: `identity: full` tells a public host who calls and for what", service.name));
+            }
+        }
+        found
+    }
+}
+
+/// A header that may pass through; what names authority of ours never does.
+fn passing(name: &str) -> Result<HeaderName, String> {
+    let bad = || format!("`passthrough`: `{name}` is not a header that may pass");
+    let header: HeaderName = name.parse().map_err(|_| bad())?;
+    let refused = is_ours(&header) || header.as_str().starts_with("proxy-");
+    if refused { Err(bad()) } else { Ok(header) }
+}
+
+/// Whether a host is, as far as its name tells, on the public network.
+fn public(host: &str) -> bool {
+    match host.trim_matches(['[', ']']).parse::<IpAddr>() {
+        Ok(IpAddr::V4(ip)) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local()),
+        Ok(IpAddr::V6(ip)) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
+        Err(_) => host.contains('.') && !host.ends_with(".local") && !host.ends_with(".internal") && !host.ends_with(".svc"),
+    }
+}
+
+fn twice<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut seen = HashSet::new();
+    names.filter(|name| !seen.insert(*name)).collect()
+}
