@@ -75,9 +75,9 @@ impl Policy {
     pub fn compile(user: &[Source], data: &Data, bounds: Bounds) -> Result<Self, Vec<Problem>> {
         let findings = lint::check(user)?;
         let mut sources = library::sources(findings.allow_default);
-        sources.extend_from_slice(user);
+        let rules: Arc<str> = rules_digest(sources.iter().chain(user)).into();
+        sources.extend_from_slice(&findings.sources);
         let program = program(&sources).map_err(|problem| vec![problem])?;
-        let rules: Arc<str> = rules_digest(&sources).into();
         let policy = Self {
             program,
             findings: Arc::new(findings),
@@ -257,9 +257,8 @@ fn program(sources: &[Source]) -> Result<Arc<Program>, Problem> {
         .map_err(|error| lint::engine_problem("policy", &error.to_string()))
 }
 
-fn rules_digest(sources: &[Source]) -> String {
+fn rules_digest<'a>(sources: impl Iterator<Item = &'a Source>) -> String {
     let mut texts: Vec<&[u8]> = sources
-        .iter()
         .map(|source| source.text.as_bytes())
         .collect();
     // The order in which files are found decides nothing.
