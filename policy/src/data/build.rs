@@ -1,0 +1,358 @@
+//! Documents joined and indexed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use regorus::Value;
+
+use super::document::{Agent, Document, Exception, Grant, Intent};
+use super::leaf::Name;
+use crate::problem::Problem;
+use crate::value::{level, map, object, strings};
+use crate::{Level, Pattern};
+
+/// The joined documents, indexed and unchangeable; a clone is one counter.
+#[derive(Debug, Clone)]
+pub struct Data(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    agents: BTreeMap<String, Agent>,
+    intents: BTreeMap<String, Intent>,
+    value: Value,
+    digest: String,
+}
+
+/// Everything of all documents by ID.
+#[derive(Default)]
+struct Joined {
+    agents: BTreeMap<String, Agent>,
+    intents: BTreeMap<String, Intent>,
+    grants: BTreeMap<String, Grant>,
+    exceptions: BTreeMap<String, Exception>,
+    facts: BTreeMap<String, serde_json::Value>,
+    problems: Vec<Problem>,
+}
+
+impl Data {
+    /// Joins documents, each with the name of its file, and indexes them for the tools of the catalogue (every tool ID).
+    ///
+    /// # Errors
+    ///
+    /// All problems: an ID that is given twice, a grant or exception without exactly one of `agent` and `role`, a list
+    /// that is there but empty.
+    pub fn build(
+        documents: Vec<(String, Document)>,
+        tools: &[String],
+    ) -> Result<Self, Vec<Problem>> {
+        let mut joined = Joined::default();
+        for (file, document) in documents {
+            joined.add(&file, document);
+        }
+        if !joined.problems.is_empty() {
+            return Err(joined.problems);
+        }
+        let value = object([("outrider", joined.value(tools))]);
+        Ok(Self(Arc::new(Inner {
+            digest: digest(&value),
+            agents: joined.agents,
+            intents: joined.intents,
+            value,
+        })))
+    }
+
+    /// The agent of the inventory.
+    pub fn agent(&self, id: &str) -> Option<&Agent> {
+        self.0.agents.get(id)
+    }
+
+    /// The declared intent.
+    pub fn intent(&self, id: &str) -> Option<&Intent> {
+        self.0.intents.get(id)
+    }
+
+    /// Every declared intent, by ID.
+    pub fn intents(&self) -> impl Iterator<Item = &Intent> {
+        self.0.intents.values()
+    }
+
+    /// What policies see as `data`, the index included.
+    pub fn value(&self) -> Value {
+        self.0.value.clone()
+    }
+
+    /// The SHA-256 of everything policies see, in hex: different content, different digest.
+    pub fn digest(&self) -> &str {
+        &self.0.digest
+    }
+}
+
+fn digest(value: &Value) -> String {
+    // Objects are written in the order of their keys, so equal content gives equal text.
+    let text = value.to_json_str().unwrap_or_default();
+    crate::digest::hex(&[text.as_bytes()])
+}
+
+impl Joined {
+    fn add(&mut self, file: &str, document: Document) {
+        for mut agent in document.agents {
+            // Blank is not an owner.
+            agent.owner = agent.owner.trim().to_owned();
+            agent.purpose = agent.purpose.trim().to_owned();
+            let id = agent.id.to_string();
+            once(&mut self.agents, &mut self.problems, (file, "agent"), id, agent);
+        }
+        for intent in document.intents {
+            let id = intent.id.to_string();
+            once(&mut self.intents, &mut self.problems, (file, "intent"), id, intent);
+        }
+        for (index, grant) in document.grants.into_iter().enumerate() {
+            let id = match &grant.id {
+                Some(id) => id.to_string(),
+                None => format!("{file}#{}", index + 1),
+            };
+            self.check_grant(file, &id, &grant);
+            once(&mut self.grants, &mut self.problems, (file, "grant"), id, grant);
+        }
+        for exception in document.exceptions {
+            let id = exception.id.to_string();
+            self.check_exception(file, &exception);
+            once(&mut self.exceptions, &mut self.problems, (file, "exception"), id, exception);
+        }
+        for (key, fact) in document.facts.unwrap_or_default() {
+            once(&mut self.facts, &mut self.problems, (file, "fact"), key, fact);
+        }
+    }
+
+    fn check_grant(&mut self, file: &str, id: &str, grant: &Grant) {
+        if grant.agent.is_some() == grant.role.is_some() {
+            self.refuse(file, format!("grant `{id}` needs either `agent` or `role`"));
+        }
+        if grant.tools.is_empty() {
+            self.refuse(file, format!("grant `{id}` names no tool"));
+        }
+        if grant.intents.as_ref().is_some_and(Vec::is_empty) {
+            self.refuse(
+                file,
+                format!("grant `{id}` names no intent: leave `intents` out to grant for any"),
+            );
+        }
+    }
+
+    fn check_exception(&mut self, file: &str, exception: &Exception) {
+        let id = &exception.id;
+        if exception.agent.is_some() == exception.role.is_some() {
+            self.refuse(file, format!("exception `{id}` needs either `agent` or `role`"));
+        }
+        if exception.tools.is_empty() {
+            self.refuse(file, format!("exception `{id}` names no tool"));
+        }
+        if exception.lifts.is_empty() {
+            self.refuse(
+                file,
+                format!("exception `{id}` lifts nothing: name grant, intent or classification"),
+            );
+        }
+    }
+
+    fn refuse(&mut self, file: &str, message: String) {
+        self.problems.push(Problem::in_file(file, message));
+    }
+
+    fn value(&self, tools: &[String]) -> Value {
+        object([
+            ("agents", values(&self.agents, |_, agent| agent_value(agent))),
+            ("intents", values(&self.intents, |_, intent| intent_value(intent))),
+            ("grants", values(&self.grants, |id, grant| grant_value(id, grant))),
+            (
+                "exceptions",
+                values(&self.exceptions, |_, exception| exception_value(exception)),
+            ),
+            (
+                "facts",
+                values(&self.facts, |_, fact| Value::from(fact.clone())),
+            ),
+            ("index", self.index(tools)),
+        ])
+    }
+
+    /// `patterns` by tool; `intents`, `grants`, `exceptions` by whom they are for and then by pattern.
+    ///
+    /// A call looks up the patterns that match its tool, then what is filed under them: as many steps as there are such
+    /// patterns, whatever else the data holds. Filing by pattern and not by tool keeps the index as small as the data.
+    fn index(&self, tools: &[String]) -> Value {
+        let grants = self.grants.iter().map(|(id, grant)| Filed {
+            id,
+            agent: grant.agent.as_ref(),
+            role: grant.role.as_ref(),
+            tools: &grant.tools,
+        });
+        let exceptions = self.exceptions.iter().map(|(id, exception)| Filed {
+            id,
+            agent: exception.agent.as_ref(),
+            role: exception.role.as_ref(),
+            tools: &exception.tools,
+        });
+        object([
+            ("patterns", self.patterns_by_tool(tools)),
+            (
+                "intents",
+                values(&self.intents, |_, intent| {
+                    map(intent
+                        .tools
+                        .iter()
+                        .map(|pattern| (pattern.as_str(), Value::from(true))))
+                }),
+            ),
+            ("grants", filed(grants)),
+            ("exceptions", filed(exceptions)),
+        ])
+    }
+
+    fn patterns_by_tool(&self, tools: &[String]) -> Value {
+        let all: BTreeSet<&Pattern> = self
+            .intents
+            .values()
+            .flat_map(|intent| &intent.tools)
+            .chain(self.grants.values().flat_map(|grant| &grant.tools))
+            .chain(self.exceptions.values().flat_map(|exception| &exception.tools))
+            .collect();
+        let literal: BTreeSet<&str> = all
+            .iter()
+            .filter(|pattern| pattern.is_literal())
+            .map(|pattern| pattern.as_str())
+            .collect();
+        let wild: Vec<&Pattern> = all.into_iter().filter(|pattern| !pattern.is_literal()).collect();
+        map(tools.iter().map(|tool| {
+            let wild = wild
+                .iter()
+                .filter(|pattern| pattern.matches(tool))
+                .map(|pattern| pattern.as_str());
+            let literal = literal.get(tool.as_str()).copied();
+            (tool.as_str(), strings(literal.into_iter().chain(wild)))
+        }))
+    }
+}
+
+fn once<T>(
+    known: &mut BTreeMap<String, T>,
+    problems: &mut Vec<Problem>,
+    (file, kind): (&str, &str),
+    id: String,
+    item: T,
+) {
+    if known.contains_key(&id) {
+        problems.push(Problem::in_file(
+            file,
+            format!("{kind} `{id}` is given twice: each ID once in all data documents"),
+        ));
+        return;
+    }
+    known.insert(id, item);
+}
+
+/// What a grant and an exception have in common for the index.
+struct Filed<'a> {
+    id: &'a str,
+    agent: Option<&'a Name>,
+    role: Option<&'a Name>,
+    tools: &'a [Pattern],
+}
+
+fn filed<'a>(items: impl Iterator<Item = Filed<'a>>) -> Value {
+    type Folder<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeSet<&'a str>>>;
+    let (mut by_agent, mut by_role) = (Folder::new(), Folder::new());
+    for item in items {
+        let (folder, whom) = match (item.agent, item.role) {
+            (Some(agent), _) => (&mut by_agent, agent),
+            (None, Some(role)) => (&mut by_role, role),
+            (None, None) => continue,
+        };
+        let patterns = folder.entry(whom.as_str()).or_default();
+        for pattern in item.tools {
+            patterns.entry(pattern.as_str()).or_default().insert(item.id);
+        }
+    }
+    let value = |folder: Folder<'a>| {
+        map(folder.into_iter().map(|(whom, patterns)| {
+            let patterns = patterns.into_iter().map(|(pattern, ids)| (pattern, strings(ids)));
+            (whom, map(patterns))
+        }))
+    };
+    object([("agent", value(by_agent)), ("role", value(by_role))])
+}
+
+fn values<T>(items: &BTreeMap<String, T>, value: impl Fn(&str, &T) -> Value) -> Value {
+    map(items.iter().map(|(id, item)| (id.as_str(), value(id, item))))
+}
+
+fn agent_value(agent: &Agent) -> Value {
+    object([
+        ("id", Value::from(agent.id.as_str())),
+        ("owner", Value::from(agent.owner.as_str())),
+        ("purpose", Value::from(agent.purpose.as_str())),
+        ("roles", strings(agent.roles.iter().map(Name::as_str))),
+        ("expires", time(agent.expires)),
+        ("expires_ns", nanoseconds(agent.expires)),
+        ("state", Value::from(agent.state.as_str())),
+    ])
+}
+
+fn intent_value(intent: &Intent) -> Value {
+    object([
+        ("id", Value::from(intent.id.as_str())),
+        ("owner", Value::from(intent.owner.as_str())),
+        ("tools", strings(intent.tools.iter().map(Pattern::as_str))),
+        ("max_classification", level(intent.level())),
+    ])
+}
+
+fn grant_value(id: &str, grant: &Grant) -> Value {
+    let intents = grant.intents.iter().flatten();
+    object([
+        ("id", Value::from(id)),
+        ("agent", name(grant.agent.as_ref())),
+        ("role", name(grant.role.as_ref())),
+        ("tools", strings(grant.tools.iter().map(Pattern::as_str))),
+        ("intents", strings(intents.map(|intent| intent.as_str()))),
+        ("max_classification", optional_level(grant.max_classification)),
+        ("expires", time(grant.expires)),
+        ("expires_ns", nanoseconds(grant.expires)),
+    ])
+}
+
+fn exception_value(exception: &Exception) -> Value {
+    object([
+        ("id", Value::from(exception.id.as_str())),
+        ("owner", Value::from(exception.owner.as_str())),
+        ("reason", Value::from(exception.reason.as_str())),
+        ("agent", name(exception.agent.as_ref())),
+        ("role", name(exception.role.as_ref())),
+        ("tools", strings(exception.tools.iter().map(Pattern::as_str))),
+        ("lifts", strings(exception.lifts.iter().map(|lift| lift.as_str()))),
+        ("expires", time(Some(exception.expires))),
+        ("expires_ns", nanoseconds(Some(exception.expires))),
+        ("limited", Value::from(exception.max_uses.is_some())),
+        ("max_uses", Value::from(exception.max_uses.unwrap_or(0))),
+    ])
+}
+
+fn name(name: Option<&Name>) -> Value {
+    Value::from(name.map_or("", Name::as_str))
+}
+
+fn optional_level(given: Option<Level>) -> Value {
+    given.map_or_else(|| Value::from(""), level)
+}
+
+/// RFC 3339; empty for never.
+fn time(expires: Option<Timestamp>) -> Value {
+    Value::from(expires.map(|time| time.to_string()).unwrap_or_default())
+}
+
+/// Nanoseconds since 1970; the largest 64-bit number for never and for what is beyond it (the year 2262).
+fn nanoseconds(expires: Option<Timestamp>) -> Value {
+    let at = expires.map_or(i64::MAX, crate::input::nanoseconds);
+    Value::from(at)
+}

@@ -1,0 +1,267 @@
+//! The compiled policy: regorus' VM, with its precautions.
+//!
+//! The VM is fast but does not keep to Rego everywhere, so nothing reaches it that [`lint`](crate::lint) has not let
+//! through, and nothing it answers but the exact shape is believed (see [`read`](crate::read)).
+
+use std::cell::RefCell;
+use std::num::NonZeroU32;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::time::Duration;
+
+use regorus::languages::rego::compiler::Compiler;
+use regorus::rvm::program::Program;
+use regorus::rvm::{RegoVM, vm::VmError};
+use regorus::utils::limits::ExecutionTimerConfig;
+use regorus::{Engine, Value};
+
+use crate::data::Data;
+use crate::decision::Decision;
+use crate::input::{Input, Phase};
+use crate::lint::{self, Findings};
+use crate::pattern::pattern_matches;
+use crate::problem::{Problem, Source};
+use crate::value::{member, object};
+use crate::{digest, library, read};
+
+/// How much one evaluation may take. Built-ins are not interrupted; unbounded ones are refused at load.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Wall-clock time.
+    pub timeout: Duration,
+    /// Instructions of the VM.
+    pub instructions: usize,
+}
+
+impl Default for Bounds {
+    /// 5 ms and 100,000 instructions.
+    fn default() -> Self {
+        Self {
+            timeout: Duration::from_millis(5),
+            instructions: 100_000,
+        }
+    }
+}
+
+/// A compiled policy with its data; a clone is a few counters. `decide` may be called from any thread.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    program: Arc<Program>,
+    findings: Arc<Findings>,
+    data: Value,
+    exceptions: Option<Value>,
+    rules: Arc<str>,
+    revision: Arc<str>,
+    bounds: Bounds,
+}
+
+/// What the VM could not do.
+#[derive(Debug, thiserror::Error)]
+enum Failed {
+    #[error("the policy took longer than its time-out")]
+    Time,
+    #[error("the policy took more instructions than it may")]
+    Instructions,
+    #[error("the policy failed: {0}")]
+    Other(&'static str),
+}
+
+impl Policy {
+    /// Compiles the shipped library with the user's rules.
+    ///
+    /// # Errors
+    ///
+    /// All problems of the rules, each with its line and what to write instead.
+    pub fn compile(user: &[Source], data: &Data, bounds: Bounds) -> Result<Self, Vec<Problem>> {
+        let findings = lint::check(user)?;
+        let mut sources = library::sources(findings.allow_default);
+        let rules: Arc<str> = rules_digest(sources.iter().chain(user)).into();
+        sources.extend_from_slice(&findings.sources);
+        let program = program(&sources).map_err(|problem| vec![problem])?;
+        let policy = Self {
+            program,
+            findings: Arc::new(findings),
+            data: Value::Null,
+            exceptions: None,
+            revision: Arc::clone(&rules),
+            rules,
+            bounds,
+        }
+        .with_data(data);
+        policy.try_out()?;
+        Ok(policy)
+    }
+
+    /// The same rules over other data. Nothing is compiled.
+    #[must_use]
+    pub fn with_data(&self, data: &Data) -> Self {
+        let value = data.value();
+        let parts = [self.rules.as_bytes(), data.digest().as_bytes()];
+        Self {
+            exceptions: member(&value, "outrider")
+                .and_then(|outrider| member(outrider, "exceptions"))
+                .cloned(),
+            data: value,
+            revision: digest::hex(&parts).into(),
+            ..self.clone()
+        }
+    }
+
+    /// Names rules (the library's and the user's) and data together: different content, different revision.
+    pub fn revision(&self) -> &str {
+        &self.revision
+    }
+
+    /// Decides one call. Never fails: an error, a time-out, an undefined or malformed result is a refusal.
+    pub fn decide(&self, input: &Input) -> Decision {
+        match self.evaluate(input) {
+            Ok(result) => read::decision(result, self.exceptions.as_ref()),
+            Err(failed) => Decision::failed(&failed.to_string(), Value::Undefined),
+        }
+    }
+
+    /// Whether the tool could be called with some arguments: shown in a list. Every callable tool is listable.
+    ///
+    /// A user's `allow` that reads arguments, content, limits or the time is taken to say yes, a `deny` that does is
+    /// left out: neither can be asked before there is a call.
+    pub fn listable(&self, input: &Input) -> bool {
+        let mut input = input.clone();
+        input.phase = Phase::List;
+        self.decide(&input).allows()
+    }
+
+    fn evaluate(&self, input: &Input) -> Result<Value, Failed> {
+        let asked = input.asked(self.internal(input));
+        let evaluated = catch_unwind(AssertUnwindSafe(|| self.run(asked)));
+        evaluated.unwrap_or(Err(Failed::Other("the engine panicked")))
+    }
+
+    fn run(&self, input: Value) -> Result<Value, Failed> {
+        // Taken out while it runs: after a panic it is gone and the next call makes another.
+        let mut vm = take(&self.program);
+        vm.set_max_instructions(self.bounds.instructions);
+        vm.set_execution_timer_config(Some(ExecutionTimerConfig {
+            limit: self.bounds.timeout,
+            check_interval: CHECK_INTERVAL,
+        }));
+        vm.set_data(self.data.clone())
+            .map_err(|_| Failed::Other("the data shadows a rule"))?;
+        vm.set_input(input);
+        let result = vm.execute_entry_point_by_index(0);
+        vm.set_input(Value::Null);
+        put(&self.program, vm);
+        result.map_err(|error| Failed::from(&error))
+    }
+
+    /// What the library reads beside the documented input.
+    fn internal(&self, input: &Input) -> Value {
+        let spent = input.spent.iter().map(|id| (&**id, Value::from(true)));
+        let (allow, deny) = match input.phase {
+            Phase::Call => ("evaluate", "evaluate"),
+            Phase::List => (
+                if self.findings.allow_needs_call { "assume" } else { "evaluate" },
+                if self.findings.deny_needs_call { "ignore" } else { "evaluate" },
+            ),
+        };
+        object([
+            ("allow", Value::from(allow)),
+            ("covered", Value::from(covered(&input.task, &input.tool))),
+            ("deny", Value::from(deny)),
+            ("spent", crate::value::map(spent)),
+        ])
+    }
+
+    /// Some faults show only when the VM first runs.
+    fn try_out(&self) -> Result<(), Vec<Problem>> {
+        let mut vm = RegoVM::new();
+        vm.load_program(Arc::clone(&self.program));
+        vm.set_data(self.data.clone()).map_err(|_| {
+            vec![Problem::in_file(
+                "data",
+                "the data shadows a rule: put free data under `facts`",
+            )]
+        })
+    }
+}
+
+impl From<&VmError> for Failed {
+    fn from(error: &VmError) -> Self {
+        match error {
+            VmError::TimeLimitExceeded { .. } => Self::Time,
+            VmError::InstructionLimitExceeded { .. } => Self::Instructions,
+            // Its text may hold values of the call.
+            _ => Self::Other("the engine reported an error"),
+        }
+    }
+}
+
+/// How many instructions pass between two looks at the clock.
+const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(64) {
+    Some(interval) => interval,
+    None => NonZeroU32::MIN,
+};
+
+/// How many VMs a thread keeps: the policy in force, the one before it, and some to spare.
+const KEPT: usize = 4;
+
+thread_local! {
+    static VMS: RefCell<Vec<(Arc<Program>, RegoVM)>> = const { RefCell::new(Vec::new()) };
+}
+
+fn take(program: &Arc<Program>) -> RegoVM {
+    let kept = VMS.with_borrow_mut(|vms| {
+        let place = vms.iter().position(|(kept, _)| Arc::ptr_eq(kept, program))?;
+        Some(vms.swap_remove(place).1)
+    });
+    kept.unwrap_or_else(|| {
+        let mut vm = RegoVM::new();
+        vm.load_program(Arc::clone(program));
+        vm
+    })
+}
+
+fn put(program: &Arc<Program>, vm: RegoVM) {
+    VMS.with_borrow_mut(|vms| {
+        if vms.len() >= KEPT {
+            vms.remove(0);
+        }
+        vms.push((Arc::clone(program), vm));
+    });
+}
+
+/// Whether one of the task's patterns covers the tool.
+fn covered(task: &Value, tool: &Value) -> bool {
+    let (Some(Value::Array(patterns)), Some(Value::String(tool))) =
+        (member(task, "tools"), member(tool, "id"))
+    else {
+        return false;
+    };
+    patterns.iter().any(|pattern| match pattern {
+        Value::String(pattern) => pattern_matches(pattern, tool),
+        _ => false,
+    })
+}
+
+fn program(sources: &[Source]) -> Result<Arc<Program>, Problem> {
+    let mut engine = Engine::new();
+    for source in sources {
+        engine
+            .add_policy(source.name.clone(), source.text.clone())
+            .map_err(|error| lint::engine_problem(&source.name, &error.to_string()))?;
+    }
+    let entry: Arc<str> = Arc::from(library::ENTRY);
+    let compiled = engine
+        .compile_with_entrypoint(&entry)
+        .map_err(|error| lint::engine_problem("policy", &error.to_string()))?;
+    Compiler::compile_from_policy(&compiled, &[library::ENTRY])
+        .map_err(|error| lint::engine_problem("policy", &error.to_string()))
+}
+
+fn rules_digest<'a>(sources: impl Iterator<Item = &'a Source>) -> String {
+    let mut texts: Vec<&[u8]> = sources
+        .map(|source| source.text.as_bytes())
+        .collect();
+    // The order in which files are found decides nothing.
+    texts.sort_unstable();
+    digest::hex(&texts)
+}

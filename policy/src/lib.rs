@@ -1,0 +1,32 @@
+//! The decision point: `Input` → `Decision`.
+//!
+//! Rules (the shipped library and the user's) and data come in, are checked and compiled once; then every call is judged on
+//! them. Pure: no sockets, no clock of its own, no files.
+//!
+//! | module | what for |
+//! |---|---|
+//! | [`data`] | the user's documents: agents, intents, grants, exceptions, facts |
+//! | [`input`] | what a policy is asked about |
+//! | [`Policy`] | rules and data, compiled |
+//! | [`Decision`] | the verdict and the evidence for it |
+
+pub mod data;
+mod decision;
+mod digest;
+mod engine;
+pub mod input;
+mod level;
+mod library;
+mod lint;
+mod pattern;
+mod problem;
+mod read;
+mod value;
+
+pub use decision::{Approval, Decision, ExceptionUse, Reason, Refusal, Verdict};
+pub use engine::{Bounds, Policy};
+pub use input::Input;
+pub use level::{Level, UnknownLevel};
+pub use pattern::{NotAPattern, Pattern};
+pub use problem::{Problem, Source};
+pub use regorus::Value;

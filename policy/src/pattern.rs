@@ -1,0 +1,148 @@
+//! Tool patterns: `service/operation`, where `*` stands for any run of characters within its part.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// A pattern of tool IDs, `service/operation`.
+///
+/// It splits at its first `/`, as a tool ID does. `*` matches any run of characters, also none, within the service part
+/// or within the operation part; everything else stands for itself. An operation may contain further `/`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Pattern(String);
+
+/// The text is no tool pattern.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is no tool pattern, expected `service/operation` such as `tickets/*`")]
+pub struct NotAPattern(String);
+
+/// The longest pattern in bytes.
+const LONGEST: usize = 1024;
+
+impl Pattern {
+    /// The pattern as it was written.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it names one tool and no other.
+    pub fn is_literal(&self) -> bool {
+        !self.0.contains('*')
+    }
+
+    /// Whether the tool ID is one of those the pattern stands for. Linear in the length of both.
+    pub fn matches(&self, tool_id: &str) -> bool {
+        pattern_matches(&self.0, tool_id)
+    }
+}
+
+/// Whether the pattern, as text, matches the tool ID; false for what is no pattern at all.
+pub(crate) fn pattern_matches(pattern: &str, tool_id: &str) -> bool {
+    match (pattern.split_once('/'), tool_id.split_once('/')) {
+        (Some((service, operation)), Some((tool_service, tool_operation))) => {
+            part_matches(service, tool_service) && part_matches(operation, tool_operation)
+        }
+        _ => false,
+    }
+}
+
+/// Greedy from the left: the first place a piece fits leaves the most room for those after it.
+fn part_matches(pattern: &str, text: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut text) = text.strip_prefix(head) else {
+        return false;
+    };
+    let (middle, tail) = rest.rsplit_once('*').unwrap_or(("", rest));
+    for piece in middle.split('*').filter(|piece| !piece.is_empty()) {
+        match text.split_once(piece) {
+            Some((_, after)) => text = after,
+            None => return false,
+        }
+    }
+    text.ends_with(tail)
+}
+
+impl TryFrom<String> for Pattern {
+    type Error = NotAPattern;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        let parts = text.split_once('/');
+        let whole = parts.is_some_and(|(service, operation)| {
+            !operation.is_empty() && !service.is_empty() && service.chars().all(in_service)
+        });
+        if whole && text.len() <= LONGEST && !text.chars().any(char::is_control) {
+            Ok(Self(text))
+        } else {
+            Err(NotAPattern(text.chars().take(80).collect()))
+        }
+    }
+}
+
+/// A service's name is `[a-z0-9][a-z0-9-]{0,62}`; anything else in this part could never match.
+fn in_service(letter: char) -> bool {
+    matches!(letter, 'a'..='z' | '0'..='9' | '-' | '*')
+}
+
+impl From<Pattern> for String {
+    fn from(pattern: Pattern) -> Self {
+        pattern.0
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn pattern(text: &str) -> Pattern {
+        Pattern::try_from(text.to_owned()).unwrap()
+    }
+
+    #[test]
+    fn a_star_matches_within_its_part_only() {
+        for (text, tool, expected) in [
+            ("tickets/*", "tickets/read", true),
+            ("tickets/*", "tickets-eu/read", false),
+            ("tickets*/read", "tickets-eu/read", true),
+            ("tickets*/read", "tickets-eu/a/read", false),
+            ("*/read", "crm/read", true),
+            ("*/read", "crm/x/read", false),
+            ("docs/resource:*", "docs/resource:file:///a/b", true),
+            ("docs/resource:*", "docs/prompt:x", false),
+            ("crm/get*_by*_id", "crm/get_user_by_its_id", true),
+            ("crm/a*a", "crm/a", false),
+            ("crm/a*a", "crm/aa", true),
+            ("crm/*b*b", "crm/ab", false),
+            ("crm/a**b", "crm/ab", true),
+            ("*/*", "x/y/z", true),
+            ("crm/lookup", "crm/lookup", true),
+            ("crm/lookup", "crm/lookups", false),
+            ("crm/GET /a/{id}", "crm/GET /a/{id}", true),
+            ("crm/[a]?", "crm/a", false),
+        ] {
+            assert_eq!(pattern(text).matches(tool), expected, "{text} {tool}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern_is_refused() {
+        for text in ["", "*", "tickets", "/read", "tickets/", "Tickets/read", "a b/c", "a/b\n"] {
+            assert!(Pattern::try_from(text.to_owned()).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn many_stars_do_not_take_long() {
+        let text = format!("crm/{}", "*a".repeat(400));
+        assert!(!pattern(&text).matches(&format!("crm/{}b", "a".repeat(100_000))));
+    }
+}
