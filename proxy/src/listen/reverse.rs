@@ -76,7 +76,7 @@ pub enum BadPath {
     Backslash,
     /// An encoded slash, which is refused unless the operation declares it.
     #[error("the path has an encoded slash")]
-    EncodedSlash,
+    HiddenSlash,
     /// Two slashes in a row.
     #[error("the path has an empty segment")]
     EmptySegment,
@@ -319,21 +319,30 @@ fn check_dots(segment: &[u8]) -> Result<(), BadPath> {
     if name == b"." || name == b".." { Err(BadPath::DotSegment) } else { Ok(()) }
 }
 
-/// Decodes a segment again and again and refuses what any reader could find in it.
+/// Refuses what any reader could find in a segment that is encoded.
 fn check_encoded(segment: &str, slash: EncodedSlash) -> Result<(), BadPath> {
-    let mut text = decode(segment.as_bytes())?;
-    for depth in 1..=ENCODING_DEPTH {
+    let text = decode(segment.as_bytes())?;
+    match slash {
+        EncodedSlash::Refused => check_decoded(text),
+        EncodedSlash::Allowed => {
+            text.split(|&b| b == b'/').try_for_each(|part| check_decoded(part.to_vec()))
+        }
+    }
+}
+
+/// Decodes a text again and again and refuses what must not be found in it.
+fn check_decoded(mut text: Vec<u8>) -> Result<(), BadPath> {
+    for _ in 0..ENCODING_DEPTH {
         str::from_utf8(&text).map_err(|_| BadPath::Text)?;
-        let allowed = slash == EncodedSlash::Allowed && depth == 1;
         for &byte in &text {
             match byte {
                 0..=0x1f | 0x7f => return Err(BadPath::Control),
                 b'\\' => return Err(BadPath::Backslash),
-                b'/' if !allowed => return Err(BadPath::EncodedSlash),
+                b'/' => return Err(BadPath::HiddenSlash),
                 _ => {}
             }
         }
-        text.split(|&b| b == b'/').try_for_each(check_dots)?;
+        check_dots(&text)?;
         if !text.contains(&b'%') {
             return Ok(());
         }
@@ -382,4 +391,207 @@ fn hex_pair(text: &[u8]) -> Option<(u8, &[u8])> {
     let digit = |b: &u8| char::from(*b).to_digit(16);
     let (high, low) = (digit(pair.first()?)?, digit(pair.get(1)?)?);
     u8::try_from(high * 16 + low).ok().map(|byte| (byte, rest))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+mod tests {
+    use http::Request;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::listen::{MAX_CONNECTIONS, Mode, Patience};
+
+    fn listener(address: &str, hosts: &[&str], origins: &[&str]) -> ListenerFacts {
+        let address: ListenAddress = address.parse().unwrap();
+        let owned = |list: &[&str]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+        ListenerFacts {
+            name: "reverse".into(),
+            mode: Mode::Reverse,
+            hosts: Hosts::new(&owned(hosts), &address).unwrap(),
+            address,
+            origins: owned(origins),
+            patience: Patience::default(),
+            max_connections: MAX_CONNECTIONS,
+        }
+    }
+
+    fn request(target: &str, headers: &[(&str, &str)]) -> Parts {
+        let mut request = Request::builder().uri(target);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn host_admitted(listener: &ListenerFacts, host: &str) -> bool {
+        match admit(listener, &request("/a", &[("host", host)])) {
+            Ok(_) => true,
+            Err(refusal) => {
+                assert_eq!(refusal, Unadmitted::Host);
+                false
+            }
+        }
+    }
+
+    #[test]
+    fn a_listener_answers_to_its_address_and_localhost() {
+        let plain = listener("127.0.0.1:15001", &[], &[]);
+        for host in ["127.0.0.1:15001", "localhost:15001", "LocalHost:15001"] {
+            assert!(host_admitted(&plain, host), "{host}");
+        }
+        for host in [
+            "", " ", "127.0.0.1", "localhost", "localhost:80", "localhost:015001x", "evil.test",
+            "evil.test:15001", "localhost.:15001", "localhost:15001/x", "localhost:15001, x",
+            "user@localhost:15001", "localhost :15001", "169.254.169.254", "localhost:",
+            "[::1]:15001", "127.1:15001", "0x7f000001:15001",
+        ] {
+            assert!(!host_admitted(&plain, host), "{host}");
+        }
+        let six = listener("[::1]:15001", &[], &[]);
+        assert!(host_admitted(&six, "[::1]:15001") && host_admitted(&six, "localhost:15001"));
+        assert!(!host_admitted(&six, "[::1]") && !host_admitted(&six, "[::2]:15001"));
+        let eighty = listener("127.0.0.1:80", &[], &[]);
+        assert!(host_admitted(&eighty, "127.0.0.1") && host_admitted(&eighty, "127.0.0.1:80"));
+        let unix = listener("unix:/run/agent.sock", &[], &[]);
+        assert!(host_admitted(&unix, "localhost") && !host_admitted(&unix, "localhost:80"));
+    }
+
+    #[test]
+    fn a_configured_host_without_a_port_stands_for_the_listeners_port() {
+        let named = listener("127.0.0.1:15001", &["Tools.Test", "other.test:99"], &[]);
+        for host in ["tools.test", "TOOLS.test:15001", "other.test:99"] {
+            assert!(host_admitted(&named, host), "{host}");
+        }
+        for host in ["tools.test:80", "other.test", "other.test:15001", "localhost:15001"] {
+            assert!(!host_admitted(&named, host), "{host}");
+        }
+        for bad in ["", "a b", "http://x", "x:y", "x:99999", "user@x", "x/y", "[::1", "*"] {
+            let address = "127.0.0.1:1".parse().unwrap();
+            assert_eq!(Hosts::new(&[bad.to_owned()], &address), Err(BadHost), "{bad}");
+        }
+    }
+
+    #[test]
+    fn exactly_one_host_is_needed() {
+        let plain = listener("127.0.0.1:15001", &[], &[]);
+        let one = ("host", "localhost:15001");
+        assert_eq!(admit(&plain, &request("/a", &[])).unwrap_err(), Unadmitted::Host);
+        assert_eq!(admit(&plain, &request("/a", &[one, one])).unwrap_err(), Unadmitted::Host);
+    }
+
+    #[test]
+    fn only_a_path_or_the_same_url_is_a_target() {
+        let plain = listener("127.0.0.1:15001", &[], &[]);
+        let host = [("host", "localhost:15001")];
+        let refused = |target: &str| admit(&plain, &request(target, &host)).unwrap_err();
+        let same = request("http://localhost:15001/a/b?c", &host);
+        let target = admit(&plain, &same).unwrap();
+        assert_eq!((target.service, target.query), ("a", Some("c")));
+        assert_eq!(target.rest(EncodedSlash::Refused), Ok("/b"));
+        assert_eq!(refused("http://127.0.0.1:15001/a"), Unadmitted::Host);
+        assert_eq!(refused("http://evil.test/a"), Unadmitted::Host);
+        assert_eq!(refused("http://x@localhost:15001/a"), Unadmitted::Host);
+        assert_eq!(refused("https://localhost:15001/a"), Unadmitted::Host);
+        assert_eq!(refused("*"), Unadmitted::Target);
+        assert_eq!(refused("localhost:15001"), Unadmitted::Target);
+        assert_eq!(refused("/"), Unadmitted::NoService);
+        assert_eq!(refused("//a"), Unadmitted::NoService);
+        let mut tunnel = request("localhost:15001", &host);
+        tunnel.method = Method::CONNECT;
+        assert_eq!(admit(&plain, &tunnel).unwrap_err(), Unadmitted::Tunnel);
+    }
+
+    #[test]
+    fn a_web_page_is_refused_unless_its_origin_is_configured() {
+        let open = listener("127.0.0.1:15001", &[], &["http://ide.test"]);
+        let from = |origins: &[&str]| {
+            let mut headers = vec![("host", "localhost:15001")];
+            headers.extend(origins.iter().map(|origin| ("origin", *origin)));
+            admit(&open, &request("/a", &headers)).err()
+        };
+        assert_eq!(from(&["http://ide.test"]), None);
+        for origins in [
+            &["http://evil.test"][..], &["null"], &[""], &["http://ide.test:80"],
+            &["http://ide.test", "http://ide.test"], &["http://ide.test http://evil.test"],
+        ] {
+            assert_eq!(from(origins), Some(Unadmitted::Origin), "{origins:?}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_can_be_read_in_two_ways_is_refused() {
+        use BadPath::*;
+        for (path, flaw) in [
+            ("", Relative), ("a", Relative), ("/a/../b", DotSegment), ("/a/..", DotSegment),
+            ("/.", DotSegment), ("/a/./b", DotSegment), ("/a/%2e%2e/b", DotSegment),
+            ("/a/%2E./b", DotSegment), ("/a/.%2e/b", DotSegment), ("/a/%252e%252e/b", DotSegment),
+            ("/a/%25252e%25252E/b", DotSegment), ("/a/%2%65%2%65/b", Encoding),
+            ("/a/%25%32%65%25%32%65/b", DotSegment), ("/a/..;/b", DotSegment),
+            ("/a/..;x=y/b", DotSegment), ("/a/.;/b", DotSegment), ("/a/%2e%2e%3b/b", DotSegment),
+            ("/a/..%00/b", Control), ("/a%00b", Control), ("/a%2500b", Control),
+            ("/a%0d%0aX:y", Control), ("/a%7f", Control), ("/a\\b", Backslash),
+            ("/a%5cb", Backslash), ("/a%255Cb", Backslash), ("/a%2fb", HiddenSlash),
+            ("/a%2F..%2fb", HiddenSlash), ("/a%252Fb", HiddenSlash), ("//a", EmptySegment),
+            ("/a//b", EmptySegment), ("/a//", EmptySegment), ("/%zz", Encoding), ("/a%", Encoding),
+            ("/a%2", Encoding), ("/a%u002e", Encoding), ("/%c0%ae%c0%ae/b", Text), ("/%ff", Text),
+            ("/%ed%a0%80", Text), ("/a b", Character), ("/a\tb", Character), ("/é", Character),
+            ("/a?b", Character), ("/a#b", Character), ("/a\"b", Character), ("/a<b", Character),
+            ("/a{b}", Character), ("/a|b", Character), ("/a^b", Character), ("/a`b", Character),
+        ] {
+            assert_eq!(check_path(path, EncodedSlash::Refused), Err(flaw), "{path}");
+        }
+        let deep = format!("/a{}2e", "%25".repeat(1) + &"25".repeat(20));
+        assert_eq!(check_path(&deep, EncodedSlash::Refused), Err(Encoding));
+    }
+
+    #[test]
+    fn a_plain_path_passes_as_it_is() {
+        for path in [
+            "/", "/a", "/a/", "/a/b/c", "/a.b", "/..a", "/a..", "/...", "/a/%20b", "/%C3%A9",
+            "/100%25", "/%25zz", "/a;x=1", "/a,b:c@d!$&'()*+=~-_", "/%2525",
+        ] {
+            assert_eq!(check_path(path, EncodedSlash::Refused), Ok(()), "{path}");
+        }
+        let sent: Vec<_> = segments("/a/%20b/", EncodedSlash::Refused).unwrap().collect();
+        assert_eq!(sent, ["a", "%20b", ""]);
+        assert!(segments("/a/..", EncodedSlash::Refused).is_err());
+    }
+
+    #[test]
+    fn a_declared_slash_passes_once_encoded_and_never_hides_dots() {
+        use BadPath::*;
+        let check = |path| check_path(path, EncodedSlash::Allowed);
+        assert_eq!(check("/files/a%2Fb"), Ok(()));
+        assert_eq!(check("/files/a%2Fb%25"), Ok(()));
+        let sent: Vec<_> = segments("/a%2fb/c", EncodedSlash::Allowed).unwrap().collect();
+        assert_eq!(sent, ["a%2fb", "c"]);
+        assert_eq!(check("/files/a%252Fb"), Err(HiddenSlash));
+        assert_eq!(check("/files/a%2f..%2fb"), Err(DotSegment));
+        assert_eq!(check("/files/..%2fb"), Err(DotSegment));
+        assert_eq!(check("/files/a%2f%252e%252e"), Err(DotSegment));
+        assert_eq!(check("/files/a%5cb"), Err(Backslash));
+    }
+
+    proptest! {
+        #[test]
+        fn no_encoding_smuggles_a_dot_segment(
+            dots in "[.]{1,2}", depth in 0..6_usize, choice in any::<u8>(), tail in "(/b)?",
+        ) {
+            let mut segment = dots;
+            for level in 0..depth {
+                let encode = |(index, byte): (usize, u8)| {
+                    if choice >> ((index + level) % 8) & 1 == 1 || byte == b'%' {
+                        format!("%{byte:02x}")
+                    } else {
+                        char::from(byte).to_string()
+                    }
+                };
+                segment = segment.bytes().enumerate().map(encode).collect();
+            }
+            let path = format!("/a/{segment}{tail}");
+            prop_assert!(check_path(&path, EncodedSlash::Refused).is_err(), "{}", path);
+            prop_assert!(check_path(&path, EncodedSlash::Allowed).is_err(), "{}", path);
+        }
+    }
 }
