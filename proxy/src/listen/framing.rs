@@ -100,7 +100,13 @@ enum Text<'a> {
 
 impl Framing {
     pub(super) fn new() -> Self {
-        Self { state: State::Idle, line: Line::new(), first_line: true, length: Length::None, heads: 0 }
+        Self {
+            state: State::Idle,
+            line: Line::new(),
+            first_line: true,
+            length: Length::None,
+            heads: 0,
+        }
     }
 
     /// Where the scanner stands.
@@ -126,7 +132,11 @@ impl Framing {
                 State::Length(left) => {
                     let taken = portion(rest, *left);
                     *left -= taken as u64;
-                    if *left == 0 { Step::End(taken) } else { Step::On(taken) }
+                    if *left == 0 {
+                        Step::End(taken)
+                    } else {
+                        Step::On(taken)
+                    }
                 }
                 State::Chunk(_) => self.chunk(rest),
                 State::Trailer(_) => self.trailer(rest),
@@ -205,7 +215,9 @@ impl Framing {
 
     /// Reads chunk framing and skips chunk data.
     fn chunk(&mut self, bytes: &[u8]) -> Step {
-        let State::Chunk(chunk) = &mut self.state else { return Step::BadBody(0) };
+        let State::Chunk(chunk) = &mut self.state else {
+            return Step::BadBody(0);
+        };
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if let Chunk::Data { left } = chunk {
@@ -233,7 +245,9 @@ impl Framing {
 
     /// Reads the trailer section: lines ended by CRLF, the empty one ends the message.
     fn trailer(&mut self, bytes: &[u8]) -> Step {
-        let State::Trailer(seen) = &mut self.state else { return Step::BadBody(0) };
+        let State::Trailer(seen) = &mut self.state else {
+            return Step::BadBody(0);
+        };
         let lf = memchr(b'\n', bytes);
         let part = bytes.get(..lf.unwrap_or(bytes.len())).unwrap_or_default();
         *seen += part.len() + 1;
@@ -249,7 +263,11 @@ impl Framing {
             Err(Ambiguous) => return Step::BadBody(lf),
         };
         self.line.clear();
-        if empty { Step::End(lf + 1) } else { Step::On(lf + 1) }
+        if empty {
+            Step::End(lf + 1)
+        } else {
+            Step::On(lf + 1)
+        }
     }
 }
 
@@ -273,13 +291,19 @@ impl Chunk {
                 if digits >= CHUNK_DIGITS {
                     return None;
                 }
-                Self::Size { digits: digits + 1, size: (size << 4) | digit }
+                Self::Size {
+                    digits: digits + 1,
+                    size: (size << 4) | digit,
+                }
             }
             (Self::Size { digits: 1.., size }, b'\r') => Self::SizeLf { size },
             (Self::Size { digits: 1.., size }, b';') => Self::Extension { length: 0, size },
             (Self::Extension { size, .. }, b'\r') => Self::SizeLf { size },
             (Self::Extension { length, size }, b'\t' | b' '..=b'~') if length < EXTENSION_MAX => {
-                Self::Extension { length: length + 1, size }
+                Self::Extension {
+                    length: length + 1,
+                    size,
+                }
             }
             (Self::SizeLf { size }, b'\n') => Self::Data { left: size },
             (Self::DataCr, b'\r') => Self::DataLf,
@@ -291,7 +315,11 @@ impl Chunk {
 
 impl Line {
     fn new() -> Self {
-        Self { kept: [0; KEPT], length: 0, last: 0 }
+        Self {
+            kept: [0; KEPT],
+            length: 0,
+            last: 0,
+        }
     }
 
     fn clear(&mut self) {
@@ -365,7 +393,9 @@ fn folded(line: &[u8]) -> bool {
 
 /// Whether a line names one of the framing headers.
 fn frames(line: &[u8]) -> bool {
-    let name = line.get(..memchr(b':', line).unwrap_or(line.len())).unwrap_or_default();
+    let name = line
+        .get(..memchr(b':', line).unwrap_or(line.len()))
+        .unwrap_or_default();
     name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
 }
 
@@ -375,7 +405,8 @@ fn digits(value: &[u8]) -> Option<u64> {
         return None;
     }
     value.iter().try_fold(0_u64, |number, byte| {
-        byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0'))
+        byte.is_ascii_digit()
+            .then(|| number * 10 + u64::from(byte - b'0'))
     })
 }
 
@@ -385,7 +416,12 @@ fn portion(bytes: &[u8], left: u64) -> usize {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 mod tests {
     use std::{cell::RefCell, convert::Infallible, rc::Rc};
 
@@ -428,7 +464,11 @@ mod tests {
                 }
             }
         }
-        let end = if framing.phase() == Phase::Idle { End::Clean } else { End::Unfinished };
+        let end = if framing.phase() == Phase::Idle {
+            End::Clean
+        } else {
+            End::Unfinished
+        };
         (messages, end)
     }
 
@@ -446,7 +486,10 @@ mod tests {
         let lengths: Vec<_> = [get, post, chunked, get].map(str::len).into();
         assert_eq!(split(&[stream.as_bytes()]), (lengths, End::Clean));
         assert_eq!(verdict("GET / HTTP/1.1\r\nHost"), (0, End::Unfinished));
-        assert_eq!(verdict("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"), (1, End::Clean));
+        assert_eq!(
+            verdict("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+            (1, End::Clean)
+        );
     }
 
     #[test]
@@ -455,8 +498,14 @@ mod tests {
         for (line, end) in [
             ("Content-Length: 1\nX: y\r\n", End::Head),
             ("Content-Length: 1\r\nContent-Length: 1\r\n", End::Head),
-            ("Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", End::Head),
-            ("Transfer-Encoding: chunked\r\nContent-Length: 1\r\n", End::Head),
+            (
+                "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+                End::Head,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+                End::Head,
+            ),
             ("Transfer-Encoding: chunked, chunked\r\n", End::Head),
             ("Transfer-Encoding: xchunked\r\n", End::Head),
             ("Transfer-Encoding:\r\n", End::Head),
@@ -492,7 +541,9 @@ mod tests {
     /// What the engine reads from a stream: the body of each request, `None` for one that broke.
     fn engine(stream: &[u8]) -> Vec<Option<Bytes>> {
         let seen = Rc::new(RefCell::new(vec![]));
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
         runtime.block_on(async {
             let (mut agent, server) = tokio::io::duplex(1 << 16);
             agent.write_all(stream).await.unwrap();
@@ -501,7 +552,8 @@ mod tests {
                 let seen = Rc::clone(&seen);
                 async move {
                     let body = request.into_body().collect().await;
-                    seen.borrow_mut().push(body.ok().map(http_body_util::Collected::to_bytes));
+                    seen.borrow_mut()
+                        .push(body.ok().map(http_body_util::Collected::to_bytes));
                     Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
                 }
             });
@@ -532,8 +584,8 @@ mod tests {
     }
 
     fn stream() -> impl Strategy<Value = String> {
-        let message = (proptest::collection::vec(header(), 0..4), body())
-            .prop_map(|(headers, body)| {
+        let message =
+            (proptest::collection::vec(header(), 0..4), body()).prop_map(|(headers, body)| {
                 format!("POST / HTTP/1.1\r\n{}\r\n{body}", headers.concat())
             });
         proptest::collection::vec(message, 1..4).prop_map(|messages| messages.concat())

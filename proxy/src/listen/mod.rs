@@ -7,6 +7,7 @@
 pub mod accept;
 mod conn;
 mod framing;
+pub mod path;
 pub mod reverse;
 mod strict_head;
 

@@ -1,5 +1,10 @@
 //! Raw bytes against a real listener.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use std::{
     future::pending,
@@ -77,7 +82,9 @@ fn two_requests_on_one_connection_are_answered_in_turn() {
     let mut agent = rig.connect();
     agent.send("POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi");
     assert_eq!(agent.answer().body, b"/one|hi");
-    agent.send("POST /two HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nho\r\n0\r\n\r\n");
+    agent.send(
+        "POST /two HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nho\r\n0\r\n\r\n",
+    );
     assert_eq!(agent.answer().body, b"/two|ho");
 }
 
@@ -110,7 +117,8 @@ fn a_request_may_come_byte_by_byte() {
 fn expect_continue_is_answered_when_the_body_is_wanted() {
     let (rig, _) = echo(Setting::default());
     let mut agent = rig.connect();
-    agent.send("POST /one HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
+    agent
+        .send("POST /one HTTP/1.1\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\n");
     assert_eq!(agent.head().unwrap().status(), 100);
     assert_eq!(agent.send("hi").answer().body, b"/one|hi");
 }
@@ -168,7 +176,9 @@ fn what_is_no_unambiguous_head_is_answered_400_and_is_no_call() {
         let shown = head.escape_ascii().to_string();
         let mut agent = rig.connect();
         agent.send(head);
-        let answer = agent.message().unwrap_or_else(|| panic!("no answer to {shown}"));
+        let answer = agent
+            .message()
+            .unwrap_or_else(|| panic!("no answer to {shown}"));
         assert_eq!(answer.status(), 400, "{shown}");
         assert!(agent.is_closed(), "{shown}");
         drop(agent);
@@ -199,7 +209,10 @@ fn a_head_that_is_too_large_is_refused() {
     let long = "a".repeat(100_000);
     let lines: String = (0..101).map(|i| format!("X-{i}: 1\r\n")).collect();
     for (head, status) in [
-        (format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"), 431),
+        (
+            format!("GET / HTTP/1.1\r\nHost: x\r\nX: {long}\r\n\r\n"),
+            431,
+        ),
         (format!("GET / HTTP/1.1\r\nHost: x\r\n{lines}\r\n"), 431),
         (format!("GET /{long} HTTP/1.1\r\nHost: x\r\n\r\n"), 431),
     ] {
@@ -215,16 +228,36 @@ fn chunk_framing_that_can_be_read_in_two_ways_ends_the_body_in_an_error() {
     let (rig, _) = echo(Setting::default());
     let long = format!("2;{}\r\nhi\r\n", "a".repeat(300));
     for chunks in [
-        "0x2\r\nhi\r\n", "+2\r\nhi\r\n", "-2\r\nhi\r\n", "0_2\r\nhi\r\n", " 2\r\nhi\r\n",
-        "2 \r\nhi\r\n", "2\nhi\n", "2;a\nhi\r\n", "2\r\nhiXX", "2\r\nhi\n", "\r\nhi\r\n",
-        "10000000000000002\r\nhi\r\n", "00000000000000002\r\nhi\r\n", "2;\u{1}\r\nhi\r\n",
-        "2\rXhi\r\n", "0\r\nT: v\n\r\n", "0\r\nT: v\r\n\n", &long,
+        "0x2\r\nhi\r\n",
+        "+2\r\nhi\r\n",
+        "-2\r\nhi\r\n",
+        "0_2\r\nhi\r\n",
+        " 2\r\nhi\r\n",
+        "2 \r\nhi\r\n",
+        "2\nhi\n",
+        "2;a\nhi\r\n",
+        "2\r\nhiXX",
+        "2\r\nhi\n",
+        "\r\nhi\r\n",
+        "10000000000000002\r\nhi\r\n",
+        "00000000000000002\r\nhi\r\n",
+        "2;\u{1}\r\nhi\r\n",
+        "2\rXhi\r\n",
+        "0\r\nT: v\n\r\n",
+        "0\r\nT: v\r\n\n",
+        &long,
     ] {
         let mut agent = rig.connect();
         agent.send("POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n");
-        agent.send(format!("{chunks}0\r\n\r\nGET /evil HTTP/1.1\r\nHost: x\r\n\r\n"));
+        agent.send(format!(
+            "{chunks}0\r\n\r\nGET /evil HTTP/1.1\r\nHost: x\r\n\r\n"
+        ));
         let answer = agent.answer();
-        assert_eq!((answer.status(), &*answer.body), (400, &b"bad body"[..]), "{chunks:?}");
+        assert_eq!(
+            (answer.status(), &*answer.body),
+            (400, &b"bad body"[..]),
+            "{chunks:?}"
+        );
         assert!(agent.is_closed(), "{chunks:?}");
         drop(agent);
         assert_eq!(rig.fault(), ConnectionFault::Framing, "{chunks:?}");
@@ -234,7 +267,10 @@ fn chunk_framing_that_can_be_read_in_two_ways_ends_the_body_in_an_error() {
 #[test]
 fn a_body_that_ends_early_is_no_body() {
     let (rig, _) = echo(Setting::default());
-    for head in ["Content-Length: 20\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n"] {
+    for head in [
+        "Content-Length: 20\r\n\r\nhi",
+        "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n",
+    ] {
         let mut agent = rig.connect();
         agent.send(format!("POST / HTTP/1.1\r\nHost: x\r\n{head}"));
         agent.end_sending();
@@ -261,8 +297,14 @@ fn an_agent_that_goes_away_ends_its_call() {
 
 #[test]
 fn a_head_that_is_not_finished_in_time_ends_the_connection() {
-    let patience = Patience { head: Duration::from_millis(50), ..Patience::default() };
-    let (rig, calls) = echo(Setting { patience, ..Setting::default() });
+    let patience = Patience {
+        head: Duration::from_millis(50),
+        ..Patience::default()
+    };
+    let (rig, calls) = echo(Setting {
+        patience,
+        ..Setting::default()
+    });
     for start in ["G", "GET / HTTP/1.1\r\nHost: x\r\n"] {
         let mut agent = rig.connect();
         assert!(agent.send(start).is_closed());
@@ -278,8 +320,14 @@ fn a_head_that_is_not_finished_in_time_ends_the_connection() {
 
 #[test]
 fn an_idle_connection_is_closed_and_is_no_fault() {
-    let patience = Patience { idle: Duration::from_millis(50), ..Patience::default() };
-    let (rig, _) = echo(Setting { patience, ..Setting::default() });
+    let patience = Patience {
+        idle: Duration::from_millis(50),
+        ..Patience::default()
+    };
+    let (rig, _) = echo(Setting {
+        patience,
+        ..Setting::default()
+    });
     let mut agent = rig.connect();
     agent.send(GET).answer();
     assert!(agent.is_closed());
@@ -289,8 +337,14 @@ fn an_idle_connection_is_closed_and_is_no_fault() {
 
 #[test]
 fn an_answer_that_nobody_reads_ends() {
-    let patience = Patience { idle: Duration::from_millis(50), ..Patience::default() };
-    let setting = Setting { patience, ..Setting::default() };
+    let patience = Patience {
+        idle: Duration::from_millis(50),
+        ..Patience::default()
+    };
+    let setting = Setting {
+        patience,
+        ..Setting::default()
+    };
     let rig = Rig::start(setting, |_| {
         super::rig::Func(|_, _| async { text(200, vec![b'a'; 64 << 20]) })
     });
@@ -310,7 +364,10 @@ fn an_answer_given_before_the_body_is_read_arrives() {
 
 #[test]
 fn one_connection_too_many_is_closed_at_once() {
-    let (rig, _) = echo(Setting { max_connections: 1, ..Setting::default() });
+    let (rig, _) = echo(Setting {
+        max_connections: 1,
+        ..Setting::default()
+    });
     let mut first = rig.connect();
     first.send(GET).answer();
     assert!(rig.connect().is_closed());
@@ -322,14 +379,20 @@ fn one_connection_too_many_is_closed_at_once() {
 fn connections_are_spread_over_the_workers() {
     let (sender, names) = mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
-    let rig = Rig::start(Setting { workers: 2, ..Setting::default() }, move |_| {
-        let name = std::thread::current().name().unwrap().to_owned();
-        let sender = sender.lock().unwrap().clone();
-        super::rig::Func(move |_, _| {
-            sender.send(name.clone()).unwrap();
-            async { text(200, "") }
-        })
-    });
+    let rig = Rig::start(
+        Setting {
+            workers: 2,
+            ..Setting::default()
+        },
+        move |_| {
+            let name = std::thread::current().name().unwrap().to_owned();
+            let sender = sender.lock().unwrap().clone();
+            super::rig::Func(move |_, _| {
+                sender.send(name.clone()).unwrap();
+                async { text(200, "") }
+            })
+        },
+    );
     let (mut one, mut two) = (rig.connect(), rig.connect());
     one.send(GET).answer();
     two.send(GET).answer();
@@ -340,7 +403,10 @@ fn connections_are_spread_over_the_workers() {
 fn a_unix_socket_knows_its_peer() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("agent.sock");
-    let setting = Setting { address: format!("unix:{}", path.display()), ..Setting::default() };
+    let setting = Setting {
+        address: format!("unix:{}", path.display()),
+        ..Setting::default()
+    };
     let rig = Rig::start(setting, |_| {
         super::rig::Func(|connection: std::rc::Rc<super::Connection>, _| async move {
             text(200, format!("{:?}", connection.peer))
@@ -368,7 +434,10 @@ fn a_stale_socket_is_replaced_and_a_live_one_is_not() {
     assert!(matches!(Bound::bind(&address), Err(BindError::InUse(_))));
     drop(bound);
     std::fs::write(&path, "a file").unwrap();
-    assert!(matches!(Bound::bind(&address), Err(BindError::NotASocket(_))));
+    assert!(matches!(
+        Bound::bind(&address),
+        Err(BindError::NotASocket(_))
+    ));
     assert_eq!(std::fs::read(&path).unwrap(), b"a file");
 }
 

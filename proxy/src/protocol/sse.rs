@@ -126,7 +126,8 @@ impl Decoder {
                 (_, None) => self.start = Start::Over,
                 (Some(_), Some(_)) => {
                     // What looked like a mark is the beginning of a line.
-                    self.line.extend_from_slice(MARK.get(..seen).unwrap_or_default());
+                    self.line
+                        .extend_from_slice(MARK.get(..seen).unwrap_or_default());
                     self.start = Start::Over;
                 }
             }
@@ -209,7 +210,9 @@ impl Decoder {
 }
 
 fn text(value: &[u8]) -> Result<String, Unreadable> {
-    str::from_utf8(value).map(Into::into).map_err(|_| Unreadable::NotText)
+    str::from_utf8(value)
+        .map(Into::into)
+        .map_err(|_| Unreadable::NotText)
 }
 
 /// Writes an event. Line ends inside of it never end a field early: in the data each becomes a
@@ -250,11 +253,20 @@ fn field(name: &[u8], value: &[u8], out: &mut BytesMut) {
 }
 
 fn first_line(value: &str) -> &[u8] {
-    value.split(['\r', '\n']).next().unwrap_or_default().as_bytes()
+    value
+        .split(['\r', '\n'])
+        .next()
+        .unwrap_or_default()
+        .as_bytes()
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 mod tests {
     use proptest::prelude::*;
 
@@ -274,7 +286,10 @@ mod tests {
     }
 
     fn message(data: &'static str) -> Item {
-        Item::Event(Event { data: Some(data.into()), ..Event::default() })
+        Item::Event(Event {
+            data: Some(data.into()),
+            ..Event::default()
+        })
     }
 
     #[test]
@@ -285,13 +300,21 @@ mod tests {
             id: Some("7".into()),
             retry: Some(100),
         };
-        let id = |id: &str| Item::Event(Event { id: Some(id.into()), ..Event::default() });
+        let id = |id: &str| {
+            Item::Event(Event {
+                id: Some(id.into()),
+                ..Event::default()
+            })
+        };
         let cases: &[(&str, Vec<Item>)] = &[
             ("data: a\n\n", vec![message("a")]),
             ("data: a\r\n\r\n", vec![message("a")]),
             ("data: a\r\r", vec![message("a")]),
             ("data: a\r\n\n", vec![message("a")]),
-            ("data: a\n\r\ndata: b\r\n\r", vec![message("a"), message("b")]),
+            (
+                "data: a\n\r\ndata: b\r\n\r",
+                vec![message("a"), message("b")],
+            ),
             ("\u{feff}data: a\n\n", vec![message("a")]),
             ("\u{feff}\u{feff}data: a\n\n", vec![]),
             ("\n\n\ndata: a\n\n\n\n", vec![message("a")]),
@@ -304,7 +327,10 @@ mod tests {
             ("data: a\ndata: b\ndata:\n\n", vec![message("a\nb\n")]),
             (": hello\n\n", vec![Item::Comment]),
             (":\n:x\n", vec![Item::Comment, Item::Comment]),
-            ("data: a\n:x\ndata: b\n\n", vec![Item::Comment, message("a\nb")]),
+            (
+                "data: a\n:x\ndata: b\n\n",
+                vec![Item::Comment, message("a\nb")],
+            ),
             ("event: x\n\n", vec![]),
             ("event: x\n\ndata: a\n\n", vec![message("a")]),
             ("event:\ndata: a\n\n", vec![message("a")]),
@@ -312,7 +338,10 @@ mod tests {
             ("id\n\n", vec![id("")]),
             ("id: 1\0\ndata: a\n\n", vec![message("a")]),
             ("retry: 1x\ndata: a\n\n", vec![message("a")]),
-            ("retry:\nfoo: bar\n data: b\nDATA: c\ndata: a\n\n", vec![message("a")]),
+            (
+                "retry:\nfoo: bar\n data: b\nDATA: c\ndata: a\n\n",
+                vec![message("a")],
+            ),
             (
                 "event: message\nid: 7\nretry: 100\ndata: a\ndata: b\n\n",
                 vec![Item::Event(all)],
@@ -326,8 +355,19 @@ mod tests {
 
     #[test]
     fn an_event_without_its_end_does_not_count_and_is_told() {
-        for stream in ["d", "data: a", "data: a\n", "data: a\r", "data: a\r\n", "id: 1\n"] {
-            assert_eq!(decode(&[stream.as_bytes()]), Ok((vec![], true)), "{stream:?}");
+        for stream in [
+            "d",
+            "data: a",
+            "data: a\n",
+            "data: a\r",
+            "data: a\r\n",
+            "id: 1\n",
+        ] {
+            assert_eq!(
+                decode(&[stream.as_bytes()]),
+                Ok((vec![], true)),
+                "{stream:?}"
+            );
         }
         assert_eq!(decode(&[b"data: a\n\n"]).unwrap().1, false);
     }
@@ -346,8 +386,13 @@ mod tests {
         let long = "a".repeat(1001);
         let lines = "data: a\n".repeat(200);
         let unknown = "x: a\n".repeat(300);
-        for stream in [format!("data: {long}\n\n"), lines, format!(":{long}\n"), long.clone(), unknown]
-        {
+        for stream in [
+            format!("data: {long}\n\n"),
+            lines,
+            format!(":{long}\n"),
+            long.clone(),
+            unknown,
+        ] {
             assert_eq!(decode(&[stream.as_bytes()]), Err(Unreadable::TooLarge));
             let pieces: Vec<_> = stream.as_bytes().chunks(7).collect();
             assert_eq!(decode(&pieces), Err(Unreadable::TooLarge));
@@ -358,7 +403,11 @@ mod tests {
 
     #[test]
     fn what_is_not_utf_8_is_refused() {
-        for stream in [&b"data: \xff\n\n"[..], b"event: \xc0\xae\ndata: a\n\n", b"id: \xff\n\n"] {
+        for stream in [
+            &b"data: \xff\n\n"[..],
+            b"event: \xc0\xae\ndata: a\n\n",
+            b"id: \xff\n\n",
+        ] {
             assert_eq!(decode(&[stream]), Err(Unreadable::NotText));
         }
     }
@@ -389,10 +438,20 @@ mod tests {
             proptest::collection::vec(line(), 1..4).prop_map(|lines| lines.join("\n").into()),
         );
         let id = proptest::option::of(line());
-        (proptest::option::of("[a-z/ ]{1,8}"), data, id, any::<Option<u64>>())
+        (
+            proptest::option::of("[a-z/ ]{1,8}"),
+            data,
+            id,
+            any::<Option<u64>>(),
+        )
             .prop_map(|(event, data, id, retry)| {
                 let event = data.as_ref().and(event);
-                Event { event, data, id, retry }
+                Event {
+                    event,
+                    data,
+                    id,
+                    retry,
+                }
             })
             .prop_filter("says something", |event| *event != Event::default())
     }
