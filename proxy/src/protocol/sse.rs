@@ -90,10 +90,12 @@ impl Decoder {
     pub fn push(&mut self, bytes: &mut Bytes) -> Result<Option<Item>, Unreadable> {
         self.skip_mark(bytes);
         loop {
-            if self.after_cr && bytes.first() == Some(&b'\n') {
-                bytes.advance(1);
+            if self.after_cr && !bytes.is_empty() {
+                self.after_cr = false;
+                if bytes.first() == Some(&b'\n') {
+                    bytes.advance(1);
+                }
             }
-            self.after_cr &= bytes.is_empty();
             let Some(end) = memchr2(b'\r', b'\n', bytes) else {
                 self.keep(bytes)?;
                 bytes.clear();
@@ -379,6 +381,13 @@ mod tests {
         assert_eq!(decoder.push(&mut bytes), Ok(Some(message("a"))));
         let mut bytes = Bytes::from_static(b"\ndata: b\n\n");
         assert_eq!(decoder.push(&mut bytes), Ok(Some(message("b"))));
+    }
+
+    #[test]
+    fn a_crlf_cut_in_two_is_one_line_end() {
+        let expected = Ok((vec![message("a")], false));
+        assert_eq!(decode(&[b"data: a\r", b"\n", b"\n"]), expected);
+        assert_eq!(decode(&[b"data: a\r", b"", b"\n", b"", b"\r", b"\n"]), expected);
     }
 
     #[test]
