@@ -14,7 +14,7 @@ use std::{
 
 use rustix::{
     fs::Mode as FileMode,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
 
 use super::{
@@ -178,8 +178,9 @@ impl Listening {
             }
             Self::Unix(listener, _file) => {
                 let (socket, _) = listener.accept().await?;
-                let peer = sockopt::socket_peercred(&socket)?;
-                let (uid, pid) = (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get());
+                let peer = socket.peer_cred()?;
+                // A process of another PID namespace is shown as 0.
+                let (uid, pid) = (peer.uid(), peer.pid().filter(|pid| *pid > 0));
                 Ok((
                     Socket::Unix(socket.into_std()?),
                     PeerAddr::Unix { uid, pid },

@@ -296,9 +296,10 @@ impl Chunk {
                     size: (size << 4) | digit,
                 }
             }
-            (Self::Size { digits: 1.., size }, b'\r') => Self::SizeLf { size },
+            (Self::Size { digits: 1.., size } | Self::Extension { size, .. }, b'\r') => {
+                Self::SizeLf { size }
+            }
             (Self::Size { digits: 1.., size }, b';') => Self::Extension { length: 0, size },
-            (Self::Extension { size, .. }, b'\r') => Self::SizeLf { size },
             (Self::Extension { length, size }, b'\t' | b' '..=b'~') if length < EXTENSION_MAX => {
                 Self::Extension {
                     length: length + 1,

@@ -140,8 +140,8 @@ pub enum PeerAddr {
     Unix {
         /// Its user ID.
         uid: u32,
-        /// Its process ID.
-        pid: i32,
+        /// Its process ID; `None` when it is in another PID namespace.
+        pid: Option<i32>,
     },
 }
 

@@ -167,16 +167,14 @@ fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
 
 /// Whether this is a host name, an IPv4 address or an IPv6 address in brackets.
 fn is_name(name: &str) -> bool {
-    match name
+    if let Some(ip) = name
         .strip_prefix('[')
         .and_then(|rest| rest.strip_suffix(']'))
     {
-        Some(ip) => ip.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => {
-            let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-            !name.is_empty() && name.len() <= 253 && name.bytes().all(plain)
-        }
+        return ip.parse::<std::net::Ipv6Addr>().is_ok();
     }
+    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
+    !name.is_empty() && name.len() <= 253 && name.bytes().all(plain)
 }
 
 /// Admits a request to a reverse listener, before anything else is looked at.

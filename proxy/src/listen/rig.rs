@@ -98,7 +98,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start<S: Service>(
-        setting: Setting,
+        setting: &Setting,
         build: impl Fn(&Tasks) -> S + Send + Sync + 'static,
     ) -> Self {
         let (fault, faults) = mpsc::channel();
@@ -151,7 +151,7 @@ impl Rig {
         F: Fn(Rc<Connection>, Request<Incoming>) -> A + 'static,
         A: Future<Output = Response<TestBody>> + 'static,
     {
-        Self::start(Setting::default(), move |_| Func(make()))
+        Self::start(&Setting::default(), move |_| Func(make()))
     }
 
     pub(crate) fn connect(&self) -> Agent<TcpStream> {
@@ -249,7 +249,7 @@ impl<S: Read + Write> Agent<S> {
     }
 
     fn more(&mut self) -> bool {
-        let mut space = [0; 65536];
+        let mut space = vec![0; 65536];
         let count = match self.stream.read(&mut space) {
             Ok(count) => count,
             Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no bytes in time"),

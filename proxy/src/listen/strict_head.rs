@@ -51,7 +51,7 @@ impl Default for Patience {
     fn default() -> Self {
         Self {
             head: Duration::from_secs(5),
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
         }
     }
 }

@@ -139,7 +139,8 @@ impl Pool {
                 },
             }
         }
-        let link = self.connect(upstream).await?;
+        // Boxed because it is large and seldom needed: every call's future would carry it.
+        let link = Box::pin(self.connect(upstream)).await?;
         match link.exchange(request).await {
             Ok((answer, link)) => self.admit(upstream, answer, link),
             Err(error) => Err(Unreachable::Broken(error.into_error())),

@@ -44,7 +44,7 @@ fn proxy(upstream: &RawUpstream) -> Rig {
 
 fn proxy_with(upstream: &RawUpstream, config: PoolConfig, patience: Duration) -> Rig {
     let upstream = Upstream::parse(&upstream.url()).unwrap();
-    Rig::start(Setting::default(), move |tasks| {
+    Rig::start(&Setting::default(), move |tasks| {
         let pool = Pool::new(config, TlsRoots::none().unwrap());
         tasks.background(pool.clone().keep_clean());
         let upstream = upstream.clone();
@@ -336,6 +336,27 @@ fn a_connection_is_not_used_again_after_an_answer_that_did_not_end_well() {
 }
 
 #[test]
+fn a_connection_is_not_used_again_when_the_request_was_not_sent_to_its_end() {
+    let upstream = RawUpstream::start(move |_, mut agent| {
+        while agent.head().is_some() {
+            agent.send(OK);
+        }
+    });
+    let rig = proxy(&upstream);
+    let mut agent = rig.connect();
+    agent.send("POST / HTTP/1.1\r\nHost: x\r\nX-Stream: 1\r\nContent-Length: 9\r\n\r\nhi");
+    assert_eq!(agent.answer().body, b"ok");
+    assert_eq!(
+        rig.connect()
+            .send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .answer()
+            .body,
+        b"ok"
+    );
+    assert_eq!(upstream.connections(), 2);
+}
+
+#[test]
 fn an_answer_that_can_be_read_in_two_ways_is_none() {
     for (answer, expected) in [
         (&b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok"[..], "Length"),
@@ -517,13 +538,21 @@ fn a_connection_known_to_be_dead_is_not_used() {
         sender.lock().unwrap().send("closed").unwrap();
     });
     let target = Upstream::parse(&upstream.url()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(async {
         let pool = Pool::new(PoolConfig::default(), TlsRoots::none().unwrap());
         for _ in 0..3 {
-            let request = Request::post("/").body(RequestBody::from(Bytes::from("hi"))).unwrap();
+            let request = Request::post("/")
+                .body(RequestBody::from(Bytes::from("hi")))
+                .unwrap();
             let answer = pool.send(&target, request, PATIENT).await.unwrap();
-            assert_eq!(collect(answer.into_body(), 10, PATIENT).await, Ok("ok".into()));
+            assert_eq!(
+                collect(answer.into_body(), 10, PATIENT).await,
+                Ok("ok".into())
+            );
             assert_eq!(receive(&words), "closed");
             // Lets the runtime look at its sockets once.
             tokio::time::sleep(Duration::from_millis(1)).await;
@@ -558,7 +587,10 @@ fn tls_is_trusted_only_with_the_right_name_and_authority() {
         }
     });
     let port = upstream.address.port();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let ask = |host: &str, roots: TlsRoots| {
         let target = Upstream::parse(&format!("https://{host}:{port}/")).unwrap();
         runtime.block_on(async {
@@ -576,7 +608,10 @@ fn tls_is_trusted_only_with_the_right_name_and_authority() {
     assert_eq!(ask("localhost", roots.clone()).unwrap(), ["ok", "ok"]);
     assert_eq!(upstream.connections(), 1);
     assert!(matches!(ask("127.0.0.1", roots), Err(Unreachable::Tls(_))));
-    assert!(matches!(ask("localhost", TlsRoots::none().unwrap()), Err(Unreachable::Tls(_))));
+    assert!(matches!(
+        ask("localhost", TlsRoots::none().unwrap()),
+        Err(Unreachable::Tls(_))
+    ));
 }
 
 #[test]
