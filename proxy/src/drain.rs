@@ -1,7 +1,8 @@
 //! The end of a run: no new connection, no further request on open ones, calls end in peace.
 //!
-//! [`Drain::begin`] tells every listener and connection; [`Workers::finish`]
-//! (crate::workers::Workers::finish) waits for the calls up to a bound and cuts the rest.
+//! [`Drain::begin`] tells every listener and connection;
+//! [`Workers::finish`](crate::workers::Workers::finish) waits for the calls up to a bound and
+//! cuts the rest.
 
 use tokio::sync::watch;
 

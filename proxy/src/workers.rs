@@ -109,7 +109,10 @@ impl Tasks {
 
     /// Waits for all work, that which is spawned meanwhile included.
     async fn done(&self) {
-        while poll_fn(|cx| self.0.work.borrow_mut().poll_join_next(cx)).await.is_some() {}
+        while poll_fn(|cx| self.0.work.borrow_mut().poll_join_next(cx))
+            .await
+            .is_some()
+        {}
     }
 
     /// Cuts what still runs.
@@ -141,12 +144,30 @@ impl Workers {
             let (sender, arrivals) = mpsc::unbounded_channel();
             let (bound, limited) = oneshot::channel();
             let (observer, drain) = (Arc::clone(observer), drain.clone());
-            let worker = Worker { index, arrivals, limited, observer, drain };
+            let worker = Worker {
+                index,
+                arrivals,
+                limited,
+                observer,
+                drain,
+            };
             let (thread, ended) = worker.start(Arc::clone(&build))?;
-            handles.push(Handle { thread, bound, ended });
-            doors.push(Door { sender, busy: Arc::new(AtomicUsize::new(0)) });
+            handles.push(Handle {
+                thread,
+                bound,
+                ended,
+            });
+            doors.push(Door {
+                sender,
+                busy: Arc::new(AtomicUsize::new(0)),
+            });
         }
-        Ok(Self { handles, dispatcher: Dispatcher { doors: doors.into() } })
+        Ok(Self {
+            handles,
+            dispatcher: Dispatcher {
+                doors: doors.into(),
+            },
+        })
     }
 
     /// The way to the workers.
@@ -222,7 +243,9 @@ impl Worker {
                 // Nobody may be waiting any more.
                 end.send(()).ok();
             })?;
-        reported.recv().unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
+        reported
+            .recv()
+            .unwrap_or_else(|_| Err(io::Error::other("a worker ended at its start")))?;
         Ok((thread, ended))
     }
 

@@ -14,7 +14,7 @@ use std::{
 
 use rustix::{
     fs::Mode as FileMode,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, sockopt},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
 };
 
 use super::{
@@ -76,17 +76,26 @@ impl Bound {
     pub fn bind(address: &ListenAddress) -> Result<Self, BindError> {
         let system = |source: io::Error| match source.kind() {
             io::ErrorKind::AddrInUse => BindError::InUse(address.clone()),
-            _ => BindError::System { address: address.clone(), source },
+            _ => BindError::System {
+                address: address.clone(),
+                source,
+            },
         };
         match address {
             ListenAddress::Tcp(wanted) => {
                 let (listener, bound) = bind_tcp(*wanted).map_err(system)?;
-                Ok(Self { socket: BoundSocket::Tcp(listener), address: ListenAddress::Tcp(bound) })
+                Ok(Self {
+                    socket: BoundSocket::Tcp(listener),
+                    address: ListenAddress::Tcp(bound),
+                })
             }
             ListenAddress::Unix(path) => {
                 clear_stale(address, path)?;
                 let (listener, file) = bind_unix(path).map_err(system)?;
-                Ok(Self { socket: BoundSocket::Unix(listener, file), address: address.clone() })
+                Ok(Self {
+                    socket: BoundSocket::Unix(listener, file),
+                    address: address.clone(),
+                })
             }
         }
     }
@@ -123,7 +132,12 @@ impl Bound {
                         continue;
                     };
                     let listener = Arc::clone(&facts);
-                    dispatcher.dispatch(Accepted { socket, listener, peer, place });
+                    dispatcher.dispatch(Accepted {
+                        socket,
+                        listener,
+                        peer,
+                        place,
+                    });
                 }
                 Err(error) if lost_on_the_way(&error) => {
                     observer(&facts, None, ConnectionFault::Peer);
@@ -157,13 +171,20 @@ impl Listening {
             Self::Tcp(listener) => {
                 let (socket, peer) = listener.accept().await?;
                 let local = socket.local_addr()?;
-                Ok((Socket::Tcp(socket.into_std()?), PeerAddr::Tcp { peer, local }))
+                Ok((
+                    Socket::Tcp(socket.into_std()?),
+                    PeerAddr::Tcp { peer, local },
+                ))
             }
             Self::Unix(listener, _file) => {
                 let (socket, _) = listener.accept().await?;
-                let peer = sockopt::socket_peercred(&socket)?;
-                let (uid, pid) = (peer.uid.as_raw(), peer.pid.as_raw_nonzero().get());
-                Ok((Socket::Unix(socket.into_std()?), PeerAddr::Unix { uid, pid }))
+                let peer = socket.peer_cred()?;
+                // A process of another PID namespace is shown as 0.
+                let (uid, pid) = (peer.uid(), peer.pid().filter(|pid| *pid > 0));
+                Ok((
+                    Socket::Unix(socket.into_std()?),
+                    PeerAddr::Unix { uid, pid },
+                ))
             }
         }
     }
@@ -195,7 +216,10 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     // Nobody can connect before `listen`, so nobody connects before the mode is right.
     rustix::fs::chmod(path, FileMode::from_raw_mode(0o660))?;
     rustix::net::listen(&socket, BACKLOG)?;
-    let file = SocketFile { path: path.into(), inode: inode(path)? };
+    let file = SocketFile {
+        path: path.into(),
+        inode: inode(path)?,
+    };
     Ok((UnixListener::from(socket), file))
 }
 
@@ -205,7 +229,10 @@ fn inode(path: &Path) -> io::Result<u64> {
 
 /// Removes a socket that nobody answers.
 fn clear_stale(address: &ListenAddress, path: &Path) -> Result<(), BindError> {
-    let system = |source| BindError::System { address: address.clone(), source };
+    let system = |source| BindError::System {
+        address: address.clone(),
+        source,
+    };
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(error) => return Err(system(error)),
@@ -227,5 +254,8 @@ fn clear_stale(address: &ListenAddress, path: &Path) -> Result<(), BindError> {
 /// Whether an accept failed only because its connection was gone already.
 fn lost_on_the_way(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionReset, Interrupted, NotConnected};
-    matches!(error.kind(), ConnectionAborted | ConnectionReset | Interrupted | NotConnected)
+    matches!(
+        error.kind(),
+        ConnectionAborted | ConnectionReset | Interrupted | NotConnected
+    )
 }

@@ -30,7 +30,12 @@ pub(crate) async fn serve<S: Service>(
     observer: Observer,
     drain: Draining,
 ) {
-    let Accepted { socket, listener, peer, place } = accepted;
+    let Accepted {
+        socket,
+        listener,
+        peer,
+        place,
+    } = accepted;
     let connection = Rc::new(Connection::new(listener, peer));
     let outcome = match socket {
         Socket::Tcp(socket) => match open_tcp(socket) {
@@ -90,7 +95,10 @@ where
 /// it moves the table to the heap.
 fn engine() -> http1::Builder {
     let mut engine = http1::Builder::new();
-    engine.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX).half_close(false);
+    engine
+        .max_buf_size(HEAD_MAX)
+        .max_header_size(HEAD_MAX)
+        .half_close(false);
     engine
 }
 

@@ -100,7 +100,13 @@ enum Text<'a> {
 
 impl Framing {
     pub(super) fn new() -> Self {
-        Self { state: State::Idle, line: Line::new(), first_line: true, length: Length::None, heads: 0 }
+        Self {
+            state: State::Idle,
+            line: Line::new(),
+            first_line: true,
+            length: Length::None,
+            heads: 0,
+        }
     }
 
     /// Where the scanner stands.
@@ -126,7 +132,11 @@ impl Framing {
                 State::Length(left) => {
                     let taken = portion(rest, *left);
                     *left -= taken as u64;
-                    if *left == 0 { Step::End(taken) } else { Step::On(taken) }
+                    if *left == 0 {
+                        Step::End(taken)
+                    } else {
+                        Step::On(taken)
+                    }
                 }
                 State::Chunk(_) => self.chunk(rest),
                 State::Trailer(_) => self.trailer(rest),
@@ -205,7 +215,9 @@ impl Framing {
 
     /// Reads chunk framing and skips chunk data.
     fn chunk(&mut self, bytes: &[u8]) -> Step {
-        let State::Chunk(chunk) = &mut self.state else { return Step::BadBody(0) };
+        let State::Chunk(chunk) = &mut self.state else {
+            return Step::BadBody(0);
+        };
         let mut at = 0;
         while let Some(&byte) = bytes.get(at) {
             if let Chunk::Data { left } = chunk {
@@ -233,7 +245,9 @@ impl Framing {
 
     /// Reads the trailer section: lines ended by CRLF, the empty one ends the message.
     fn trailer(&mut self, bytes: &[u8]) -> Step {
-        let State::Trailer(seen) = &mut self.state else { return Step::BadBody(0) };
+        let State::Trailer(seen) = &mut self.state else {
+            return Step::BadBody(0);
+        };
         let lf = memchr(b'\n', bytes);
         let part = bytes.get(..lf.unwrap_or(bytes.len())).unwrap_or_default();
         *seen += part.len() + 1;
@@ -249,7 +263,11 @@ impl Framing {
             Err(Ambiguous) => return Step::BadBody(lf),
         };
         self.line.clear();
-        if empty { Step::End(lf + 1) } else { Step::On(lf + 1) }
+        if empty {
+            Step::End(lf + 1)
+        } else {
+            Step::On(lf + 1)
+        }
     }
 }
 
@@ -273,13 +291,20 @@ impl Chunk {
                 if digits >= CHUNK_DIGITS {
                     return None;
                 }
-                Self::Size { digits: digits + 1, size: (size << 4) | digit }
+                Self::Size {
+                    digits: digits + 1,
+                    size: (size << 4) | digit,
+                }
             }
-            (Self::Size { digits: 1.., size }, b'\r') => Self::SizeLf { size },
+            (Self::Size { digits: 1.., size } | Self::Extension { size, .. }, b'\r') => {
+                Self::SizeLf { size }
+            }
             (Self::Size { digits: 1.., size }, b';') => Self::Extension { length: 0, size },
-            (Self::Extension { size, .. }, b'\r') => Self::SizeLf { size },
             (Self::Extension { length, size }, b'\t' | b' '..=b'~') if length < EXTENSION_MAX => {
-                Self::Extension { length: length + 1, size }
+                Self::Extension {
+                    length: length + 1,
+                    size,
+                }
             }
             (Self::SizeLf { size }, b'\n') => Self::Data { left: size },
             (Self::DataCr, b'\r') => Self::DataLf,
@@ -291,7 +316,11 @@ impl Chunk {
 
 impl Line {
     fn new() -> Self {
-        Self { kept: [0; KEPT], length: 0, last: 0 }
+        Self {
+            kept: [0; KEPT],
+            length: 0,
+            last: 0,
+        }
     }
 
     fn clear(&mut self) {
@@ -365,7 +394,9 @@ fn folded(line: &[u8]) -> bool {
 
 /// Whether a line names one of the framing headers.
 fn frames(line: &[u8]) -> bool {
-    let name = line.get(..memchr(b':', line).unwrap_or(line.len())).unwrap_or_default();
+    let name = line
+        .get(..memchr(b':', line).unwrap_or(line.len()))
+        .unwrap_or_default();
     name.eq_ignore_ascii_case(b"content-length") || name.eq_ignore_ascii_case(b"transfer-encoding")
 }
 
@@ -375,11 +406,240 @@ fn digits(value: &[u8]) -> Option<u64> {
         return None;
     }
     value.iter().try_fold(0_u64, |number, byte| {
-        byte.is_ascii_digit().then(|| number * 10 + u64::from(byte - b'0'))
+        byte.is_ascii_digit()
+            .then(|| number * 10 + u64::from(byte - b'0'))
     })
 }
 
 /// How many of `bytes` fall within `left`.
 fn portion(bytes: &[u8], left: u64) -> usize {
     usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()))
+}
+
+#[cfg(test)]
+#[allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
+mod tests {
+    use std::{cell::RefCell, convert::Infallible, rc::Rc};
+
+    use bytes::Bytes;
+    use http_body_util::{BodyExt, Full};
+    use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+    use hyper_util::rt::TokioIo;
+    use proptest::prelude::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// How a stream falls into messages: the length of each, and how it ends.
+    #[derive(Debug, PartialEq, Eq)]
+    enum End {
+        Clean,
+        Unfinished,
+        Head,
+        Body,
+    }
+
+    fn split(pieces: &[&[u8]]) -> (Vec<usize>, End) {
+        let mut framing = Framing::new();
+        let (mut messages, mut length) = (vec![], 0);
+        for piece in pieces {
+            let mut rest = *piece;
+            while !rest.is_empty() {
+                match framing.scan(rest) {
+                    Scan::More => {
+                        length += rest.len();
+                        rest = &[];
+                    }
+                    Scan::End(taken) => {
+                        messages.push(length + taken);
+                        length = 0;
+                        rest = &rest[taken..];
+                    }
+                    Scan::BadHead(_) => return (messages, End::Head),
+                    Scan::BadBody(_) => return (messages, End::Body),
+                }
+            }
+        }
+        let end = if framing.phase() == Phase::Idle {
+            End::Clean
+        } else {
+            End::Unfinished
+        };
+        (messages, end)
+    }
+
+    fn verdict(stream: &str) -> (usize, End) {
+        let (messages, end) = split(&[stream.as_bytes()]);
+        (messages.len(), end)
+    }
+
+    #[test]
+    fn messages_end_where_their_length_says() {
+        let get = "GET / HTTP/1.1\r\nHost: x\r\n\r\n";
+        let post = "POST / HTTP/1.1\r\ncontent-LENGTH:\t 5 \r\n\r\nGET /";
+        let chunked = "POST / HTTP/1.1\r\nTransfer-Encoding: CHUNKED\r\n\r\n5;a=\"b\"\r\nGET /\r\n0A\r\n0123456789\r\n000\r\nX: y\r\n\r\n";
+        let stream = [get, post, chunked, get].concat();
+        let lengths: Vec<_> = [get, post, chunked, get].map(str::len).into();
+        assert_eq!(split(&[stream.as_bytes()]), (lengths, End::Clean));
+        assert_eq!(verdict("GET / HTTP/1.1\r\nHost"), (0, End::Unfinished));
+        assert_eq!(
+            verdict("POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n"),
+            (1, End::Clean)
+        );
+    }
+
+    #[test]
+    fn what_frames_ambiguously_is_bad_at_that_byte() {
+        let long = format!("Content-Length: {}5\r\n", " ".repeat(80));
+        for (line, end) in [
+            ("Content-Length: 1\nX: y\r\n", End::Head),
+            ("Content-Length: 1\r\nContent-Length: 1\r\n", End::Head),
+            (
+                "Content-Length: 1\r\nTransfer-Encoding: chunked\r\n",
+                End::Head,
+            ),
+            (
+                "Transfer-Encoding: chunked\r\nContent-Length: 1\r\n",
+                End::Head,
+            ),
+            ("Transfer-Encoding: chunked, chunked\r\n", End::Head),
+            ("Transfer-Encoding: xchunked\r\n", End::Head),
+            ("Transfer-Encoding:\r\n", End::Head),
+            ("Content-Length:\r\n", End::Head),
+            ("Content-Length: 1,1\r\n", End::Head),
+            ("Content-Length: 1e3\r\n", End::Head),
+            ("Content-Length: 1000000000000000000\r\n", End::Head),
+            ("X: y\r\n folded\r\n", End::Head),
+            ("X: y\r\n\tfolded\r\n", End::Head),
+            (&long, End::Head),
+            ("Transfer-Encoding: chunked\r\n\r\n\n", End::Body),
+            ("Transfer-Encoding: chunked\r\n\r\n1\n", End::Body),
+            ("Transfer-Encoding: chunked\r\n\r\n1 \r\n", End::Body),
+            ("Transfer-Encoding: chunked\r\n\r\n1\r\nab", End::Body),
+            ("Transfer-Encoding: chunked\r\n\r\n1\r\na\n", End::Body),
+            ("Transfer-Encoding: chunked\r\n\r\n0\r\nX: y\n", End::Body),
+        ] {
+            let head = format!("POST / HTTP/1.1\r\n{line}");
+            let bytes = head.as_bytes();
+            assert_eq!(split(&[bytes]), (vec![], end), "{line:?}");
+        }
+        assert_eq!(verdict("\r\nGET / HTTP/1.1\r\n\r\n"), (0, End::Head));
+        assert_eq!(verdict("\nGET / HTTP/1.1\r\n\r\n"), (0, End::Head));
+    }
+
+    #[test]
+    fn trailers_have_a_largest_size() {
+        let head = "POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n";
+        let lines = "X: 0123456789\r\n".repeat(2000);
+        assert_eq!(verdict(&format!("{head}{lines}")), (0, End::Body));
+    }
+
+    /// What the engine reads from a stream: the body of each request, `None` for one that broke.
+    fn engine(stream: &[u8]) -> Vec<Option<Bytes>> {
+        let seen = Rc::new(RefCell::new(vec![]));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let (mut agent, server) = tokio::io::duplex(1 << 16);
+            agent.write_all(stream).await.unwrap();
+            agent.shutdown().await.unwrap();
+            let answer = service_fn(|request: Request<Incoming>| {
+                let seen = Rc::clone(&seen);
+                async move {
+                    let body = request.into_body().collect().await;
+                    seen.borrow_mut()
+                        .push(body.ok().map(http_body_util::Collected::to_bytes));
+                    Ok::<_, Infallible>(Response::new(Full::new(Bytes::new())))
+                }
+            });
+            let mut engine = http1::Builder::new();
+            engine.half_close(true);
+            let http = engine.serve_connection(TokioIo::new(server), answer);
+            let mut answers = vec![];
+            drop(tokio::join!(http, agent.read_to_end(&mut answers)));
+        });
+        Rc::try_unwrap(seen).unwrap().into_inner()
+    }
+
+    fn header() -> impl Strategy<Value = String> {
+        prop_oneof![
+            4 => "X-[A-Z]: [a-z ]{0,90}\r\n",
+            2 => "(Content-Length|content-length|CONTENT-LENGTH ?):[ \t]{0,2}[0-9]{1,2}[ ,]?\r\n",
+            2 => "(Transfer-Encoding|TE|transfer-encoding): ?(chunked|Chunked |gzip, chunked|identity)\r\n",
+            1 => "[XCT][a-z]{0,3}[ :\t\r\n]{1,3}",
+        ]
+    }
+
+    fn body() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[a-z]{0,12}",
+            "([0-9a-f]{1,2}(;[a-z]{0,3})?\r?\n[a-z]{0,12}\r\n){0,2}0\r\n(X: y\r\n)?\r\n",
+            "(1\r\na\r\n|2;x\r\nab\r\n|0003\r\nabc\r\n){0,3}0\r\n(X: y\r\n)?\r\n",
+        ]
+    }
+
+    fn stream() -> impl Strategy<Value = String> {
+        let message =
+            (proptest::collection::vec(header(), 0..4), body()).prop_map(|(headers, body)| {
+                format!("POST / HTTP/1.1\r\n{}\r\n{body}", headers.concat())
+            });
+        proptest::collection::vec(message, 1..4).prop_map(|messages| messages.concat())
+    }
+
+    /// Cuts bytes out, doubles and replaces some.
+    fn spoilt() -> impl Strategy<Value = Vec<u8>> {
+        let spots = proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
+        (stream(), spots).prop_map(|(stream, spots)| {
+            let mut bytes = stream.into_bytes();
+            for (spot, byte) in spots {
+                let at = spot.index(bytes.len());
+                match byte % 4 {
+                    0 => bytes.insert(at, b'\n'),
+                    1 => bytes.insert(at, b'\r'),
+                    2 if bytes.len() > 1 => drop(bytes.remove(at)),
+                    _ => bytes[at] = byte,
+                }
+            }
+            bytes
+        })
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(2000))]
+
+        #[test]
+        fn any_splitting_gives_the_same_verdict(bytes in spoilt(), at in any::<prop::sample::Index>()) {
+            let whole = split(&[&bytes]);
+            let (before, after) = bytes.split_at(at.index(bytes.len() + 1));
+            prop_assert_eq!(&split(&[before, after]), &whole);
+            let single: Vec<_> = bytes.chunks(1).collect();
+            prop_assert_eq!(&split(&single), &whole);
+        }
+
+        #[test]
+        fn what_passes_is_framed_by_the_engine_alike(bytes in spoilt()) {
+            let (messages, _) = split(&[&bytes]);
+            let passed: usize = messages.iter().sum();
+            let seen = engine(&bytes[..passed]);
+            // The engine may refuse more; what it reads it reads as the same messages.
+            prop_assert!(seen.len() <= messages.len());
+            let mut at = 0;
+            for (body, length) in seen.iter().zip(&messages) {
+                let message = &bytes[at..at + length];
+                at += length;
+                let head = message.windows(4).position(|w| w == b"\r\n\r\n").unwrap() + 4;
+                let Some(body) = body else { continue };
+                let raw = &message[head..];
+                let chunked = raw.len() != body.len();
+                prop_assert!(chunked || raw == &body[..], "{:?}", message.escape_ascii().to_string());
+                prop_assert!(!chunked || raw.ends_with(b"\r\n\r\n"));
+            }
+        }
+    }
 }

@@ -7,6 +7,7 @@
 pub mod accept;
 mod conn;
 mod framing;
+pub mod path;
 pub mod reverse;
 mod strict_head;
 
@@ -142,8 +143,8 @@ pub enum PeerAddr {
     Unix {
         /// Its user ID.
         uid: u32,
-        /// Its process ID.
-        pid: i32,
+        /// Its process ID; `None` when it is in another PID namespace.
+        pid: Option<i32>,
     },
 }
 
@@ -177,7 +178,8 @@ impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { peer, .. } => peer.fmt(f),
-            Self::Unix { uid, pid } => write!(f, "unix:uid={uid},pid={pid}"),
+            Self::Unix { uid, pid: Some(pid) } => write!(f, "unix:uid={uid},pid={pid}"),
+            Self::Unix { uid, pid: None } => write!(f, "unix:uid={uid}"),
         }
     }
 }

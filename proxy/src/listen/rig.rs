@@ -1,10 +1,15 @@
 //! What the tests of this crate's edges share: a listener with workers, a raw agent, and a raw
 //! upstream that counts.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use std::{
     future::Future,
-    io::{Read, Write},
+    io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
     num::NonZeroUsize,
     os::unix::net::UnixStream,
@@ -93,7 +98,7 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn start<S: Service>(
-        setting: Setting,
+        setting: &Setting,
         build: impl Fn(&Tasks) -> S + Send + Sync + 'static,
     ) -> Self {
         let (fault, faults) = mpsc::channel();
@@ -118,15 +123,26 @@ impl Rig {
         let limit = Arc::new(Mutex::new(HANG));
         let thread_limit = Arc::clone(&limit);
         let thread = thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build();
             runtime.unwrap().block_on(async move {
                 let dispatcher = workers.dispatcher();
-                bound.accept(facts, dispatcher, observer, draining).await.unwrap();
+                bound
+                    .accept(facts, dispatcher, observer, draining)
+                    .await
+                    .unwrap();
                 let limit = *thread_limit.lock().unwrap();
                 workers.finish(limit).await;
             });
         });
-        Self { address, faults, drain: Arc::new(drain), bound: limit, thread: Some(thread) }
+        Self {
+            address,
+            faults,
+            drain: Arc::new(drain),
+            bound: limit,
+            thread: Some(thread),
+        }
     }
 
     /// A rig with one worker whose service is a closure.
@@ -135,16 +151,20 @@ impl Rig {
         F: Fn(Rc<Connection>, Request<Incoming>) -> A + 'static,
         A: Future<Output = Response<TestBody>> + 'static,
     {
-        Self::start(Setting::default(), move |_| Func(make()))
+        Self::start(&Setting::default(), move |_| Func(make()))
     }
 
     pub(crate) fn connect(&self) -> Agent<TcpStream> {
-        let ListenAddress::Tcp(address) = self.address else { panic!("not TCP") };
+        let ListenAddress::Tcp(address) = self.address else {
+            panic!("not TCP")
+        };
         Agent::new(dial(address))
     }
 
     pub(crate) fn connect_unix(&self) -> Agent<UnixStream> {
-        let ListenAddress::Unix(path) = &self.address else { panic!("not Unix") };
+        let ListenAddress::Unix(path) = &self.address else {
+            panic!("not Unix")
+        };
         let stream = UnixStream::connect(path).unwrap();
         stream.set_read_timeout(Some(HANG)).unwrap();
         Agent::new(stream)
@@ -201,7 +221,10 @@ impl Message {
     }
 
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        let found = self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name));
+        let found = self
+            .headers
+            .iter()
+            .find(|(n, _)| n.eq_ignore_ascii_case(name));
         found.map(|(_, value)| value.as_str())
     }
 }
@@ -214,7 +237,10 @@ pub(crate) struct Agent<S> {
 
 impl<S: Read + Write> Agent<S> {
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, seen: vec![] }
+        Self {
+            stream,
+            seen: vec![],
+        }
     }
 
     pub(crate) fn send(&mut self, bytes: impl AsRef<[u8]>) -> &mut Self {
@@ -223,11 +249,12 @@ impl<S: Read + Write> Agent<S> {
     }
 
     fn more(&mut self) -> bool {
-        let mut space = [0; 65536];
+        let mut space = vec![0; 65536];
         let count = match self.stream.read(&mut space) {
             Ok(count) => count,
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => 0,
-            Err(error) => panic!("no bytes in time: {error}"),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => panic!("no bytes in time"),
+            // A reset, or a TLS session without its end.
+            Err(_) => 0,
         };
         self.seen.extend_from_slice(&space[..count]);
         count > 0
@@ -264,7 +291,11 @@ impl<S: Read + Write> Agent<S> {
             .map(|l| l.split_once(':').unwrap())
             .map(|(n, v)| (n.to_owned(), v.trim().to_owned()))
             .collect();
-        Some(Message { line, headers, body: vec![] })
+        Some(Message {
+            line,
+            headers,
+            body: vec![],
+        })
     }
 
     /// The next chunk's data; empty for the last one, `None` when cut.
@@ -338,7 +369,10 @@ impl RawUpstream {
                 thread::spawn(move || serve(number, Agent::new(stream)));
             }
         });
-        Self { address, connections }
+        Self {
+            address,
+            connections,
+        }
     }
 
     /// An upstream that answers every request with `answer`, verbatim.

@@ -49,7 +49,10 @@ pub struct Patience {
 
 impl Default for Patience {
     fn default() -> Self {
-        Self { head: Duration::from_secs(5), idle: Duration::from_secs(60) }
+        Self {
+            head: Duration::from_secs(5),
+            idle: Duration::from_mins(1),
+        }
     }
 }
 
@@ -164,7 +167,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
 
     /// Cuts what was just read after `before` to what belongs to the current message.
     fn judge(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> io::Result<()> {
-        let Some(fresh) = buf.filled_mut().get_mut(before..) else { return Ok(()) };
+        let Some(fresh) = buf.filled_mut().get_mut(before..) else {
+            return Ok(());
+        };
         let verdict = self.framing.scan(fresh);
         self.gate.heads.set(self.framing.heads());
         match verdict {
@@ -201,6 +206,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
     fn lose_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (limit, end) = match self.framing.phase() {
             Phase::Body => return Poll::Pending,
+            // The answer is still on its way out; that has a bound of its own.
+            Phase::Idle if self.stalled_since.is_some() => return Poll::Pending,
             Phase::Idle => (self.patience.idle, Ok(())),
             Phase::Head => (self.patience.head, Err(io::ErrorKind::TimedOut.into())),
         };
@@ -216,7 +223,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
 
     /// Whether `deadline` is past; else this task wakes then, or earlier for nothing.
     fn is_past(&mut self, cx: &mut Context<'_>, deadline: Instant) -> bool {
-        let clock = self.clock.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let clock = self
+            .clock
+            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if clock.deadline() > deadline {
             clock.as_mut().reset(deadline);
         }
@@ -240,6 +249,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
             return outcome;
         }
         let since = *self.stalled_since.get_or_insert_with(Instant::now);
+        self.waiting_since = None;
         if self.is_past(cx, since + self.patience.idle) {
             self.gate.fault.set(Some(ConnectionFault::AnswerUnread));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -249,7 +259,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
 
     /// Throws away what the agent still sends, until it ends or the time is over.
     fn linger(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let end = *self.lingering.get_or_insert_with(|| Instant::now() + LINGER);
+        let end = *self
+            .lingering
+            .get_or_insert_with(|| Instant::now() + LINGER);
         let mut space = [MaybeUninit::uninit(); 16 * 1024];
         for _ in 0..64 {
             let mut buf = ReadBuf::uninit(&mut space);
@@ -344,6 +356,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
                 outcome => return outcome,
             }
         }
-        if this.leaves_bytes() { this.linger(cx) } else { Poll::Ready(Ok(())) }
+        if this.leaves_bytes() {
+            this.linger(cx)
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }

@@ -90,7 +90,10 @@ impl Upstream {
         let authority = authority.to_ascii_lowercase();
         let (host, port) = split(&uri, &authority)?;
         let default = if secure { 443 } else { 80 };
-        let ip = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
+        let ip = host
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse::<IpAddr>();
         let dial = match ip {
             Ok(ip) => Dial::Address(SocketAddr::new(ip, port.unwrap_or(default))),
             Err(_) => Dial::Name(host.into(), port.unwrap_or(default)),
@@ -100,7 +103,11 @@ impl Upstream {
             Err(_) => ServerName::try_from(host.to_owned()).map_err(|_| BadUpstream::Host)?,
         };
         // The default port is left out, as clients do and upstreams compare (RFC 9110 §7.2).
-        let authority = if port == Some(default) { host } else { &authority };
+        let authority = if port == Some(default) {
+            host
+        } else {
+            &authority
+        };
         Ok(Self(Arc::new(Facts {
             key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
             origin: format!("{}://{authority}", if secure { "https" } else { "http" }).into(),
@@ -186,13 +193,22 @@ impl Upstream {
 
 /// Host and port of an authority.
 fn split<'a>(uri: &Uri, authority: &'a str) -> Result<(&'a str, Option<u16>), BadUpstream> {
-    let host = uri.host().map(str::len).and_then(|length| authority.get(..length));
-    let host = host.filter(|host| !host.is_empty()).ok_or(BadUpstream::NotAUrl)?;
+    let host = uri
+        .host()
+        .map(str::len)
+        .and_then(|length| authority.get(..length));
+    let host = host
+        .filter(|host| !host.is_empty())
+        .ok_or(BadUpstream::NotAUrl)?;
     match authority.strip_prefix(host) {
         Some("") => Ok((host, None)),
         Some(rest) => {
-            let port = rest.strip_prefix(':').and_then(|digits| digits.parse().ok());
-            port.filter(|&port: &u16| port != 0).map(|p| (host, Some(p))).ok_or(BadUpstream::Port)
+            let port = rest
+                .strip_prefix(':')
+                .and_then(|digits| digits.parse().ok());
+            port.filter(|&port: &u16| port != 0)
+                .map(|p| (host, Some(p)))
+                .ok_or(BadUpstream::Port)
         }
         None => Err(BadUpstream::NotAUrl),
     }

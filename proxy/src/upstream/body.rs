@@ -26,7 +26,11 @@ pub enum RequestBody {
 
 impl From<Bytes> for RequestBody {
     fn from(bytes: Bytes) -> Self {
-        if bytes.is_empty() { Self::Empty } else { Self::Whole(bytes) }
+        if bytes.is_empty() {
+            Self::Empty
+        } else {
+            Self::Whole(bytes)
+        }
     }
 }
 
@@ -88,13 +92,21 @@ pub struct UpstreamBody {
 
 impl fmt::Debug for UpstreamBody {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("UpstreamBody").field("ended", &self.ended).finish_non_exhaustive()
+        f.debug_struct("UpstreamBody")
+            .field("ended", &self.ended)
+            .finish_non_exhaustive()
     }
 }
 
 impl UpstreamBody {
     pub(super) fn new(incoming: Incoming, link: Box<Link>, home: Rc<Idle>, key: u64) -> Self {
-        let mut body = Self { incoming, link: Some(link), home, key, ended: false };
+        let mut body = Self {
+            incoming,
+            link: Some(link),
+            home,
+            key,
+            ended: false,
+        };
         body.settle();
         body
     }
@@ -146,6 +158,10 @@ impl Body for UpstreamBody {
     }
 
     fn size_hint(&self) -> SizeHint {
-        if self.ended { SizeHint::with_exact(0) } else { self.incoming.size_hint() }
+        if self.ended {
+            SizeHint::with_exact(0)
+        } else {
+            self.incoming.size_hint()
+        }
     }
 }

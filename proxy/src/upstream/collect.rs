@@ -31,11 +31,7 @@ pub enum Uncollected {
 /// # Errors
 ///
 /// When it is larger, slower or incomplete; the upstream connection is closed then.
-pub async fn collect(
-    body: UpstreamBody,
-    max: usize,
-    time: Duration,
-) -> Result<Bytes, Uncollected> {
+pub async fn collect(body: UpstreamBody, max: usize, time: Duration) -> Result<Bytes, Uncollected> {
     within(body, max, time).await
 }
 
@@ -62,7 +58,9 @@ where
     if body.size_hint().lower() > max as u64 {
         return Err(Uncollected::TooLarge);
     }
-    timeout(time, gather(body, max)).await.unwrap_or(Err(Uncollected::Timeout))
+    timeout(time, gather(body, max))
+        .await
+        .unwrap_or(Err(Uncollected::Timeout))
 }
 
 async fn gather<B>(mut body: B, max: usize) -> Result<Bytes, Uncollected>
@@ -71,9 +69,15 @@ where
 {
     // Most bodies come in one piece, which is handed on without a copy.
     let announced = body.size_hint().lower().min(FIRST_PIECE);
-    let Some(first) = next(&mut body, max).await? else { return Ok(Bytes::new()) };
-    let Some(second) = next(&mut body, max - first.len()).await? else { return Ok(first) };
-    let capacity = usize::try_from(announced).unwrap_or(0).max(first.len() + second.len());
+    let Some(first) = next(&mut body, max).await? else {
+        return Ok(Bytes::new());
+    };
+    let Some(second) = next(&mut body, max - first.len()).await? else {
+        return Ok(first);
+    };
+    let capacity = usize::try_from(announced)
+        .unwrap_or(0)
+        .max(first.len() + second.len());
     let mut whole = BytesMut::with_capacity(capacity);
     whole.extend_from_slice(&first);
     whole.extend_from_slice(&second);

@@ -12,11 +12,7 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{
-    Unreachable, Upstream,
-    address::Dial,
-    tls::TlsRoots,
-};
+use super::{Unreachable, Upstream, address::Dial, tls::TlsRoots};
 
 /// A stream to an upstream.
 #[derive(Debug)]
@@ -27,10 +23,18 @@ pub(super) enum Stream {
 
 /// Connects to an upstream and, for `https`, proves its name.
 pub(super) async fn dial(upstream: &Upstream, roots: &TlsRoots) -> Result<Stream, Unreachable> {
-    let stream = connect(upstream.dial()).await.map_err(Unreachable::Connect)?;
+    let stream = connect(upstream.dial())
+        .await
+        .map_err(Unreachable::Connect)?;
     stream.set_nodelay(true).map_err(Unreachable::Connect)?;
-    let Some(name) = upstream.tls_name() else { return Ok(Stream::Plain(stream)) };
-    let tls = roots.connector().connect(name.clone(), stream).await.map_err(Unreachable::Tls)?;
+    let Some(name) = upstream.tls_name() else {
+        return Ok(Stream::Plain(stream));
+    };
+    let tls = roots
+        .connector()
+        .connect(name.clone(), stream)
+        .await
+        .map_err(Unreachable::Tls)?;
     Ok(Stream::Tls(Box::new(tls)))
 }
 

@@ -9,9 +9,9 @@ mod body;
 mod collect;
 mod dial;
 mod pool;
-mod tls;
 #[cfg(test)]
 mod tests;
+mod tls;
 
 use std::time::Duration;
 
@@ -53,7 +53,11 @@ pub struct PoolConfig {
 
 impl Default for PoolConfig {
     fn default() -> Self {
-        Self { connect: Duration::from_secs(5), max_idle: 64, idle: Duration::from_secs(50) }
+        Self {
+            connect: Duration::from_secs(5),
+            max_idle: 64,
+            idle: Duration::from_secs(50),
+        }
     }
 }
 

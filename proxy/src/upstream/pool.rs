@@ -51,7 +51,9 @@ pub struct Pool {
 
 impl fmt::Debug for Pool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Pool").field("config", &self.config).finish_non_exhaustive()
+        f.debug_struct("Pool")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
     }
 }
 
@@ -78,8 +80,16 @@ impl Pool {
     /// An empty pool.
     pub fn new(config: PoolConfig, roots: TlsRoots) -> Self {
         let links = RefCell::new(HashMap::new());
-        let idle = Rc::new(Idle { links, max: config.max_idle, time: config.idle });
-        Self { config, roots, idle }
+        let idle = Rc::new(Idle {
+            links,
+            max: config.max_idle,
+            time: config.idle,
+        });
+        Self {
+            config,
+            roots,
+            idle,
+        }
     }
 
     /// Sends one request and waits up to `patience` for the head of its answer.
@@ -100,7 +110,9 @@ impl Pool {
     ) -> Result<Response<UpstreamBody>, Unreachable> {
         frame(&mut request, upstream);
         let exchange = self.exchange(upstream, request);
-        timeout(patience, exchange).await.unwrap_or(Err(Unreachable::Timeout))
+        timeout(patience, exchange)
+            .await
+            .unwrap_or(Err(Unreachable::Timeout))
     }
 
     /// Closes connections that have been idle for too long or whose upstream has closed them,
@@ -127,7 +139,8 @@ impl Pool {
                 },
             }
         }
-        let link = self.connect(upstream).await?;
+        // Boxed because it is large and seldom needed: every call's future would carry it.
+        let link = Box::pin(self.connect(upstream)).await?;
         match link.exchange(request).await {
             Ok((answer, link)) => self.admit(upstream, answer, link),
             Err(error) => Err(Unreachable::Broken(error.into_error())),
@@ -141,7 +154,10 @@ impl Pool {
         engine.max_buf_size(HEAD_MAX).max_header_size(HEAD_MAX);
         let shake = engine.handshake(TokioIo::new(stream)).await;
         let (sender, http) = shake.map_err(Unreachable::Broken)?;
-        Ok(Box::new(Link { sender, http: Some(http) }))
+        Ok(Box::new(Link {
+            sender,
+            http: Some(http),
+        }))
     }
 
     /// Takes an answer whose head is unambiguous.
@@ -179,7 +195,10 @@ impl Idle {
         let mut links = self.links.borrow_mut();
         let parked = links.entry(key).or_default();
         if parked.len() < self.max {
-            parked.push(Parked { link, since: Instant::now() });
+            parked.push(Parked {
+                link,
+                since: Instant::now(),
+            });
         }
     }
 
@@ -222,7 +241,9 @@ impl Link {
         let mut answer = pin!(unconstrained(self.sender.try_send_request(request)));
         let answer = poll_fn(|cx| {
             self.drive(cx);
-            answer.as_mut().poll(&mut Context::from_waker(Waker::noop()))
+            answer
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
         });
         let answer: Result<Response<Incoming>, _> = answer.await;
         answer.map(|answer| (answer, self))
@@ -232,7 +253,10 @@ impl Link {
 /// Sets the headers that say where a request goes and how it is framed.
 fn frame(request: &mut Request<RequestBody>, upstream: &Upstream) {
     let unsized_post = request.body().is_end_stream()
-        && matches!(*request.method(), Method::POST | Method::PUT | Method::PATCH);
+        && matches!(
+            *request.method(),
+            Method::POST | Method::PUT | Method::PATCH
+        );
     let headers = request.headers_mut();
     headers.insert(HOST, upstream.host_header().clone());
     headers.remove(TRANSFER_ENCODING);

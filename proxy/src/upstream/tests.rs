@@ -1,5 +1,10 @@
 //! A pool against upstreams that misbehave in every way, through a real listener.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use std::{
     io::Read,
@@ -23,7 +28,7 @@ use super::{
 };
 use crate::listen::{
     Connection,
-    rig::{Func, RawUpstream, Rig, Setting, TestBody, receive, text},
+    rig::{Agent, Func, RawUpstream, Rig, Setting, TestBody, receive, text},
 };
 
 const POST: &str = "POST /x?y=z HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
@@ -39,11 +44,13 @@ fn proxy(upstream: &RawUpstream) -> Rig {
 
 fn proxy_with(upstream: &RawUpstream, config: PoolConfig, patience: Duration) -> Rig {
     let upstream = Upstream::parse(&upstream.url()).unwrap();
-    Rig::start(Setting::default(), move |tasks| {
+    Rig::start(&Setting::default(), move |tasks| {
         let pool = Pool::new(config, TlsRoots::none().unwrap());
         tasks.background(pool.clone().keep_clean());
         let upstream = upstream.clone();
-        Func(move |_: Rc<Connection>, request| pass(pool.clone(), upstream.clone(), request, patience))
+        Func(move |_: Rc<Connection>, request| {
+            pass(pool.clone(), upstream.clone(), request, patience)
+        })
     })
 }
 
@@ -118,7 +125,10 @@ fn calls_at_the_same_time_have_connections_of_their_own() {
     receive(&seen);
     release.send(()).unwrap();
     release.send(()).unwrap();
-    assert_eq!((one.answer().body, two.answer().body), (b"ok".into(), b"ok".into()));
+    assert_eq!(
+        (one.answer().body, two.answer().body),
+        (b"ok".into(), b"ok".into())
+    );
     assert_eq!(upstream.connections(), 2);
 }
 
@@ -139,15 +149,27 @@ fn what_is_sent_is_what_was_given() {
     agent.send("POST /big HTTP/1.1\r\nHost: evil\r\nTransfer-Encoding: chunked\r\n\r\n493e0\r\n");
     agent.send(&big).send("\r\n0\r\nT: v\r\n\r\n").answer();
     agent.send("GET /none HTTP/1.1\r\nHost: x\r\n\r\n").answer();
-    agent.send("POST /empty HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n").answer();
-    let (small, large, none, empty) =
-        (receive(&seen), receive(&seen), receive(&seen), receive(&seen));
-    assert_eq!((&*small.line, &*small.body), ("POST /x?y=z HTTP/1.1", &b"hi"[..]));
+    agent
+        .send("POST /empty HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+        .answer();
+    let (small, large, none, empty) = (
+        receive(&seen),
+        receive(&seen),
+        receive(&seen),
+        receive(&seen),
+    );
+    assert_eq!(
+        (&*small.line, &*small.body),
+        ("POST /x?y=z HTTP/1.1", &b"hi"[..])
+    );
     for message in [&small, &large, &none, &empty] {
         assert_eq!(message.header("host"), Some(&*upstream.address.to_string()));
         assert_eq!(message.header("transfer-encoding"), None);
     }
-    assert_eq!((large.header("content-length"), large.body), (Some("300000"), big));
+    assert_eq!(
+        (large.header("content-length"), &large.body),
+        (Some("300000"), &big)
+    );
     assert_eq!(none.header("content-length"), None);
     assert_eq!(empty.header("content-length"), Some("0"));
 }
@@ -187,7 +209,9 @@ fn an_answer_of_any_size_passes() {
         while agent.message().is_some() {
             let body = vec![b'y'; 1_000_000];
             if number == 0 {
-                agent.send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n").send(&body);
+                agent
+                    .send("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n")
+                    .send(&body);
             } else {
                 agent.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nf4240\r\n");
                 agent.send(&body).send("\r\n0\r\n\r\n");
@@ -228,7 +252,11 @@ fn an_event_passes_before_the_next_one_exists() {
 
 #[test]
 fn an_abandoned_call_closes_its_upstream_connection_at_once() {
-    for start in ["", "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n"] {
+    for start in [
+        "",
+        "HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n",
+    ] {
         let (sender, words) = mpsc::channel();
         let sender = Mutex::new(sender);
         let upstream = RawUpstream::start(move |_, mut agent| {
@@ -283,7 +311,10 @@ fn a_request_that_was_sent_is_not_sent_again() {
     assert_eq!(post(&rig).0, 200);
     let (status, body) = post(&rig);
     assert!(status == 502 && body.contains("Broken"), "{body}");
-    assert_eq!((requests.load(Ordering::SeqCst), upstream.connections()), (1, 1));
+    assert_eq!(
+        (requests.load(Ordering::SeqCst), upstream.connections()),
+        (1, 1)
+    );
 }
 
 #[test]
@@ -302,6 +333,27 @@ fn a_connection_is_not_used_again_after_an_answer_that_did_not_end_well() {
         }
         assert_eq!(upstream.connections(), 2, "{}", answer.escape_ascii());
     }
+}
+
+#[test]
+fn a_connection_is_not_used_again_when_the_request_was_not_sent_to_its_end() {
+    let upstream = RawUpstream::start(move |_, mut agent| {
+        while agent.head().is_some() {
+            agent.send(OK);
+        }
+    });
+    let rig = proxy(&upstream);
+    let mut agent = rig.connect();
+    agent.send("POST / HTTP/1.1\r\nHost: x\r\nX-Stream: 1\r\nContent-Length: 9\r\n\r\nhi");
+    assert_eq!(agent.answer().body, b"ok");
+    assert_eq!(
+        rig.connect()
+            .send("GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            .answer()
+            .body,
+        b"ok"
+    );
+    assert_eq!(upstream.connections(), 2);
 }
 
 #[test]
@@ -335,7 +387,10 @@ fn a_head_without_end_is_no_answer() {
         agent.message();
         agent.send("HTTP/1.1 200 OK\r\nX-A: ");
         // The proxy closes in the middle.
-        drop(std::io::Write::write_all(&mut agent.stream, &vec![b'a'; 2_000_000]));
+        drop(std::io::Write::write_all(
+            &mut agent.stream,
+            &vec![b'a'; 2_000_000],
+        ));
     });
     let (status, body) = post(&proxy(&upstream));
     assert!(status == 502 && body.contains("Broken"), "{body}");
@@ -352,7 +407,10 @@ fn interim_answers_are_dropped() {
         }
     });
     let rig = proxy(&upstream);
-    assert_eq!((post(&rig), post(&rig)), ((200, "ok".into()), (200, "ok".into())));
+    assert_eq!(
+        (post(&rig), post(&rig)),
+        ((200, "ok".into()), (200, "ok".into()))
+    );
     assert_eq!(upstream.connections(), 1);
 }
 
@@ -393,12 +451,11 @@ fn silence_is_not_waited_for_forever() {
 
 #[test]
 fn nobody_there_is_said_at_once() {
-    let upstream = RawUpstream::repeating(OK);
-    let gone = {
+    let mut upstream = RawUpstream::repeating(OK);
+    upstream.address = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let upstream = RawUpstream { address: gone, ..upstream };
     let (status, body) = post(&proxy(&upstream));
     assert!(status == 502 && body.contains("Connect"), "{body}");
 }
@@ -413,7 +470,10 @@ fn an_idle_connection_is_not_kept_forever() {
         }
         sender.lock().unwrap().send("closed").unwrap();
     });
-    let config = PoolConfig { idle: Duration::from_millis(50), ..PoolConfig::default() };
+    let config = PoolConfig {
+        idle: Duration::from_millis(50),
+        ..PoolConfig::default()
+    };
     let rig = proxy_with(&upstream, config, PATIENT);
     assert_eq!(post(&rig).0, 200);
     assert_eq!(receive(&words), "closed");
@@ -421,7 +481,10 @@ fn an_idle_connection_is_not_kept_forever() {
 
 #[test]
 fn no_more_idle_connections_are_kept_than_allowed() {
-    let config = PoolConfig { max_idle: 0, ..PoolConfig::default() };
+    let config = PoolConfig {
+        max_idle: 0,
+        ..PoolConfig::default()
+    };
     let upstream = RawUpstream::repeating(OK);
     let rig = proxy_with(&upstream, config, PATIENT);
     assert_eq!((post(&rig).0, post(&rig).0), (200, 200));
@@ -445,7 +508,10 @@ fn a_collected_answer_is_bounded() {
         agent.message();
     });
     let target = Upstream::parse(&upstream.url()).unwrap();
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let get = |time: Duration| {
         runtime.block_on(async {
             let pool = Pool::new(PoolConfig::default(), TlsRoots::none().unwrap());
@@ -462,22 +528,141 @@ fn a_collected_answer_is_bounded() {
 }
 
 #[test]
+fn a_connection_known_to_be_dead_is_not_used() {
+    let (sender, words) = mpsc::channel();
+    let sender = Mutex::new(sender);
+    let upstream = RawUpstream::start(move |_, mut agent| {
+        agent.message().unwrap();
+        agent.send(OK);
+        drop(agent);
+        sender.lock().unwrap().send("closed").unwrap();
+    });
+    let target = Upstream::parse(&upstream.url()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let pool = Pool::new(PoolConfig::default(), TlsRoots::none().unwrap());
+        for _ in 0..3 {
+            let request = Request::post("/")
+                .body(RequestBody::from(Bytes::from("hi")))
+                .unwrap();
+            let answer = pool.send(&target, request, PATIENT).await.unwrap();
+            assert_eq!(
+                collect(answer.into_body(), 10, PATIENT).await,
+                Ok("ok".into())
+            );
+            assert_eq!(receive(&words), "closed");
+            // Lets the runtime look at its sockets once.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    });
+    assert_eq!(upstream.connections(), 3);
+}
+
+#[test]
+fn tls_is_trusted_only_with_the_right_name_and_authority() {
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+
+    let made = rcgen::generate_simple_self_signed(["localhost".into()]).unwrap();
+    let certificate = made.cert.der().clone();
+    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let mut config = rustls::ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let config = Arc::new(config);
+    let upstream = RawUpstream::start(move |_, agent| {
+        let session = rustls::ServerConnection::new(Arc::clone(&config)).unwrap();
+        let mut agent = Agent::new(rustls::StreamOwned::new(session, agent.stream));
+        while let Some(message) = agent.message() {
+            assert_eq!(agent.stream.conn.alpn_protocol(), Some(&b"http/1.1"[..]));
+            assert!(message.header("host").unwrap().starts_with("localhost:"));
+            agent.send(OK);
+        }
+    });
+    let port = upstream.address.port();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let ask = |host: &str, roots: TlsRoots| {
+        let target = Upstream::parse(&format!("https://{host}:{port}/")).unwrap();
+        runtime.block_on(async {
+            let pool = Pool::new(PoolConfig::default(), roots);
+            let mut answers = vec![];
+            for _ in 0..2 {
+                let request = Request::get("/").body(RequestBody::Empty).unwrap();
+                let answer = pool.send(&target, request, PATIENT).await?;
+                answers.push(collect(answer.into_body(), 10, PATIENT).await.unwrap());
+            }
+            Ok::<_, Unreachable>(answers)
+        })
+    };
+    let roots = TlsRoots::only([certificate]).unwrap();
+    assert_eq!(ask("localhost", roots.clone()).unwrap(), ["ok", "ok"]);
+    assert_eq!(upstream.connections(), 1);
+    assert!(matches!(ask("127.0.0.1", roots), Err(Unreachable::Tls(_))));
+    assert!(matches!(
+        ask("localhost", TlsRoots::none().unwrap()),
+        Err(Unreachable::Tls(_))
+    ));
+}
+
+#[test]
 fn an_upstream_url_is_read_once_and_strictly() {
     let good = |url: &str| {
         let upstream = Upstream::parse(url).unwrap();
         let query = upstream.query().unwrap_or("-").to_owned();
-        [upstream.origin(), upstream.authority(), upstream.path(), &query].join(" ")
+        [
+            upstream.origin(),
+            upstream.authority(),
+            upstream.path(),
+            &query,
+        ]
+        .join(" ")
     };
-    assert_eq!(good("http://Tools.Test/mcp"), "http://tools.test tools.test /mcp -");
-    assert_eq!(good("https://tools.test:443/a/b?c=d"), "https://tools.test tools.test /a/b c=d");
-    assert_eq!(good("https://tools.test:80"), "https://tools.test:80 tools.test:80 / -");
-    assert_eq!(good("http://127.0.0.1:3001/mcp"), "http://127.0.0.1:3001 127.0.0.1:3001 /mcp -");
-    assert_eq!(good("http://[::1]:3001/"), "http://[::1]:3001 [::1]:3001 / -");
+    assert_eq!(
+        good("http://Tools.Test/mcp"),
+        "http://tools.test tools.test /mcp -"
+    );
+    assert_eq!(
+        good("https://tools.test:443/a/b?c=d"),
+        "https://tools.test tools.test /a/b c=d"
+    );
+    assert_eq!(
+        good("https://tools.test:80"),
+        "https://tools.test:80 tools.test:80 / -"
+    );
+    assert_eq!(
+        good("http://127.0.0.1:3001/mcp"),
+        "http://127.0.0.1:3001 127.0.0.1:3001 /mcp -"
+    );
+    assert_eq!(
+        good("http://[::1]:3001/"),
+        "http://[::1]:3001 [::1]:3001 / -"
+    );
     for bad in [
-        "", "/mcp", "tools.test", "ftp://tools.test/", "http://", "http:///mcp",
-        "http://user@tools.test/", "http://user:pw@tools.test/", "http://tools.test/#x",
-        "http://tools.test:0/", "http://tools.test:70000/", "http://tools.test:/", "https://-.-/",
-        "http://tools.test/ x", "http://tools_test /",
+        "",
+        "/mcp",
+        "tools.test",
+        "ftp://tools.test/",
+        "http://",
+        "http:///mcp",
+        "http://user@tools.test/",
+        "http://user:pw@tools.test/",
+        "http://tools.test/#x",
+        "http://tools.test:0/",
+        "http://tools.test:70000/",
+        "http://tools.test:/",
+        "https://-.-/",
+        "http://tools.test/ x",
+        "http://tools_test /",
     ] {
         assert!(Upstream::parse(bad).is_err(), "{bad}");
     }

@@ -40,7 +40,11 @@ impl TlsRoots {
         let mut roots = RootCertStore::empty();
         // Systems carry certificates that nobody can use; one good one suffices.
         let (good, _bad) = roots.add_parsable_certificates(found.certs);
-        if good == 0 { Err(BadRoots::NoneFound) } else { Self::from_store(roots) }
+        if good == 0 {
+            Err(BadRoots::NoneFound)
+        } else {
+            Self::from_store(roots)
+        }
     }
 
     /// No certificate authority at all: every `https` upstream is refused.
