@@ -43,7 +43,7 @@ fn the_higher_of_tool_and_service_is_what_the_server_is_told() {
 fn data_above_the_intent_is_refused() {
     let server = server();
     let sidecar = sidecar(&server, |data| {
-        data["intents"][0]["max_classification"] = json!("internal")
+        data["intents"][0]["max_classification"] = json!("internal");
     });
     let mut agent = sidecar.agent();
     let expected = (ToolResult, "classification_exceeded");
@@ -79,7 +79,7 @@ fn an_intent_without_a_level_reaches_what_is_public() {
 fn data_above_the_grant_is_refused() {
     let server = server();
     let sidecar = sidecar(&server, |data| {
-        data["grants"][0]["max_classification"] = json!("internal")
+        data["grants"][0]["max_classification"] = json!("internal");
     });
     let mut agent = sidecar.agent();
     refused(&sidecar, &server, (ToolResult, "policy_denied"), || {

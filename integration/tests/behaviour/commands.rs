@@ -24,8 +24,10 @@ fn a_good_configuration_passes_the_check() {
     assert_eq!(run.status, 0, "{run:?}");
 }
 
+type Mistake = (fn(&mut Setup), &'static str);
+
 /// Each wrong configuration, and a word that the message must have.
-fn mistakes() -> Vec<(fn(&mut Setup), &'static str)> {
+fn mistakes() -> Vec<Mistake> {
     vec![
         (|s| s.config["zz9"] = json!(1), "zz9"),
         (

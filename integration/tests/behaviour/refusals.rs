@@ -19,6 +19,7 @@ fn raw_body(body: &str) -> Request {
 }
 
 /// Requests that are refused whatever the policy says.
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn cases() -> Vec<Case> {
     let body = String::from_utf8(call().body).unwrap();
     let meta = "/params/_meta/io.modelcontextprotocol~1";
