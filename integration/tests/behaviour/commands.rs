@@ -68,7 +68,7 @@ fn mistakes() -> Vec<Mistake> {
                 s.file(
                     "policy/loop.rego",
                     "package outrider.authz\n\nx if y\n\ny if x\n",
-                )
+                );
             },
             "loop.rego",
         ),

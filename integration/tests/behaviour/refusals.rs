@@ -384,13 +384,13 @@ fn agents_outside_the_inventory_or_past_their_date_are_refused() {
             (|data: &mut Value| data["agents"] = json!([])) as fn(&mut Value),
         ),
         ("agent_expired", |data| {
-            data["agents"][0]["expires"] = json!("2020-01-01T00:00:00Z")
+            data["agents"][0]["expires"] = json!("2020-01-01T00:00:00Z");
         }),
         ("agent_expired", |data| {
-            data["agents"][0]["owner"] = json!("")
+            data["agents"][0]["owner"] = json!("");
         }),
         ("agent_revoked", |data| {
-            data["agents"][0]["state"] = json!("revoked")
+            data["agents"][0]["state"] = json!("revoked");
         }),
     ] {
         let sidecar = Setup::new(OUTRIDER, &server).data(change).start();

@@ -118,7 +118,9 @@ fn an_answer_that_breaks_off_is_no_answer() {
 
 #[test]
 fn a_server_that_hangs_up_is_not_asked_again() {
-    let server = ToolServer::start(vec![Tool::doing("bad", |exchange| exchange.hang_up())]);
+    let server = ToolServer::start(vec![Tool::doing("bad", |exchange| {
+        exchange.hang_up();
+    })]);
     let sidecar = before(&server);
     let answer = sidecar.agent().call("bad", &hi());
     assert!(!answer.is_tool_success(), "{}", answer.text());

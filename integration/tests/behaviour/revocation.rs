@@ -84,7 +84,7 @@ fn revoking_what_is_not_there_says_so() {
 #[test]
 fn a_closed_task_is_of_no_more_use() {
     let server = ToolServer::start(vec![Tool::doing("echo", |exchange| {
-        exchange.result(&text_result("x"))
+        exchange.result(&text_result("x"));
     })]);
     let sidecar = before(&server);
     let task = sidecar.open_task(&[]);
