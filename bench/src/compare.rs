@@ -88,7 +88,11 @@ fn targets(
     };
     let expected = Some(shot(upstream, None).once()?.len());
     let mut targets = vec![
-        Target { name: report::DIRECT, shot: shot(upstream, expected), pid: None },
+        Target {
+            name: report::DIRECT,
+            shot: shot(upstream, expected),
+            pid: None,
+        },
         Target {
             name: report::OUTRIDER,
             shot: shot(outrider.address, expected),
@@ -97,10 +101,20 @@ fn targets(
     ];
     if let Some(nginx) = nginx {
         let (shot, pid) = (shot(nginx.address, expected), Some(nginx.process.pid()));
-        targets.insert(1, Target { name: report::NGINX, shot, pid });
+        targets.insert(
+            1,
+            Target {
+                name: report::NGINX,
+                shot,
+                pid,
+            },
+        );
     }
     for target in &targets {
-        target.shot.once().with_context(|| format!("a first call through {}", target.name))?;
+        target
+            .shot
+            .once()
+            .with_context(|| format!("a first call through {}", target.name))?;
     }
     Ok(targets)
 }
@@ -111,13 +125,23 @@ fn measure(target: &Target, connections: usize, options: &Options) -> Result<Sam
     let before = target.pid.map(process::cpu).transpose()?;
     let round = target.shot.fire(connections, time)?;
     let after = target.pid.map(process::cpu).transpose()?;
-    let cpu = before.zip(after).map(|(before, after)| after - before);
-    Ok(Sample::new(target.name, connections, warm.calls, &round, cpu))
+    let cpu = before
+        .zip(after)
+        .map(|(before, after)| after.saturating_sub(before));
+    Ok(Sample::new(
+        target.name,
+        connections,
+        warm.calls,
+        &round,
+        cpu,
+    ))
 }
 
 /// A call that was measured and not recorded was not the call that is promised.
 fn check_log(outrider: &Outrider, samples: &[Sample]) -> Result<()> {
-    let mine = samples.iter().filter(|sample| sample.target == report::OUTRIDER);
+    let mine = samples
+        .iter()
+        .filter(|sample| sample.target == report::OUTRIDER);
     let calls: usize = mine.map(|sample| sample.calls + sample.warm_calls).sum();
     let recorded = outrider.recorded()?;
     if recorded < calls {
@@ -127,8 +151,12 @@ fn check_log(outrider: &Outrider, samples: &[Sample]) -> Result<()> {
 }
 
 fn memory(targets: &[Target]) -> Result<Vec<(&'static str, u64)>> {
-    let measured = targets.iter().filter_map(|target| Some((target.name, target.pid?)));
-    measured.map(|(name, pid)| Ok((name, process::peak_memory(pid)?))).collect()
+    let measured = targets
+        .iter()
+        .filter_map(|target| Some((target.name, target.pid?)));
+    measured
+        .map(|(name, pid)| Ok((name, process::peak_memory(pid)?)))
+        .collect()
 }
 
 fn finish(options: &Options, report: &Report) -> Result<()> {
@@ -140,7 +168,9 @@ fn finish(options: &Options, report: &Report) -> Result<()> {
     let Some(bar) = options.at_least else {
         return Ok(());
     };
-    let worst = report.worst_ratio().context("nothing to compare with: no nginx here")?;
+    let worst = report
+        .worst_ratio()
+        .context("nothing to compare with: no nginx here")?;
     if worst < bar {
         bail!("{worst:.2} of nginx's calls per CPU second, {bar} was asked for");
     }

@@ -65,7 +65,11 @@ impl Shot {
         })
     }
 
-    async fn exchange(&self, stream: &mut TcpStream, buffer: &mut Vec<u8>) -> Result<(usize, usize)> {
+    async fn exchange(
+        &self,
+        stream: &mut TcpStream,
+        buffer: &mut Vec<u8>,
+    ) -> Result<(usize, usize)> {
         stream.write_all(&self.bytes).await?;
         loop {
             if let Parsed::Whole { head, length } = parse(buffer)? {
@@ -81,14 +85,19 @@ impl Shot {
     fn check(&self, answer: &[u8], length: usize) -> Result<()> {
         let good = answer.starts_with(b"HTTP/1.1 200") && self.expected.is_none_or(|e| e == length);
         if !good {
-            bail!("not the expected answer: {}", String::from_utf8_lossy(answer));
+            bail!(
+                "not the expected answer: {}",
+                String::from_utf8_lossy(answer)
+            );
         }
         Ok(())
     }
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_current_thread().enable_all().build()?)
+    Ok(tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?)
 }
 
 async fn connection(shot: Shot, end: Instant) -> Result<Vec<Duration>> {
@@ -137,7 +146,11 @@ pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed> {
         }
     }
     let length = head + length.context("a message without a length")?;
-    Ok(if bytes.len() < length { Parsed::Partial } else { Parsed::Whole { head, length } })
+    Ok(if bytes.len() < length {
+        Parsed::Partial
+    } else {
+        Parsed::Whole { head, length }
+    })
 }
 
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
@@ -148,7 +161,10 @@ fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
 /// The end of a chunked body without trailers, as nothing here sends any.
 fn chunked(bytes: &[u8], head: usize) -> Parsed {
     if bytes.ends_with(b"0\r\n\r\n") {
-        Parsed::Whole { head, length: bytes.len() }
+        Parsed::Whole {
+            head,
+            length: bytes.len(),
+        }
     } else {
         Parsed::Partial
     }
@@ -162,8 +178,17 @@ mod tests {
     #[test]
     fn a_message_is_whole_with_its_last_byte() {
         let message = b"POST / HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: 3\r\n\r\nabc";
-        assert_eq!(parse(message).unwrap(), Parsed::Whole { head: 47, length: 50 });
-        assert_eq!(parse(message.split_last().unwrap().1).unwrap(), Parsed::Partial);
+        assert_eq!(
+            parse(message).unwrap(),
+            Parsed::Whole {
+                head: 47,
+                length: 50
+            }
+        );
+        assert_eq!(
+            parse(message.split_last().unwrap().1).unwrap(),
+            Parsed::Partial
+        );
         assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }

@@ -52,7 +52,10 @@ pub(crate) fn tool_server() -> Result<(Owned, SocketAddr)> {
     let out = child.stdout.take().context("a pipe")?;
     let owned = Owned(child);
     BufReader::new(out).read_line(&mut line)?;
-    let port: u16 = line.trim().parse().context("the tool server names its port")?;
+    let port: u16 = line
+        .trim()
+        .parse()
+        .context("the tool server names its port")?;
     Ok((owned, SocketAddr::from(([127, 0, 0, 1], port))))
 }
 
@@ -67,17 +70,32 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts it; `None` when this machine has no nginx.
     pub(crate) fn start(upstream: SocketAddr) -> Result<Option<Self>> {
-        if Command::new("nginx").arg("-v").stderr(Stdio::null()).status().is_err() {
+        if Command::new("nginx")
+            .arg("-v")
+            .stderr(Stdio::null())
+            .status()
+            .is_err()
+        {
             return Ok(None);
         }
         let directory = tempfile::tempdir()?;
         let address = free_address()?;
-        fs::write(directory.path().join("nginx.conf"), nginx_conf(address, upstream))?;
+        fs::write(
+            directory.path().join("nginx.conf"),
+            nginx_conf(address, upstream),
+        )?;
         let mut command = Command::new("nginx");
-        command.arg("-p").arg(directory.path()).args(["-e", "error.log", "-c", "nginx.conf"]);
+        command
+            .arg("-p")
+            .arg(directory.path())
+            .args(["-e", "error.log", "-c", "nginx.conf"]);
         let process = Owned(command.spawn()?);
         await_listener(address)?;
-        Ok(Some(Self { process, address, _directory: directory }))
+        Ok(Some(Self {
+            process,
+            address,
+            _directory: directory,
+        }))
     }
 }
 
@@ -128,7 +146,10 @@ impl Outrider {
     /// signed assertions and the decision log of that durability.
     pub(crate) fn start(binary: &Path, upstream: SocketAddr, durability: &str) -> Result<Self> {
         let binary = binary.canonicalize().with_context(|| {
-            format!("no {}: build it with `cargo build --release`", binary.display())
+            format!(
+                "no {}: build it with `cargo build --release`",
+                binary.display()
+            )
         })?;
         let mut setup = Setup::bare(&binary.to_string_lossy());
         setup.file("tools.json", &lock_file(&catalogue()).to_string());
@@ -139,7 +160,11 @@ impl Outrider {
             bail!("a TCP listener was configured");
         };
         let token = sidecar.open_task(&[]).token;
-        Ok(Self { sidecar, address, token })
+        Ok(Self {
+            sidecar,
+            address,
+            token,
+        })
     }
 
     /// The decision lines of calls in the log.
@@ -160,12 +185,18 @@ fn contains(line: &[u8], part: &[u8]) -> bool {
 }
 
 fn tool(number: usize) -> String {
-    if number == 0 { message::TOOL.to_owned() } else { format!("tool_{number}") }
+    if number == 0 {
+        message::TOOL.to_owned()
+    } else {
+        format!("tool_{number}")
+    }
 }
 
 fn catalogue() -> BTreeMap<String, Value> {
     let tools = 0..TOOLS;
-    tools.map(|number| (tool(number), json!({"inputSchema": message::schema()}))).collect()
+    tools
+        .map(|number| (tool(number), json!({"inputSchema": message::schema()})))
+        .collect()
 }
 
 fn configure(config: &mut Value, upstream: SocketAddr, durability: &str) {
@@ -189,7 +220,10 @@ fn configure(config: &mut Value, upstream: SocketAddr, durability: &str) {
                 {"name": "per-tool", "key": ["agent", "tool"], "rate": rate},
             ]),
         ),
-        ("decision_log", json!({"path": "decisions.jsonl", "durability": durability})),
+        (
+            "decision_log",
+            json!({"path": "decisions.jsonl", "durability": durability}),
+        ),
         ("workers", json!(2)),
     ] {
         if let Some(config) = config.as_object_mut() {
@@ -223,6 +257,10 @@ fn grant(data: &mut Value) {
 }
 
 fn agent(number: usize) -> String {
-    let name = if number == 0 { "test".to_owned() } else { format!("other-{number}") };
+    let name = if number == 0 {
+        "test".to_owned()
+    } else {
+        format!("other-{number}")
+    };
     format!("spiffe://example.org/agent/{name}")
 }

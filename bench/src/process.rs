@@ -13,7 +13,10 @@ pub(crate) fn cpu(pid: u32) -> Result<Duration> {
     for pid in family(pid)? {
         let fields = stat(pid)?;
         let of = |at: usize| fields.get(at).and_then(|field| field.parse::<u32>().ok());
-        ticks += of(11).zip(of(12)).map(|(user, system)| user + system).context("proc stat")?;
+        ticks += of(11)
+            .zip(of(12))
+            .map(|(user, system)| user + system)
+            .context("proc stat")?;
     }
     Ok(TICK * ticks)
 }
@@ -25,7 +28,9 @@ pub(crate) fn peak_memory(pid: u32) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
         let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
         let value = line.and_then(|line| line.split_whitespace().next());
-        sum += value.and_then(|value| value.parse::<u64>().ok()).unwrap_or_default();
+        sum += value
+            .and_then(|value| value.parse::<u64>().ok())
+            .unwrap_or_default();
     }
     Ok(sum)
 }
@@ -40,7 +45,11 @@ fn family(pid: u32) -> Result<Vec<u32>> {
 }
 
 fn children(pid: u32) -> Result<Vec<u32>> {
-    let parent = |other: u32| stat(other).ok().and_then(|fields| fields.get(1)?.parse().ok());
+    let parent = |other: u32| {
+        stat(other)
+            .ok()
+            .and_then(|fields| fields.get(1)?.parse().ok())
+    };
     let mut children = Vec::new();
     for entry in fs::read_dir("/proc")? {
         children.extend(number(&entry?.path()).filter(|other| parent(*other) == Some(pid)));

@@ -44,7 +44,9 @@ impl Sample {
             warm_calls,
             calls,
             rate: count(calls) / round.elapsed.as_secs_f64(),
-            cpu: cpu.filter(|cpu| !cpu.is_zero()).map(|cpu| cpu.as_secs_f64() * 1e6 / count(calls)),
+            cpu: cpu
+                .filter(|cpu| !cpu.is_zero())
+                .map(|cpu| cpu.as_secs_f64() * 1e6 / count(calls)),
             p50: quantile(&round.times, 50),
             p99: quantile(&round.times, 99),
         }
@@ -58,7 +60,9 @@ fn count(calls: usize) -> f64 {
 
 fn quantile(sorted: &[Duration], percent: usize) -> f64 {
     let at = sorted.len().saturating_sub(1) * percent / 100;
-    sorted.get(at).map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
+    sorted
+        .get(at)
+        .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
 }
 
 /// Median and extremes.
@@ -74,7 +78,11 @@ impl Spread {
         let mut values: Vec<_> = values.collect();
         values.sort_by(f64::total_cmp);
         let median = *values.get(values.len() / 2)?;
-        Some(Self { low: *values.first()?, median, high: *values.last()? })
+        Some(Self {
+            low: *values.first()?,
+            median,
+            high: *values.last()?,
+        })
     }
 
     fn json(self) -> Value {
@@ -84,7 +92,11 @@ impl Spread {
 
 impl fmt::Display for Spread {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.2} ({:.2} to {:.2})", self.median, self.low, self.high)
+        write!(
+            f,
+            "{:.2} ({:.2} to {:.2})",
+            self.median, self.low, self.high
+        )
     }
 }
 
@@ -110,7 +122,8 @@ impl Report {
     pub(crate) fn json(&self) -> Value {
         let groups = self.groups().into_iter().map(|connections| {
             let targets = [DIRECT, NGINX, OUTRIDER].into_iter();
-            let targets = targets.filter_map(|t| Some((t.to_owned(), self.target(connections, t)?)));
+            let targets =
+                targets.filter_map(|t| Some((t.to_owned(), self.target(connections, t)?)));
             json!({
                 "connections": connections,
                 "targets": Value::Object(targets.collect()),
@@ -120,13 +133,20 @@ impl Report {
                 },
             })
         });
-        let memory = self.memory.iter().map(|(name, kib)| ((*name).to_owned(), json!(kib)));
+        let memory = self
+            .memory
+            .iter()
+            .map(|(name, kib)| ((*name).to_owned(), json!(kib)));
         let memory = Value::Object(memory.collect());
         json!({"comparisons": groups.collect::<Vec<_>>(), "peak_memory_kib": memory})
     }
 
     fn groups(&self) -> Vec<usize> {
-        let mut groups: Vec<_> = self.samples.iter().map(|sample| sample.connections).collect();
+        let mut groups: Vec<_> = self
+            .samples
+            .iter()
+            .map(|sample| sample.connections)
+            .collect();
         groups.dedup();
         groups
     }
@@ -148,9 +168,17 @@ impl Report {
     }
 
     /// Pairs Outrider's and nginx's measurements of the same round.
-    fn ratio(&self, connections: usize, ratio: fn(&Sample, &Sample) -> Option<f64>) -> Option<Spread> {
+    fn ratio(
+        &self,
+        connections: usize,
+        ratio: fn(&Sample, &Sample) -> Option<f64>,
+    ) -> Option<Spread> {
         let (ours, theirs) = (self.of(connections, OUTRIDER), self.of(connections, NGINX));
-        Spread::of(ours.iter().zip(theirs).filter_map(|(ours, theirs)| ratio(ours, theirs)))
+        Spread::of(
+            ours.iter()
+                .zip(theirs)
+                .filter_map(|(ours, theirs)| ratio(ours, theirs)),
+        )
     }
 
     fn per_cpu(&self, connections: usize) -> Option<Spread> {
@@ -168,7 +196,10 @@ impl Report {
         };
         let direct = self.of(connections, DIRECT);
         let added = |figure: fn(&Sample) -> f64| {
-            let over = samples.iter().zip(&direct).map(|(s, d)| figure(s) - figure(d));
+            let over = samples
+                .iter()
+                .zip(&direct)
+                .map(|(s, d)| figure(s) - figure(d));
             Spread::of(over).map(|spread| spread.median)
         };
         let Some(rate) = middle(|s| s.rate) else {
@@ -191,7 +222,10 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for connections in self.groups() {
-            writeln!(f, "{connections} connections (medians; times in microseconds)")?;
+            writeln!(
+                f,
+                "{connections} connections (medians; times in microseconds)"
+            )?;
             writeln!(
                 f,
                 "{:<10} {:>10} {:>12} {:>9} {:>9} {:>11} {:>11}",
@@ -208,7 +242,14 @@ impl fmt::Display for Report {
             }
             writeln!(f)?;
         }
-        let memory = self.memory.iter().map(|(name, kib)| format!("{name} {} MiB", kib / 1024));
-        write!(f, "peak resident memory: {}", memory.collect::<Vec<_>>().join(", "))
+        let memory = self
+            .memory
+            .iter()
+            .map(|(name, kib)| format!("{name} {} MiB", kib / 1024));
+        write!(
+            f,
+            "peak resident memory: {}",
+            memory.collect::<Vec<_>>().join(", ")
+        )
     }
 }

@@ -11,7 +11,9 @@ use crate::load::{Parsed, parse};
 
 /// Serves until it is killed; the first line on standard output is the port.
 pub(crate) fn run() -> Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let listener = TcpListener::bind("127.0.0.1:0").await?;
@@ -46,8 +48,13 @@ async fn serve(mut stream: TcpStream) -> Result<()> {
 fn id_of(body: &[u8]) -> &[u8] {
     const KEY: &[u8] = b"\"id\":";
     let at = body.windows(KEY.len()).position(|window| window == KEY);
-    let rest = at.and_then(|at| body.get(at + KEY.len()..)).unwrap_or_default();
-    let end = rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
+    let rest = at
+        .and_then(|at| body.get(at + KEY.len()..))
+        .unwrap_or_default();
+    let end = rest
+        .iter()
+        .position(|b| !b.is_ascii_digit())
+        .unwrap_or(rest.len());
     rest.get(..end).unwrap_or_default()
 }
 

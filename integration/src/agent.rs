@@ -16,7 +16,12 @@ pub struct Agent {
 impl Agent {
     /// An agent without a task.
     pub fn new(address: Address, path: &str) -> Self {
-        Self { address, path: path.to_owned(), token: None, connection: None }
+        Self {
+            address,
+            path: path.to_owned(),
+            token: None,
+            connection: None,
+        }
     }
 
     /// The same with a task token, sent as `Outrider-Task-Token` on each request.
@@ -44,7 +49,10 @@ impl Agent {
             let fresh = self.connect();
             exchange(fresh, &bytes).expect("an answer to a request on a new connection")
         });
-        let close = answer.head.get("connection").is_some_and(|c| c.eq_ignore_ascii_case("close"));
+        let close = answer
+            .head
+            .get("connection")
+            .is_some_and(|c| c.eq_ignore_ascii_case("close"));
         self.connection = (answer.complete && !close).then_some(connection);
         answer
     }
@@ -56,7 +64,9 @@ impl Agent {
     /// When nobody listens.
     pub fn start(&self, request: &Request) -> Connection {
         let mut connection = self.connect();
-        connection.send(&self.bytes(request)).expect("somebody who reads");
+        connection
+            .send(&self.bytes(request))
+            .expect("somebody who reads");
         connection
     }
 

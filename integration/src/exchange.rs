@@ -32,12 +32,18 @@ impl Received {
 
     /// The JSON-RPC method, empty if there is none.
     pub fn method(&self) -> String {
-        self.json()["method"].as_str().unwrap_or_default().to_owned()
+        self.json()["method"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The name of the tool called, empty if there is none.
     pub fn tool(&self) -> String {
-        self.json()["params"]["name"].as_str().unwrap_or_default().to_owned()
+        self.json()["params"]["name"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 }
 
@@ -97,9 +103,9 @@ impl Exchange<'_> {
     pub fn answer(&mut self, status: u16, kind: &str, fields: &[(&str, &str)], body: &[u8]) {
         let mut head = format!("HTTP/1.1 {status} -\r\nContent-Type: {kind}\r\n");
         for (name, value) in fields {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            head.extend([*name, ": ", *value, "\r\n"]);
         }
-        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        head.extend([format!("Content-Length: {}\r\n\r\n", body.len())]);
         self.raw(&[head.as_bytes(), body].concat());
     }
 

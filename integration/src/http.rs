@@ -124,7 +124,10 @@ impl Head {
 
     /// The names of the fields that begin with `prefix`, in lower case, sorted.
     pub fn names_with(&self, prefix: &str) -> Vec<String> {
-        let names = self.fields.iter().map(|(name, _)| name.to_ascii_lowercase());
+        let names = self
+            .fields
+            .iter()
+            .map(|(name, _)| name.to_ascii_lowercase());
         let mut names: Vec<_> = names.filter(|name| name.starts_with(prefix)).collect();
         names.sort();
         names
@@ -135,7 +138,10 @@ impl Head {
         let Some(line) = read_line(from)? else {
             return Ok(None);
         };
-        let mut head = Self { line, fields: Vec::new() };
+        let mut head = Self {
+            line,
+            fields: Vec::new(),
+        };
         loop {
             let line = read_line(from)?.ok_or(io::ErrorKind::UnexpectedEof)?;
             if line.is_empty() {
@@ -212,7 +218,10 @@ fn read_chunk(from: &mut impl BufRead) -> io::Result<Option<Vec<u8>>> {
     let mut piece = vec![0; size];
     from.read_exact(&mut piece)?;
     if size == 0 {
-        while read_line(from)?.ok_or(io::ErrorKind::UnexpectedEof)? != "" {}
+        while !read_line(from)?
+            .ok_or(io::ErrorKind::UnexpectedEof)?
+            .is_empty()
+        {}
         return Ok(None);
     }
     read_line(from)?;
@@ -244,8 +253,15 @@ impl Answer {
     /// When it is not JSON.
     pub fn json(&self) -> Value {
         let text = self.text();
-        let stream = self.head.get("content-type").is_some_and(|t| t.starts_with("text/event-stream"));
-        let data = if stream { events(&text).pop().unwrap_or_default() } else { text.clone() };
+        let stream = self
+            .head
+            .get("content-type")
+            .is_some_and(|t| t.starts_with("text/event-stream"));
+        let data = if stream {
+            events(&text).pop().unwrap_or_default()
+        } else {
+            text.clone()
+        };
         serde_json::from_str(&data).unwrap_or_else(|e| panic!("{} {text:?}: {e}", self.head.line))
     }
 
@@ -263,31 +279,45 @@ impl Answer {
 
     /// The decision's code, empty when there is no decision in the body.
     pub fn code(&self) -> String {
-        self.decision()["code"].as_str().unwrap_or_default().to_owned()
+        self.decision()["code"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The decision ID of the answer's header.
     pub fn decision_id(&self) -> String {
-        self.head.get("outrider-decision-id").unwrap_or_default().to_owned()
+        self.head
+            .get("outrider-decision-id")
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The text of the first content block of a tool result.
     pub fn tool_text(&self) -> String {
         let body = self.json();
-        body.pointer("/result/content/0/text").and_then(Value::as_str).unwrap_or_default().to_owned()
+        body.pointer("/result/content/0/text")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// Whether it is a tool result that is no error.
     pub fn is_tool_success(&self) -> bool {
         let body = self.json();
-        self.status == 200 && body["result"]["content"].is_array() && body["result"]["isError"] != true
+        self.status == 200
+            && body["result"]["content"].is_array()
+            && body["result"]["isError"] != true
     }
 }
 
 /// Splits an event stream into the data of its events (WHATWG HTML §9.2.6).
 pub(crate) fn events(stream: &str) -> Vec<String> {
     let blocks = stream.split("\n\n");
-    blocks.map(data_of).filter(|data| !data.is_empty()).collect()
+    blocks
+        .map(data_of)
+        .filter(|data| !data.is_empty())
+        .collect()
 }
 
 fn data_of(block: &str) -> String {
@@ -310,7 +340,11 @@ impl Connection {
     /// When nobody listens there.
     pub fn open(address: &Address) -> io::Result<Self> {
         let wire = BufReader::new(Wire::connect(address)?);
-        Ok(Self { wire, framing: Framing::Done, pending: String::new() })
+        Ok(Self {
+            wire,
+            framing: Framing::Done,
+            pending: String::new(),
+        })
     }
 
     /// Writes bytes as they are.
@@ -335,7 +369,11 @@ impl Connection {
                 continue;
             }
             let bodiless = matches!(status, 204 | 304);
-            let absent = if bodiless { Framing::Done } else { Framing::UntilClose };
+            let absent = if bodiless {
+                Framing::Done
+            } else {
+                Framing::UntilClose
+            };
             self.framing = Framing::of(&head, absent);
             return Ok(Some(head));
         }
@@ -384,7 +422,12 @@ impl Connection {
             return Ok(None);
         };
         let (body, complete) = self.rest();
-        Ok(Some(Answer { status: status_of(&head), head, body, complete }))
+        Ok(Some(Answer {
+            status: status_of(&head),
+            head,
+            body,
+            complete,
+        }))
     }
 
     /// Ends our half of the connection and keeps reading possible.
@@ -399,6 +442,10 @@ impl Connection {
 }
 
 pub(crate) fn status_of(head: &Head) -> u16 {
-    let code = head.line.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let code = head
+        .line
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok());
     code.unwrap_or_else(|| panic!("no status line: {}", head.line))
 }

@@ -25,14 +25,23 @@ pub fn verify_with_jwks(token: &str, jwks: &Value) -> Claims {
     let (header, claims) = signed.split_once('.').expect("a compact token");
     let header = json_part(header);
     let keys = jwks["keys"].as_array().expect("a key set");
-    let key = keys.iter().find(|key| key["kid"] == header["kid"]).expect("the key is published");
-    assert_eq!((&key["kty"], &key["crv"]), (&json!("OKP"), &json!("Ed25519")));
+    let key = keys
+        .iter()
+        .find(|key| key["kid"] == header["kid"])
+        .expect("the key is published");
+    assert_eq!(
+        (&key["kty"], &key["crv"]),
+        (&json!("OKP"), &json!("Ed25519"))
+    );
     assert_eq!(key["kid"], json!(thumbprint(key)));
     assert!(key.get("d").is_none(), "a private key is published");
     UnparsedPublicKey::new(&ED25519, bytes(key["x"].as_str().expect("x")))
         .verify(signed.as_bytes(), &bytes(signature))
         .expect("a good signature");
-    Claims { header, claims: json_part(claims) }
+    Claims {
+        header,
+        claims: json_part(claims),
+    }
 }
 
 fn thumbprint(key: &Value) -> String {

@@ -50,7 +50,9 @@ fn canonical(value: &Value) -> String {
 /// A lock file of those definitions. `annotations`, `classification`, `labels`, `owner` and
 /// `version` of a definition are taken over; what is absent is filled in: an idempotent read.
 pub fn lock_file(definitions: &BTreeMap<String, Value>) -> Value {
-    let tools = definitions.iter().map(|(name, definition)| (name.clone(), locked(definition)));
+    let tools = definitions
+        .iter()
+        .map(|(name, definition)| (name.clone(), locked(definition)));
     json!({"outrider_lock": 1, "protocol": "mcp", "tools": Value::Object(tools.collect())})
 }
 

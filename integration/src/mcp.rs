@@ -53,7 +53,10 @@ impl Request {
     /// A notification with the required `_meta` and headers.
     pub fn notification(method: &str, mut params: Value) -> Self {
         params["_meta"] = meta();
-        Self::body(method, &json!({"jsonrpc": "2.0", "method": method, "params": params}))
+        Self::body(
+            method,
+            &json!({"jsonrpc": "2.0", "method": method, "params": params}),
+        )
     }
 
     fn body(method: &str, body: &Value) -> Self {
@@ -67,7 +70,13 @@ impl Request {
     /// Any HTTP request, without fields.
     pub fn raw(method: &str, target: &str, body: Vec<u8>) -> Self {
         let (method, target) = (method.to_owned(), target.to_owned());
-        Self { method, target, fields: Vec::new(), body, host: None }
+        Self {
+            method,
+            target,
+            fields: Vec::new(),
+            body,
+            host: None,
+        }
     }
 
     /// Adds a field, beside those of the same name.
@@ -80,7 +89,8 @@ impl Request {
     /// Removes every field of that name.
     #[must_use]
     pub fn without(mut self, name: &str) -> Self {
-        self.fields.retain(|(field, _)| !field.eq_ignore_ascii_case(name));
+        self.fields
+            .retain(|(field, _)| !field.eq_ignore_ascii_case(name));
         self
     }
 
@@ -125,15 +135,22 @@ impl Request {
 
     /// The bytes for the wire, to that host and that path unless it names others.
     pub fn bytes(&self, host: &str, path: &str) -> Vec<u8> {
-        let target = if self.target.is_empty() { path } else { &self.target };
+        let target = if self.target.is_empty() {
+            path
+        } else {
+            &self.target
+        };
         let host = self.host.as_deref().unwrap_or(host);
         let mut text = format!("{} {target} HTTP/1.1\r\nHost: {host}\r\n", self.method);
         for (name, value) in &self.fields {
-            text.push_str(&format!("{name}: {value}\r\n"));
+            text.extend([name, ": ", value, "\r\n"]);
         }
-        let chunked = self.fields.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
+        let chunked = self
+            .fields
+            .iter()
+            .any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
         if !chunked && (self.method != "GET" || !self.body.is_empty()) {
-            text.push_str(&format!("Content-Length: {}\r\n", self.body.len()));
+            text.extend([format!("Content-Length: {}\r\n", self.body.len())]);
         }
         [text.as_bytes(), b"\r\n", &self.body].concat()
     }

@@ -72,15 +72,29 @@ impl Setup {
 
     /// The same without a service.
     pub fn bare(binary: &str) -> Self {
-        let directory = tempfile::Builder::new().prefix("outrider-").tempdir().unwrap();
+        let directory = tempfile::Builder::new()
+            .prefix("outrider-")
+            .tempdir()
+            .unwrap();
         fs::create_dir(directory.path().join("policy")).unwrap();
-        Self { binary: binary.into(), directory, config: config(), data: data() }
+        Self {
+            binary: binary.into(),
+            directory,
+            config: config(),
+            data: data(),
+        }
     }
 
     /// Adds a service at that server, with a lock file of its definitions.
     pub fn add_service(&mut self, name: &str, server: &ToolServer) {
-        self.file(&format!("{name}.json"), &lock_file(&server.definitions()).to_string());
-        self.config["services"].as_array_mut().unwrap().push(service(name, server));
+        self.file(
+            &format!("{name}.json"),
+            &lock_file(&server.definitions()).to_string(),
+        );
+        self.config["services"]
+            .as_array_mut()
+            .unwrap()
+            .push(service(name, server));
     }
 
     /// Changes the configuration.
@@ -124,7 +138,10 @@ impl Setup {
     pub fn run(&self, arguments: &[&str]) -> Run {
         let mut command = Command::new(&self.binary);
         let command = command.args(arguments).current_dir(self.directory.path());
-        let output = command.stdin(Stdio::null()).output().expect("the binary starts");
+        let output = command
+            .stdin(Stdio::null())
+            .output()
+            .expect("the binary starts");
         Run {
             status: output.status.code().unwrap_or(-1),
             stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -139,7 +156,10 @@ impl Setup {
     pub fn start(self) -> Sidecar {
         self.write();
         let process = Process::spawn(&self);
-        Sidecar { setup: self, process }
+        Sidecar {
+            setup: self,
+            process,
+        }
     }
 }
 
@@ -186,7 +206,10 @@ struct Process {
 
 impl Process {
     fn spawn(setup: &Setup) -> Self {
-        let errors = fs::OpenOptions::new().append(true).create(true).open(setup.path("stderr.txt"));
+        let errors = fs::OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(setup.path("stderr.txt"));
         let mut child = Command::new(&setup.binary)
             .args(["run", "--json", "-c", "outrider.yaml"])
             .current_dir(setup.directory.path())
@@ -246,9 +269,13 @@ impl Sidecar {
 
     /// Where the listener of that name listens.
     pub fn listener(&self, name: &str) -> Address {
-        let listeners = self.process.listening["listening"].as_array().expect("listeners");
+        let listeners = self.process.listening["listening"]
+            .as_array()
+            .expect("listeners");
         let listener = listeners.iter().find(|listener| listener["name"] == name);
-        let address = listener.expect("a listener of that name")["address"].as_str().unwrap();
+        let address = listener.expect("a listener of that name")["address"]
+            .as_str()
+            .unwrap();
         match address.strip_prefix("unix:").unwrap_or(address).parse() {
             Ok(address) => Address::Tcp(address),
             Err(_) => Address::Unix(self.path(address.strip_prefix("unix:").unwrap_or(address))),
@@ -257,7 +284,9 @@ impl Sidecar {
 
     /// The admin address.
     pub fn admin(&self) -> SocketAddr {
-        let admin = self.process.listening["admin"].as_str().expect("an admin address");
+        let admin = self.process.listening["admin"]
+            .as_str()
+            .expect("an admin address");
         admin.parse().expect("an admin address")
     }
 
@@ -276,23 +305,32 @@ impl Sidecar {
     /// # Panics
     /// When it is refused.
     pub fn open_task(&self, options: &[&str]) -> Task {
-        let run = self.command(&[&["task", "open", "--intent", "work", "--json"], options].concat());
+        let run =
+            self.command(&[&["task", "open", "--intent", "work", "--json"], options].concat());
         assert_eq!(run.status, 0, "task open: {run:?}");
         let task: Value = serde_json::from_str(&run.stdout).expect("a task as JSON");
         let text = |key: &str| task[key].as_str().expect(key).to_owned();
-        Task { id: text("id"), token: text("token") }
+        Task {
+            id: text("id"),
+            token: text("token"),
+        }
     }
 
     /// Runs a command that talks to this sidecar.
     pub fn command(&self, arguments: &[&str]) -> Run {
-        let control = self.process.listening["control"].as_str().expect("a control socket");
-        self.setup.run(&[arguments, &["--control", control]].concat())
+        let control = self.process.listening["control"]
+            .as_str()
+            .expect("a control socket");
+        self.setup
+            .run(&[arguments, &["--control", control]].concat())
     }
 
     /// Sends a signal, such as `HUP`.
     pub fn signal(&self, name: &str) {
         let target = self.pid().to_string();
-        let sent = Command::new("kill").args([&format!("-{name}"), &target]).status();
+        let sent = Command::new("kill")
+            .args([&format!("-{name}"), &target])
+            .status();
         assert!(sent.is_ok_and(|status| status.success()), "kill -{name}");
     }
 
@@ -323,7 +361,7 @@ impl Sidecar {
     pub fn restart(mut self) -> Self {
         self.signal("TERM");
         self.wait();
-        self.started_again()
+        self.start_again()
     }
 
     /// Kills it without warning and starts it again over the same files.
@@ -331,10 +369,12 @@ impl Sidecar {
     pub fn crash(mut self) -> Self {
         self.process.child.kill().unwrap();
         self.process.child.wait().unwrap();
-        self.started_again()
+        self.start_again()
     }
 
-    fn started_again(mut self) -> Self {
+    /// Starts it again over the same files, after it has ended.
+    #[must_use]
+    pub fn start_again(mut self) -> Self {
         self.process = Process::spawn(&self.setup);
         self
     }
@@ -415,12 +455,21 @@ fn read(path: &Path) -> String {
 }
 
 fn lines(text: &str) -> Vec<Value> {
-    let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-    whole.map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
+    let whole = text
+        .split_inclusive('\n')
+        .filter(|line| line.ends_with('\n'));
+    whole
+        .map(|line| serde_json::from_str(line).expect("a line of JSON"))
+        .collect()
 }
 
 /// The value of a Prometheus sample line, its exemplar cut off.
 fn sample(line: &str) -> Option<f64> {
-    let value = line.split(" # ").next()?.rsplit_once("} ").or_else(|| line.split_once(' '))?.1;
+    let value = line
+        .split(" # ")
+        .next()?
+        .rsplit_once("} ")
+        .or_else(|| line.split_once(' '))?
+        .1;
     value.split(' ').next()?.parse().ok()
 }

@@ -44,16 +44,20 @@ impl Tool {
     /// A tool of that input schema.
     pub fn new(
         name: &str,
-        input_schema: Value,
+        input_schema: &Value,
         act: impl Fn(&mut Exchange<'_>) + Send + Sync + 'static,
     ) -> Self {
         let definition = json!({"inputSchema": input_schema});
-        Self { name: name.to_owned(), definition, act: Arc::new(act) }
+        Self {
+            name: name.to_owned(),
+            definition,
+            act: Arc::new(act),
+        }
     }
 
     /// A tool that answers with its `message`.
     pub fn echo(name: &str) -> Self {
-        Self::new(name, message_schema(), |exchange| {
+        Self::new(name, &message_schema(), |exchange| {
             let message = exchange.arguments()["message"].clone();
             exchange.result(&text_result(message.as_str().unwrap_or_default()));
         })
@@ -61,7 +65,7 @@ impl Tool {
 
     /// A tool with the schema of [`message_schema`] that does as told.
     pub fn doing(name: &str, act: impl Fn(&mut Exchange<'_>) + Send + Sync + 'static) -> Self {
-        Self::new(name, message_schema(), act)
+        Self::new(name, &message_schema(), act)
     }
 }
 
@@ -110,7 +114,10 @@ impl ToolServer {
     fn launch(tools: Vec<Tool>, every: Option<Box<Act>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        let tools = tools.into_iter().map(|tool| (tool.name.clone(), tool)).collect();
+        let tools = tools
+            .into_iter()
+            .map(|tool| (tool.name.clone(), tool))
+            .collect();
         let shared = Arc::new(Shared {
             tools,
             received: Mutex::default(),
@@ -136,7 +143,9 @@ impl ToolServer {
     /// The published definitions by name.
     pub fn definitions(&self) -> BTreeMap<String, Value> {
         let tools = self.shared.tools.iter();
-        tools.map(|(name, tool)| (name.clone(), tool.definition.clone())).collect()
+        tools
+            .map(|(name, tool)| (name.clone(), tool.definition.clone()))
+            .collect()
     }
 
     /// Everything that reached it so far.
@@ -176,11 +185,18 @@ impl Shared {
 
     fn serve(&self, stream: TcpStream, number: usize) {
         stream.set_nodelay(true).ok();
-        let mut wire = BufReader::new(Counted { stream, bytes: Arc::clone(&self.bytes) });
+        let mut wire = BufReader::new(Counted {
+            stream,
+            bytes: Arc::clone(&self.bytes),
+        });
         while let Some(request) = read(&mut wire, number) {
             self.received.lock().unwrap().push(request.clone());
             wire.get_ref().stream.set_read_timeout(Some(PATIENCE)).ok();
-            let mut exchange = Exchange { wire: &mut wire, request: &request, keep: true };
+            let mut exchange = Exchange {
+                wire: &mut wire,
+                request: &request,
+                keep: true,
+            };
             self.answer(&mut exchange);
             if !exchange.keep {
                 return;
@@ -226,7 +242,11 @@ fn read(wire: &mut BufReader<Counted>, connection: usize) -> Option<Received> {
     while let Some(piece) = framing.next(wire).ok()? {
         body.extend(piece);
     }
-    Some(Received { head, body, connection })
+    Some(Received {
+        head,
+        body,
+        connection,
+    })
 }
 
 fn discovered() -> Value {

@@ -26,10 +26,17 @@ fn an_agent_keeps_its_connection() {
     let server = ToolServer::start(vec![Tool::echo("echo")]);
     let mut agent = agent(&server);
     for _ in 0..3 {
-        assert!(agent.call("echo", &json!({"message": "hi"})).is_tool_success());
+        assert!(
+            agent
+                .call("echo", &json!({"message": "hi"}))
+                .is_tool_success()
+        );
     }
     let received = server.received();
-    assert!(received.iter().all(|request| request.connection == 0), "{received:?}");
+    assert!(
+        received.iter().all(|request| request.connection == 0),
+        "{received:?}"
+    );
 }
 
 #[test]

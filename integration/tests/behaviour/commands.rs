@@ -1,0 +1,273 @@
+//! The command line: what it accepts, what it says, how it exits.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use outrider_integration::Setup;
+use serde_json::{Value, json};
+
+use crate::support::{OUTRIDER, echo};
+
+fn setup() -> Setup {
+    Setup::new(OUTRIDER, &echo())
+}
+
+#[test]
+fn a_good_configuration_passes_the_check() {
+    let setup = setup();
+    setup.write();
+    let run = setup.run(&["check", "-c", "outrider.yaml"]);
+    assert_eq!(run.status, 0, "{run:?}");
+}
+
+type Mistake = (fn(&mut Setup), &'static str);
+
+/// Each wrong configuration, and a word that the message must have.
+fn mistakes() -> Vec<Mistake> {
+    vec![
+        (|s| s.config["zz9"] = json!(1), "zz9"),
+        (
+            |s| s.config["services"][0]["timout"] = json!("1s"),
+            "timout",
+        ),
+        (
+            |s| s.config["services"][0]["name"] = json!("No Name"),
+            "lower-case",
+        ),
+        (
+            |s| s.config["services"][0]["schemas"] = json!("absent.json"),
+            "absent.json",
+        ),
+        (
+            |s| s.config["listeners"][0]["mode"] = json!("transparent"),
+            "not built yet",
+        ),
+        (
+            |s| s.config["telemetry"] = json!({"otlp": "http://127.0.0.1:4318"}),
+            "not built yet",
+        ),
+        (
+            |s| s.config["limits"] = json!([{"name": "x", "key": ["agent"], "rate": "often"}]),
+            "rate",
+        ),
+        (
+            |s| s.data["grants"][0]["tools"] = json!(["nobody/*"]),
+            "nobody",
+        ),
+        (|s| s.data["grants"][0]["zz9"] = json!(1), "zz9"),
+        (
+            |s| s.file("policy/bad.rego", "package outrider.authz\n\nallow if {\n"),
+            "bad.rego",
+        ),
+        (
+            |s| {
+                s.file(
+                    "policy/loop.rego",
+                    "package outrider.authz\n\nx if y\n\ny if x\n",
+                );
+            },
+            "loop.rego",
+        ),
+        (
+            |s| s.config["environment"] = json!("production"),
+            "isolation",
+        ),
+    ]
+}
+
+#[test]
+fn a_wrong_configuration_is_named_and_nothing_is_bound() {
+    for (mistake, word) in mistakes() {
+        let mut setup = setup();
+        mistake(&mut setup);
+        setup.write();
+        let check = setup.run(&["check", "-c", "outrider.yaml"]);
+        let said = format!("{}{}", check.stdout, check.stderr);
+        assert_eq!(check.status, 1, "{word}: {check:?}");
+        assert!(said.contains(word), "{word}: {said}");
+        let run = setup.run(&["run", "-c", "outrider.yaml"]);
+        assert_eq!(run.status, 2, "{word}: {run:?}");
+        assert!(!setup.path("control.sock").exists(), "{word}");
+        assert!(!setup.path("decisions.jsonl").exists(), "{word}");
+    }
+}
+
+#[test]
+fn a_mistake_is_told_with_file_line_and_column() {
+    let setup = setup();
+    setup.write();
+    let config = fs::read_to_string(setup.path("outrider.yaml")).unwrap();
+    let wrong = config.replacen("\"upstream\"", "\"upsteam\"", 1);
+    setup.file("outrider.yaml", &wrong);
+    let at = wrong.find("upsteam").unwrap();
+    let line = wrong[..at].matches('\n').count() + 1;
+    let check = setup.run(&["check", "-c", "outrider.yaml"]);
+    let said = format!("{}{}", check.stdout, check.stderr);
+    assert!(
+        said.contains(&format!("outrider.yaml:{line}:")),
+        "line {line}: {said}"
+    );
+}
+
+#[test]
+fn all_problems_are_reported_at_once() {
+    let mut setup = setup();
+    setup.data["agents"][0]["owner"] = json!("");
+    setup.file("tools.json", "{\"outrider_lock\": 2}");
+    setup.file("policy/bad.rego", "package outrider.authz\n\nallow if {\n");
+    setup.write();
+    let check = setup.run(&["check", "-c", "outrider.yaml"]);
+    let said = format!("{}{}", check.stdout, check.stderr);
+    for word in ["tools.json", "bad.rego"] {
+        assert!(said.contains(word), "{word}: {said}");
+    }
+    assert_eq!(check.status, 1);
+}
+
+#[test]
+fn a_file_that_cannot_be_opened_is_wrong_use() {
+    let setup = setup();
+    let check = setup.run(&["check", "-c", "nowhere.yaml"]);
+    assert_eq!(check.status, 2, "{check:?}");
+    assert!(check.stderr.contains("nowhere.yaml"), "{check:?}");
+}
+
+#[test]
+fn a_changed_schema_is_noticed_by_its_digest() {
+    let setup = setup();
+    setup.write();
+    let lock = fs::read_to_string(setup.path("tools.json")).unwrap();
+    setup.file(
+        "tools.json",
+        &lock.replace("\"type\":\"string\"", "\"type\":\"number\""),
+    );
+    let check = setup.run(&["check", "-c", "outrider.yaml"]);
+    let said = format!("{}{}", check.stdout, check.stderr);
+    assert_eq!(check.status, 1, "{check:?}");
+    assert!(said.contains("digest"), "{said}");
+}
+
+#[test]
+fn a_starter_directory_passes_its_own_check() {
+    let setup = Setup::bare(OUTRIDER);
+    fs::create_dir(setup.path("starter")).unwrap();
+    let outrider = |arguments: &[&str]| {
+        let mut command = Command::new(OUTRIDER);
+        command
+            .args(arguments)
+            .current_dir(setup.path("starter"))
+            .output()
+            .unwrap()
+    };
+    let init = outrider(&["init"]);
+    assert!(init.status.success(), "{init:?}");
+    let check = outrider(&["check"]);
+    assert!(check.status.success(), "{check:?}");
+    assert!(
+        !outrider(&["init"]).status.success(),
+        "what is there is not overwritten"
+    );
+}
+
+#[test]
+fn the_schema_of_the_configuration_is_printed() {
+    let setup = Setup::bare(OUTRIDER);
+    for what in ["config", "input"] {
+        let run = setup.run(&["schema", what]);
+        let schema: Value =
+            serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{what}: {e} {run:?}"));
+        assert!(schema.is_object());
+    }
+}
+
+#[test]
+fn wrong_use_exits_2() {
+    let setup = Setup::bare(OUTRIDER);
+    for arguments in [
+        &["no-such-command"][..],
+        &["run", "--no-such-option"],
+        &["task", "open"],
+    ] {
+        assert_eq!(setup.run(arguments).status, 2, "{arguments:?}");
+    }
+    assert_eq!(setup.run(&["--help"]).status, 0);
+    assert_eq!(setup.run(&["--version"]).status, 0);
+}
+
+#[test]
+fn the_public_keys_are_the_same_on_both_ways() {
+    let sidecar = setup().start();
+    let run = sidecar.command(&["keys", "jwks"]);
+    let printed: Value =
+        serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e} {run:?}"));
+    assert_eq!(printed, sidecar.get("/.well-known/jwks.json").json());
+}
+
+#[test]
+fn a_lock_file_is_made_from_a_running_server() {
+    let server = echo();
+    let setup = Setup::bare(OUTRIDER);
+    let run = setup.run(&["schemas", "lock", "--from", &server.url()]);
+    assert_eq!(run.status, 0, "{run:?}");
+    let lock: Value = serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e} {run:?}"));
+    let expected = outrider_integration::digest(&server.definitions()["echo"]);
+    assert_eq!(lock["tools"]["echo"]["digest"], json!(expected), "{lock}");
+}
+
+#[test]
+fn the_demo_shows_calls_that_pass_and_calls_that_do_not() {
+    let setup = Setup::bare(OUTRIDER);
+    let run = setup.run(&["demo", "--json"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    let lines: Vec<Value> = run
+        .stdout
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let (last, calls) = lines.split_last().expect("lines");
+    let codes: BTreeSet<_> = calls
+        .iter()
+        .map(|call| call["code"].as_str().unwrap())
+        .collect();
+    assert!(codes.contains("ok") && codes.len() > 2, "{codes:?}");
+    assert!(
+        calls
+            .iter()
+            .all(|call| call["decision_id"].is_string() && call["added_us"].is_number())
+    );
+    assert!(
+        last.get("record").is_some() && last.get("metrics").is_some(),
+        "{last}"
+    );
+}
+
+fn configurations(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap().flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            configurations(&path, found);
+        } else if path.file_name().is_some_and(|name| name == "outrider.yaml") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn every_example_passes_the_check() {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let mut found = Vec::new();
+    configurations(&examples, &mut found);
+    assert!(!found.is_empty(), "no example");
+    for example in found {
+        let check = Command::new(OUTRIDER)
+            .args(["check", "-c"])
+            .arg(&example)
+            .output()
+            .unwrap();
+        assert!(check.status.success(), "{}: {check:?}", example.display());
+    }
+}

@@ -1,0 +1,39 @@
+//! SIGTERM: what runs may finish, nothing new begins, the log is closed with a checkpoint.
+
+use std::fs;
+
+use outrider_integration::{
+    Connection, Gate, Request, Tool, ToolServer, check_chain, text_result, until,
+};
+
+use crate::support::{before, hi};
+
+#[test]
+fn a_running_call_finishes_and_the_log_is_signed_to_its_end() {
+    let gate = Gate::new();
+    let inside = gate.clone();
+    let server = ToolServer::start(vec![Tool::doing("wait", move |exchange| {
+        inside.pass();
+        exchange.result(&text_result("done"));
+    })]);
+    let mut sidecar = before(&server);
+    let address = sidecar.listener("reverse");
+    let mut waiting = sidecar.agent().start(&Request::call("wait", &hi()));
+    server.wait_for(1);
+    sidecar.signal("TERM");
+    until("the listener to close", || {
+        Connection::open(&address).is_err().then_some(())
+    });
+    assert!(sidecar.is_running(), "a call is still running");
+    gate.open();
+    let answer = waiting.answer().unwrap().expect("the call's answer");
+    assert_eq!(answer.tool_text(), "done");
+    assert_eq!(sidecar.wait().code(), Some(0));
+
+    let log = fs::read_to_string(sidecar.path("decisions.jsonl")).unwrap();
+    assert_eq!(check_chain(&log), Ok(log.lines().count()));
+    assert_eq!(sidecar.log().last().unwrap()["type"], "checkpoint");
+    assert_eq!(sidecar.outcome(&answer.decision_id())["ended"], "completed");
+    let verify = sidecar.setup().run(&["log", "verify", "decisions.jsonl"]);
+    assert_eq!(verify.status, 0, "{verify:?}");
+}

@@ -1,0 +1,35 @@
+//! What Outrider does, seen from outside: real sockets, a real process, tool servers that count
+//! what reached them. One module per behaviour.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    clippy::print_stderr,
+    reason = "tests"
+)]
+
+mod admin;
+mod agreement;
+mod allowed;
+mod assertion;
+mod authority;
+mod classification;
+mod commands;
+mod credentials;
+mod destination;
+mod drain;
+mod hangup;
+mod input_required;
+mod limits;
+mod listing;
+mod record;
+mod refusals;
+mod reload;
+mod responses;
+mod restart;
+mod revocation;
+mod spoofing;
+mod streaming;
+mod support;

@@ -1,0 +1,98 @@
+//! What the modules share: the binary, an echo server, the oracle of a refusal.
+
+use outrider_integration::{Answer, Setup, Sidecar, Tool, ToolServer};
+use serde_json::{Value, json};
+
+/// The binary under test.
+pub(crate) const OUTRIDER: &str = env!("CARGO_BIN_EXE_outrider");
+
+/// A server with the one tool `echo`.
+pub(crate) fn echo() -> ToolServer {
+    ToolServer::start(vec![Tool::echo("echo")])
+}
+
+/// A sidecar before that server, which permits everything.
+pub(crate) fn before(server: &ToolServer) -> Sidecar {
+    Setup::new(OUTRIDER, server).start()
+}
+
+/// Good arguments of every tool of the harness.
+pub(crate) fn hi() -> Value {
+    json!({"message": "hi"})
+}
+
+/// How a refusal comes back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// HTTP 200 and a tool result with `isError`.
+    ToolResult,
+    /// That HTTP status and a JSON-RPC error of that code.
+    Rpc(u16, i64),
+    /// That HTTP status and a problem document (RFC 9457).
+    Problem(u16),
+}
+
+/// Runs `act`, whose answer must be a refusal of that form and code, and checks all of it: the
+/// form, that nothing reached the server, one decision line and no outcome line.
+/// Returns the answer.
+pub(crate) fn refused(
+    sidecar: &Sidecar,
+    server: &ToolServer,
+    (form, code): (Form, &str),
+    act: impl FnOnce() -> Answer,
+) -> Answer {
+    let before = server.bytes();
+    let answer = act();
+    assert_eq!(
+        server.bytes(),
+        before,
+        "a refused call reached the server: {}",
+        answer.text()
+    );
+    check_form(&answer, form);
+    check_decision(&answer, code);
+    let id = answer.decision_id();
+    let line = sidecar.decision(&id);
+    assert_eq!(line["outcome"], "deny", "{line}");
+    assert_eq!(line["code"], code, "{line}");
+    assert_eq!(
+        sidecar.outcomes(&id),
+        Vec::<Value>::new(),
+        "a refused call has no outcome line"
+    );
+    answer
+}
+
+fn check_form(answer: &Answer, form: Form) {
+    let body = answer.json();
+    match form {
+        Form::ToolResult => {
+            assert_eq!(answer.status, 200, "{body}");
+            assert_eq!(body["result"]["isError"], true, "{body}");
+            assert_eq!(body["result"]["resultType"], "complete", "{body}");
+            assert!(body["result"].get("structuredContent").is_none(), "{body}");
+            assert!(answer.tool_text().contains(&answer.decision_id()), "{body}");
+        }
+        Form::Rpc(status, code) => {
+            assert_eq!(answer.status, status, "{body}");
+            assert_eq!(body["error"]["code"], code, "{body}");
+            assert!(body.get("result").is_none(), "{body}");
+        }
+        Form::Problem(status) => {
+            assert_eq!(answer.status, status, "{body}");
+            let kind = answer.head.get("content-type").unwrap_or_default();
+            assert!(kind.starts_with("application/problem+json"), "{kind}");
+            assert_eq!(body["status"], status, "{body}");
+            assert_eq!(body["decision_id"], answer.decision_id(), "{body}");
+        }
+    }
+}
+
+/// The decision object names the code, a retry and the ID that the header carries.
+fn check_decision(answer: &Answer, code: &str) {
+    let decision = answer.decision();
+    assert_eq!(decision["code"], code, "{}", answer.text());
+    assert!(decision["retry"].is_string(), "{decision}");
+    let id = decision.get("id").or_else(|| decision.get("decision_id"));
+    assert_eq!(id, Some(&json!(answer.decision_id())), "{decision}");
+}
