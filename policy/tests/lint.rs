@@ -287,3 +287,30 @@ fn a_deny_stands_against_an_exception_an_allow_and_a_grant() {
     }
     assert_eq!(code(&asked("tickets/read").level(Level::Public).decide(&policy)), "ok");
 }
+
+/// The VM loads `input` where a body first names it, were that a place that is never reached.
+#[test]
+fn an_empty_iteration_does_not_hide_the_input_from_the_rest_of_a_rule() {
+    for condition in [
+        "every z in data.outrider.facts.blocked { input.tool.id != z }\n\tinput.tool.service == \"tickets\"",
+        "count({1 | some z in data.outrider.facts.blocked; z == input.tool.id}) == 0; input.tool.service == \"tickets\"",
+        "{1 | some z in []; input.tool.id == z} != {\"l\": input.tool.id}",
+        "none == set()",
+        "no_tool == \"tickets/read\"",
+        "way == \"tickets/read\"",
+    ] {
+        let rules = format!(
+            "none := {{z | some z in []; z == input.tool.id; data.outrider.facts.blocked}}\n\n\
+             no_tool := input.tool.id if every z in [] {{ z == input.tool.id }}\n\n\
+             way := \"x\" if {{\n\tevery z in [] {{ input.tool.id == z }}\n\tinput.tool.id == \"b\"\n}} else := input.tool.id if every z in [] {{ input.tool.id == z }}\n\n\
+             deny contains {{\"reason\": \"x\", \"message\": \"m\"}} if {{\n\t{condition}\n}}"
+        );
+        let policy = with_rules(&rules)
+            .with_data(&common::data_from({
+                let mut data = common::documents();
+                data["facts"] = json!({"blocked": []});
+                data
+            }));
+        assert_eq!(code(&asked("tickets/read").decide(&policy)), "policy_denied", "{rules}");
+    }
+}
