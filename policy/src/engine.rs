@@ -16,7 +16,7 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
 
 use crate::data::Data;
-use crate::decision::Decision;
+use crate::decision::{Decision, Verdict};
 use crate::input::{Input, Phase};
 use crate::lint::{self, Findings};
 use crate::pattern::pattern_matches;
@@ -127,7 +127,11 @@ impl Policy {
     pub fn listable(&self, input: &Input) -> bool {
         let mut input = input.clone();
         input.phase = Phase::List;
-        self.decide(&input).allows()
+        // What a person may approve can be called.
+        matches!(
+            self.decide(&input).verdict,
+            Verdict::Allow | Verdict::Hold(_)
+        )
     }
 
     /// The input as the library reads it: the documented one and an undocumented part that says what was found out
@@ -165,8 +169,16 @@ impl Policy {
         let (allow, deny) = match input.phase {
             Phase::Call => ("evaluate", "evaluate"),
             Phase::List => (
-                if self.findings.allow_needs_call { "assume" } else { "evaluate" },
-                if self.findings.deny_needs_call { "ignore" } else { "evaluate" },
+                if self.findings.allow_needs_call {
+                    "assume"
+                } else {
+                    "evaluate"
+                },
+                if self.findings.deny_needs_call {
+                    "ignore"
+                } else {
+                    "evaluate"
+                },
             ),
         };
         object([
@@ -216,7 +228,9 @@ thread_local! {
 
 fn take(program: &Arc<Program>) -> RegoVM {
     let kept = VMS.with_borrow_mut(|vms| {
-        let place = vms.iter().position(|(kept, _)| Arc::ptr_eq(kept, program))?;
+        let place = vms
+            .iter()
+            .position(|(kept, _)| Arc::ptr_eq(kept, program))?;
         Some(vms.swap_remove(place).1)
     });
     kept.unwrap_or_else(|| {
@@ -264,9 +278,7 @@ fn program(sources: &[Source]) -> Result<Arc<Program>, Problem> {
 }
 
 fn rules_digest<'a>(sources: impl Iterator<Item = &'a Source>) -> String {
-    let mut texts: Vec<&[u8]> = sources
-        .map(|source| source.text.as_bytes())
-        .collect();
+    let mut texts: Vec<&[u8]> = sources.map(|source| source.text.as_bytes()).collect();
     // The order in which files are found decides nothing.
     texts.sort_unstable();
     digest::hex(&texts)

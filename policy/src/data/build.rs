@@ -101,11 +101,23 @@ impl Joined {
             agent.owner = agent.owner.trim().to_owned();
             agent.purpose = agent.purpose.trim().to_owned();
             let id = agent.id.to_string();
-            once(&mut self.agents, &mut self.problems, (file, "agent"), id, agent);
+            once(
+                &mut self.agents,
+                &mut self.problems,
+                (file, "agent"),
+                id,
+                agent,
+            );
         }
         for intent in document.intents {
             let id = intent.id.to_string();
-            once(&mut self.intents, &mut self.problems, (file, "intent"), id, intent);
+            once(
+                &mut self.intents,
+                &mut self.problems,
+                (file, "intent"),
+                id,
+                intent,
+            );
         }
         for (index, grant) in document.grants.into_iter().enumerate() {
             let id = match &grant.id {
@@ -113,15 +125,33 @@ impl Joined {
                 None => format!("{file}#{}", index + 1),
             };
             self.check_grant(file, &id, &grant);
-            once(&mut self.grants, &mut self.problems, (file, "grant"), id, grant);
+            once(
+                &mut self.grants,
+                &mut self.problems,
+                (file, "grant"),
+                id,
+                grant,
+            );
         }
         for exception in document.exceptions {
             let id = exception.id.to_string();
             self.check_exception(file, &exception);
-            once(&mut self.exceptions, &mut self.problems, (file, "exception"), id, exception);
+            once(
+                &mut self.exceptions,
+                &mut self.problems,
+                (file, "exception"),
+                id,
+                exception,
+            );
         }
         for (key, fact) in document.facts.unwrap_or_default() {
-            once(&mut self.facts, &mut self.problems, (file, "fact"), key, fact);
+            once(
+                &mut self.facts,
+                &mut self.problems,
+                (file, "fact"),
+                key,
+                fact,
+            );
         }
     }
 
@@ -143,7 +173,10 @@ impl Joined {
     fn check_exception(&mut self, file: &str, exception: &Exception) {
         let id = &exception.id;
         if exception.agent.is_some() == exception.role.is_some() {
-            self.refuse(file, format!("exception `{id}` needs either `agent` or `role`"));
+            self.refuse(
+                file,
+                format!("exception `{id}` needs either `agent` or `role`"),
+            );
         }
         if exception.tools.is_empty() {
             self.refuse(file, format!("exception `{id}` names no tool"));
@@ -162,9 +195,18 @@ impl Joined {
 
     fn value(&self, tools: &[String]) -> Value {
         object([
-            ("agents", values(&self.agents, |_, agent| agent_value(agent))),
-            ("intents", values(&self.intents, |_, intent| intent_value(intent))),
-            ("grants", values(&self.grants, |id, grant| grant_value(id, grant))),
+            (
+                "agents",
+                values(&self.agents, |_, agent| agent_value(agent)),
+            ),
+            (
+                "intents",
+                values(&self.intents, |_, intent| intent_value(intent)),
+            ),
+            (
+                "grants",
+                values(&self.grants, |id, grant| grant_value(id, grant)),
+            ),
             (
                 "exceptions",
                 values(&self.exceptions, |_, exception| exception_value(exception)),
@@ -216,14 +258,21 @@ impl Joined {
             .values()
             .flat_map(|intent| &intent.tools)
             .chain(self.grants.values().flat_map(|grant| &grant.tools))
-            .chain(self.exceptions.values().flat_map(|exception| &exception.tools))
+            .chain(
+                self.exceptions
+                    .values()
+                    .flat_map(|exception| &exception.tools),
+            )
             .collect();
         let literal: BTreeSet<&str> = all
             .iter()
             .filter(|pattern| pattern.is_literal())
             .map(|pattern| pattern.as_str())
             .collect();
-        let wild: Vec<&Pattern> = all.into_iter().filter(|pattern| !pattern.is_literal()).collect();
+        let wild: Vec<&Pattern> = all
+            .into_iter()
+            .filter(|pattern| !pattern.is_literal())
+            .collect();
         map(tools.iter().map(|tool| {
             let wild = wild
                 .iter()
@@ -271,12 +320,17 @@ fn filed<'a>(items: impl Iterator<Item = Filed<'a>>) -> Value {
         };
         let patterns = folder.entry(whom.as_str()).or_default();
         for pattern in item.tools {
-            patterns.entry(pattern.as_str()).or_default().insert(item.id);
+            patterns
+                .entry(pattern.as_str())
+                .or_default()
+                .insert(item.id);
         }
     }
     let value = |folder: Folder<'a>| {
         map(folder.into_iter().map(|(whom, patterns)| {
-            let patterns = patterns.into_iter().map(|(pattern, ids)| (pattern, strings(ids)));
+            let patterns = patterns
+                .into_iter()
+                .map(|(pattern, ids)| (pattern, strings(ids)));
             (whom, map(patterns))
         }))
     };
@@ -284,7 +338,9 @@ fn filed<'a>(items: impl Iterator<Item = Filed<'a>>) -> Value {
 }
 
 fn values<T>(items: &BTreeMap<String, T>, value: impl Fn(&str, &T) -> Value) -> Value {
-    map(items.iter().map(|(id, item)| (id.as_str(), value(id, item))))
+    map(items
+        .iter()
+        .map(|(id, item)| (id.as_str(), value(id, item))))
 }
 
 fn agent_value(agent: &Agent) -> Value {
@@ -316,7 +372,10 @@ fn grant_value(id: &str, grant: &Grant) -> Value {
         ("role", name(grant.role.as_ref())),
         ("tools", strings(grant.tools.iter().map(Pattern::as_str))),
         ("intents", strings(intents.map(|intent| intent.as_str()))),
-        ("max_classification", optional_level(grant.max_classification)),
+        (
+            "max_classification",
+            optional_level(grant.max_classification),
+        ),
         ("expires", time(grant.expires)),
         ("expires_ns", nanoseconds(grant.expires)),
     ])
@@ -329,8 +388,14 @@ fn exception_value(exception: &Exception) -> Value {
         ("reason", Value::from(exception.reason.as_str())),
         ("agent", name(exception.agent.as_ref())),
         ("role", name(exception.role.as_ref())),
-        ("tools", strings(exception.tools.iter().map(Pattern::as_str))),
-        ("lifts", strings(exception.lifts.iter().map(|lift| lift.as_str()))),
+        (
+            "tools",
+            strings(exception.tools.iter().map(Pattern::as_str)),
+        ),
+        (
+            "lifts",
+            strings(exception.lifts.iter().map(|lift| lift.as_str())),
+        ),
         ("expires", time(Some(exception.expires))),
         ("expires_ns", nanoseconds(Some(exception.expires))),
         ("limited", Value::from(exception.max_uses.is_some())),

@@ -23,7 +23,9 @@ pub struct IntentName(String);
 
 /// The text is no [`IntentName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an identifier such as `ticket.triage`: letters, digits, `.`, `_`, `-`, `:`, `/`, at most 128")]
+#[error(
+    "expected an identifier such as `ticket.triage`: letters, digits, `.`, `_`, `-`, `:`, `/`, at most 128"
+)]
 pub struct NotAnIntent;
 
 /// The text is no RFC 3339 timestamp.

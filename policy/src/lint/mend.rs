@@ -42,15 +42,27 @@ struct Insertion {
 
 impl Insertion {
     fn guard(place: usize, text: String) -> Self {
-        Self { place, order: 0, text }
+        Self {
+            place,
+            order: 0,
+            text,
+        }
     }
 
     fn opening(place: usize, text: &str) -> Self {
-        Self { place, order: 1, text: text.to_owned() }
+        Self {
+            place,
+            order: 1,
+            text: text.to_owned(),
+        }
     }
 
     fn closing(place: usize, text: &str) -> Self {
-        Self { place, order: 2, text: text.to_owned() }
+        Self {
+            place,
+            order: 2,
+            text: text.to_owned(),
+        }
     }
 }
 
@@ -66,7 +78,9 @@ fn text(context: &Context<'_>, module: &Module, problems: &mut Vec<Problem>) -> 
         queries(rule, &mut |query| {
             insertions.extend(query.stmts.iter().filter_map(|stmt| guard(context, stmt)));
         });
-        every_expression(rule, &mut |expr| insertions.extend(element_guard(context, expr)));
+        every_expression(rule, &mut |expr| {
+            insertions.extend(element_guard(context, expr))
+        });
         load(context, rule, &mut insertions);
     }
     insertions.sort();
@@ -82,7 +96,9 @@ fn text(context: &Context<'_>, module: &Module, problems: &mut Vec<Problem>) -> 
 
 /// Lets every body of a rule with nested queries begin with naming `input` and `data`.
 fn load(context: &Context<'_>, rule: &Rule, insertions: &mut Vec<Insertion>) {
-    let Rule::Spec { span, bodies, .. } = rule else { return };
+    let Rule::Spec { span, bodies, .. } = rule else {
+        return;
+    };
     let mut count = 0;
     queries(rule, &mut |_| count += 1);
     if count == bodies.len() {
@@ -96,10 +112,19 @@ fn load(context: &Context<'_>, rule: &Rule, insertions: &mut Vec<Insertion>) {
         if written.starts_with('{') {
             insertions.push(Insertion::opening(body.query.span.start + 1, LOADED));
         } else if body.query.stmts.is_empty() {
-            insertions.push(Insertion::closing(after_quote(context, body.span), LOADED_BODY));
+            insertions.push(Insertion::closing(
+                after_quote(context, body.span),
+                LOADED_BODY,
+            ));
         } else {
-            insertions.push(Insertion::opening(body.query.span.start, "{ input; data.outrider.facts; "));
-            insertions.push(Insertion::closing(after_quote(context, body.query.span), " }"));
+            insertions.push(Insertion::opening(
+                body.query.span.start,
+                "{ input; data.outrider.facts; ",
+            ));
+            insertions.push(Insertion::closing(
+                after_quote(context, body.query.span),
+                " }",
+            ));
         }
     }
 }
@@ -107,12 +132,18 @@ fn load(context: &Context<'_>, rule: &Rule, insertions: &mut Vec<Insertion>) {
 /// The variable that a statement binds to what may be undefined.
 pub(super) fn binding(stmt: &Stmt) -> Option<&str> {
     match &stmt.literal {
-        Literal::Expr { expr: Expr::AssignExpr { op: AssignOp::ColEq, lhs, rhs, .. } } if !rhs.is_literal() => {
-            match &**lhs {
-                Expr::Var { value, .. } => Some(value),
-                _ => None,
-            }
-        }
+        Literal::Expr {
+            expr:
+                Expr::AssignExpr {
+                    op: AssignOp::ColEq,
+                    lhs,
+                    rhs,
+                    ..
+                },
+        } if !rhs.is_literal() => match &**lhs {
+            Expr::Var { value, .. } => Some(value),
+            _ => None,
+        },
         _ => None,
     }
 }
@@ -120,7 +151,9 @@ pub(super) fn binding(stmt: &Stmt) -> Option<&str> {
 /// Whether a query holds the guard of a variable.
 pub(super) fn guarded(query: &Query, name: &str) -> bool {
     query.stmts.iter().any(|stmt| match &stmt.literal {
-        Literal::Expr { expr: Expr::Array { items, .. } } => {
+        Literal::Expr {
+            expr: Expr::Array { items, .. },
+        } => {
             matches!(items.as_slice(), [Expr::Var { value, .. }] if value == name)
         }
         _ => false,
@@ -129,44 +162,68 @@ pub(super) fn guarded(query: &Query, name: &str) -> bool {
 
 /// The text of the element of an array or set comprehension, where it could be undefined.
 pub(super) fn element<'a>(context: &Context<'a>, expr: &Expr) -> Option<&'a str> {
-    let (Expr::ArrayCompr { span, term, query } | Expr::SetCompr { span, term, query }) = expr else {
+    let (Expr::ArrayCompr { span, term, query } | Expr::SetCompr { span, term, query }) = expr
+    else {
         return None;
     };
     if is_there(context, term) {
         return None;
     }
-    let text = context.text.get(span.start + 1..query.span.start)?.trim_end();
+    let text = context
+        .text
+        .get(span.start + 1..query.span.start)?
+        .trim_end();
     Some(text.strip_suffix('|').unwrap_or(text).trim())
 }
 
 /// Whether a query holds the guard of an element.
 pub(super) fn element_guarded(context: &Context<'_>, query: &Query, element: &str) -> bool {
-    query.stmts.iter().any(|stmt| stmt.span.text(context.text) == format!("[{element}]"))
+    query
+        .stmts
+        .iter()
+        .any(|stmt| stmt.span.text(context.text) == format!("[{element}]"))
 }
 
 fn element_guard(context: &Context<'_>, expr: &Expr) -> Option<Insertion> {
     let element = element(context, expr)?;
     let last = expr.query()?.stmts.last()?;
-    Some(Insertion::guard(after_quote(context, last.span), format!("; [{element}]")))
+    Some(Insertion::guard(
+        after_quote(context, last.span),
+        format!("; [{element}]"),
+    ))
 }
 
 /// Where something ends. The span of what ends in a string ends before its quote.
 fn after_quote(context: &Context<'_>, span: Span) -> usize {
-    let quoted = context.text.get(span.end..).is_some_and(|after| after.starts_with(['"', '`']));
+    let quoted = context
+        .text
+        .get(span.end..)
+        .is_some_and(|after| after.starts_with(['"', '`']));
     span.end + usize::from(quoted)
 }
 
 fn guard(context: &Context<'_>, stmt: &Stmt) -> Option<Insertion> {
     let name = binding(stmt)?;
-    Some(Insertion::guard(after_quote(context, stmt.span), format!("; [{name}]")))
+    Some(Insertion::guard(
+        after_quote(context, stmt.span),
+        format!("; [{name}]"),
+    ))
 }
 
 /// Without braces there is no room for a guard, and nothing the binding is good for.
 fn bare_binding(context: &Context<'_>, rule: &Rule) -> Option<Problem> {
-    let Rule::Spec { bodies, .. } = rule else { return None };
+    let Rule::Spec { bodies, .. } = rule else {
+        return None;
+    };
     let body = bodies.iter().find(|body| {
-        let braced = context.text.get(body.query.span.start..).is_some_and(|text| text.starts_with('{'));
+        let braced = context
+            .text
+            .get(body.query.span.start..)
+            .is_some_and(|text| text.starts_with('{'));
         !braced && body.query.stmts.iter().any(|stmt| binding(stmt).is_some())
     })?;
-    Some(context.problem(body.span, "this body only binds a variable: write the condition, or braces around the body"))
+    Some(context.problem(
+        body.span,
+        "this body only binds a variable: write the condition, or braces around the body",
+    ))
 }
