@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use regorus::languages::rego::compiler::Compiler;
@@ -21,7 +21,7 @@ use crate::input::{Input, Phase};
 use crate::lint::{self, Findings};
 use crate::pattern::pattern_matches;
 use crate::problem::{Problem, Source};
-use crate::value::{member, object};
+use crate::value::{Shape, member};
 use crate::{digest, library, read};
 
 /// How much one evaluation may take. Built-ins are not interrupted; unbounded ones are refused at load.
@@ -181,11 +181,11 @@ impl Policy {
                 },
             ),
         };
-        object([
-            ("allow", Value::from(allow)),
-            ("covered", Value::from(covered(&input.task, &input.tool))),
-            ("deny", Value::from(deny)),
-            ("spent", crate::value::map(spent)),
+        INTERNAL.fill([
+            Value::from(allow),
+            Value::from(covered(&input.task, &input.tool)),
+            Value::from(deny),
+            crate::value::map(spent),
         ])
     }
 
@@ -212,6 +212,10 @@ impl From<&VmError> for Failed {
         }
     }
 }
+
+/// What the library alone reads.
+static INTERNAL: LazyLock<Shape> =
+    LazyLock::new(|| Shape::new(&["allow", "covered", "deny", "spent"]));
 
 /// How many instructions pass between two looks at the clock.
 const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(64) {

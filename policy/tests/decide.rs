@@ -469,7 +469,7 @@ fn a_malformed_result_is_a_policy_error() {
         r#"deny contains {"reason": "x", "message": input.call.arguments} if true"#,
         r#"approve contains {"reason": "x", "approvers": input.task.tools, "ttl": "soon"} if true"#,
         r#"approve contains {"reason": "x", "approvers": input.agent.id} if true"#,
-        r#"redact contains input.tool.id if true"#,
+        "redact contains input.tool.id if true",
     ] {
         if let Ok(policy) = common::try_rules(rules) {
             assert_eq!(

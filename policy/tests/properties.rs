@@ -148,9 +148,9 @@ fn price(policy_data: &outrider_policy::data::Data) -> usize {
     while high - low > 1 {
         let middle = usize::midpoint(low, high);
         if suffices(middle) {
-            high = middle
+            high = middle;
         } else {
-            low = middle
+            low = middle;
         }
     }
     high

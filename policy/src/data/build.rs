@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use regorus::Value;
 
 use super::document::{Agent, Document, Exception, Grant, Intent};
-use super::leaf::Name;
+use super::leaf::{IntentName, Name};
 use crate::problem::Problem;
 use crate::value::{level, map, object, strings};
 use crate::{Level, Pattern};
@@ -98,8 +98,8 @@ impl Joined {
     fn add(&mut self, file: &str, document: Document) {
         for mut agent in document.agents {
             // Blank is not an owner.
-            agent.owner = agent.owner.trim().to_owned();
-            agent.purpose = agent.purpose.trim().to_owned();
+            agent.owner = agent.owner.trim().into();
+            agent.purpose = agent.purpose.trim().into();
             let id = agent.id.to_string();
             once(
                 &mut self.agents,
@@ -203,10 +203,7 @@ impl Joined {
                 "intents",
                 values(&self.intents, |_, intent| intent_value(intent)),
             ),
-            (
-                "grants",
-                values(&self.grants, |id, grant| grant_value(id, grant)),
-            ),
+            ("grants", values(&self.grants, grant_value)),
             (
                 "exceptions",
                 values(&self.exceptions, |_, exception| exception_value(exception)),
@@ -371,7 +368,7 @@ fn grant_value(id: &str, grant: &Grant) -> Value {
         ("agent", name(grant.agent.as_ref())),
         ("role", name(grant.role.as_ref())),
         ("tools", strings(grant.tools.iter().map(Pattern::as_str))),
-        ("intents", strings(intents.map(|intent| intent.as_str()))),
+        ("intents", strings(intents.map(IntentName::as_str))),
         (
             "max_classification",
             optional_level(grant.max_classification),

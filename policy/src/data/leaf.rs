@@ -117,6 +117,7 @@ impl<'de> Deserialize<'de> for When {
 pub(super) mod optional_time {
     use super::{Deserialize, Deserializer, Serialize, Serializer, Timestamp, When};
 
+    #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
     pub(in crate::data) fn serialize<S: Serializer>(
         time: &Option<Timestamp>,
         writer: S,

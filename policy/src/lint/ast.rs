@@ -22,6 +22,10 @@ impl Span {
 }
 
 #[derive(Debug, Deserialize)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the engine's names, which its JSON carries"
+)]
 pub(super) enum Expr {
     String {
         span: Span,

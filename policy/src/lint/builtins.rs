@@ -215,13 +215,9 @@ pub(super) fn range_is_bounded(params: &[Expr]) -> bool {
 pub(super) fn differs(pattern: &str) -> Option<char> {
     let mut letters = pattern.chars();
     while let Some(letter) = letters.next() {
-        if letter == '\\' {
-            match letters.next() {
-                Some(class @ ('w' | 'W' | 'd' | 'D' | 's' | 'S' | 'b' | 'B' | 'Q' | 'C')) => {
-                    return Some(class);
-                }
-                _ => {}
-            }
+        let escaped = if letter == '\\' { letters.next() } else { None };
+        if let Some('w' | 'W' | 'd' | 'D' | 's' | 'S' | 'b' | 'B' | 'Q' | 'C') = escaped {
+            return escaped;
         }
     }
     None

@@ -18,7 +18,7 @@ pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<P
     for rule in &module.rules {
         queries(rule, &mut |query| query_problems(context, query, problems));
         every_expression(rule, &mut |expr| {
-            problems.extend(expression(context, expr).err())
+            problems.extend(expression(context, expr).err());
         });
     }
 }
@@ -140,7 +140,7 @@ fn is_root(path: &[&str]) -> bool {
 fn is_plain(expr: &Expr) -> bool {
     let mut plain = true;
     walk(expr, &mut |part| {
-        plain &= !matches!(part, Expr::RefBrack { .. })
+        plain &= !matches!(part, Expr::RefBrack { .. });
     });
     plain
 }

@@ -250,7 +250,7 @@ fn check_definitions(path: &str, definitions: &Definitions<'_>) -> Result<(), Pr
             Rule::Default { .. } => None,
         })
         .collect();
-    let Some(((_, first, _), rest)) = specs.split_first() else {
+    let Some(((context, first, _), rest)) = specs.split_first() else {
         return Ok(());
     };
     for (context, head, _) in rest {
@@ -261,14 +261,9 @@ fn check_definitions(path: &str, definitions: &Definitions<'_>) -> Result<(), Pr
             return Err(context.problem(head.refr().span(), message));
         }
     }
-    if defaults.clone().next().is_some() && !matches!(first, Head::Compr { .. }) {
-        let (context, head, _) = (&specs.first().map(|(context, ..)| *context), first, ());
-        if let Some(context) = context {
-            return Err(context.problem(
-                head.refr().span(),
-                format!("`{path}` has a default, so it is one value: write `:=` or `if`"),
-            ));
-        }
+    if defaults.count() > 0 && !matches!(first, Head::Compr { .. }) {
+        let message = format!("`{path}` has a default, so it is one value: write `:=` or `if`");
+        return Err(context.problem(first.refr().span(), message));
     }
     if matches!(first, Head::Set { .. }) {
         return Ok(());
@@ -361,9 +356,9 @@ fn disjoint(specs: &[(&Context<'_>, &Head, &[Body])]) -> bool {
 fn check_iteration(context: &Context<'_>, head: &Head, bodies: &[Body]) -> Result<(), Problem> {
     let mut args = BTreeSet::new();
     if let Head::Func { args: patterns, .. } = head {
-        patterns
-            .iter()
-            .for_each(|pattern| pattern_vars(pattern, &mut args));
+        for pattern in patterns {
+            pattern_vars(pattern, &mut args);
+        }
     }
     let own = head.assign().map(|assign| &assign.value);
     let without_body = own.filter(|_| bodies.is_empty()).map(|value| (value, None));

@@ -79,7 +79,7 @@ fn text(context: &Context<'_>, module: &Module, problems: &mut Vec<Problem>) -> 
             insertions.extend(query.stmts.iter().filter_map(|stmt| guard(context, stmt)));
         });
         every_expression(rule, &mut |expr| {
-            insertions.extend(element_guard(context, expr))
+            insertions.extend(element_guard(context, expr));
         });
         load(context, rule, &mut insertions);
     }

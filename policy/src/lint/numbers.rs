@@ -32,9 +32,9 @@ pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<P
         if let Rule::Spec { head, bodies, .. } = rule {
             let mut args = BTreeSet::new();
             if let Head::Func { args: patterns, .. } = head {
-                patterns
-                    .iter()
-                    .for_each(|pattern| pattern_vars(pattern, &mut args));
+                for pattern in patterns {
+                    pattern_vars(pattern, &mut args);
+                }
             }
             for body in bodies {
                 let mut bound = args.clone();
@@ -187,12 +187,11 @@ impl Check<'_, '_> {
         match expr {
             Expr::Set { .. } | Expr::SetCompr { .. } => true,
             Expr::Var { value, .. } if known.sets.contains(value.as_str()) => true,
-            Expr::BinExpr { lhs, rhs, .. } => self.is_set(lhs, known) && self.is_set(rhs, known),
-            Expr::ArithExpr {
+            Expr::BinExpr { lhs, rhs, .. }
+            | Expr::ArithExpr {
                 op: ArithOp::Sub,
                 lhs,
                 rhs,
-                ..
             } => self.is_set(lhs, known) && self.is_set(rhs, known),
             _ => match self.context.names.meaning(expr) {
                 Meaning::Rule(path, super::scope::Below::Nothing) => self

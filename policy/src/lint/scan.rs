@@ -72,14 +72,10 @@ impl Scan {
     fn step(&mut self, letter: char) -> Result<(), String> {
         self.column += 1;
         self.place = match (self.place, letter) {
-            (Place::Code, '"') => Place::Text,
+            (Place::Code, '"') | (Place::Escape, _) => Place::Text,
             (Place::Code, '`') => Place::Raw,
             (Place::Code, '#') => Place::Comment,
-            (Place::Code, _) => {
-                self.code(letter)?;
-                Place::Code
-            }
-            (Place::Comment, '\n') => {
+            (Place::Code, _) | (Place::Comment, '\n') => {
                 self.code(letter)?;
                 Place::Code
             }
@@ -89,7 +85,6 @@ impl Scan {
                 self.open = false;
                 Place::Code
             }
-            (Place::Escape, _) => Place::Text,
             (place, _) => place,
         };
         if letter == '\n' {

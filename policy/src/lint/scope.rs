@@ -270,12 +270,14 @@ pub(super) fn pattern_vars<'a>(pattern: &'a Expr, vars: &mut BTreeSet<&'a str>) 
             vars.insert(value);
         }
         Expr::Array { items, .. } | Expr::Set { items, .. } => {
-            items.iter().for_each(|item| pattern_vars(item, vars));
+            for item in items {
+                pattern_vars(item, vars);
+            }
         }
         Expr::Object { fields, .. } => {
-            fields
-                .iter()
-                .for_each(|(_, _, value)| pattern_vars(value, vars));
+            for (_, _, value) in fields {
+                pattern_vars(value, vars);
+            }
         }
         _ => {}
     }
@@ -287,7 +289,7 @@ pub(super) fn declared<'a>(query: &'a Query, text: &'a str) -> BTreeSet<&'a str>
     for stmt in &query.stmts {
         match &stmt.literal {
             Literal::SomeVars { vars: spans } => {
-                vars.extend(spans.iter().map(|span| span.text(text)))
+                vars.extend(spans.iter().map(|span| span.text(text)));
             }
             Literal::SomeIn { key, value, .. } => {
                 key.iter()
@@ -354,7 +356,9 @@ pub(super) fn every_expression<'a>(rule: &'a Rule, visit: &mut impl FnMut(&'a Ex
                 walk(key, visit);
             }
             if let Head::Func { args, .. } = head {
-                args.iter().for_each(|arg| walk(arg, visit));
+                for arg in args {
+                    walk(arg, visit);
+                }
             }
             if let Some(assign) = head.assign() {
                 walk(&assign.value, visit);

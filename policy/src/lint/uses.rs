@@ -29,7 +29,7 @@ pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<P
 /// Each reference once, as a whole: `input.call.id` is not also `input`.
 fn references(context: &Context<'_>, rule: &Rule, problems: &mut Vec<Problem>) {
     top_references(rule, &mut |expr| {
-        problems.extend(reference(context, expr).err())
+        problems.extend(reference(context, expr).err());
     });
 }
 
@@ -308,7 +308,9 @@ fn locals(context: &Context<'_>, rule: &Rule, problems: &mut Vec<Problem>) {
     };
     let mut vars = BTreeSet::new();
     if let Head::Func { args, .. } = head {
-        args.iter().for_each(|arg| pattern_vars(arg, &mut vars));
+        for arg in args {
+            pattern_vars(arg, &mut vars);
+        }
     }
     for body in bodies {
         vars.extend(scope::declared_anywhere(body, context.text));
