@@ -3,18 +3,19 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc,
     thread,
+    time::Instant,
 };
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::{Address, Agent, Answer, Request, ToolServer, lock_file, until};
+use crate::{Address, Agent, Answer, PATIENCE, Request, ToolServer, lock_file, until, wait::PAUSE};
 
 /// What a finished command said.
 #[derive(Debug, Clone)]
@@ -135,18 +136,17 @@ impl Setup {
     }
 
     /// Runs a command of `outrider` in the directory to its end.
+    ///
+    /// # Panics
+    /// When it does not end within [`PATIENCE`]; it is killed before.
     pub fn run(&self, arguments: &[&str]) -> Run {
+        self.run_in(self.directory.path(), arguments)
+    }
+
+    /// The same in another directory.
+    pub fn run_in(&self, directory: &Path, arguments: &[&str]) -> Run {
         let mut command = Command::new(&self.binary);
-        let command = command.args(arguments).current_dir(self.directory.path());
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary starts");
-        Run {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
-        }
+        to_its_end(command.args(arguments).current_dir(directory))
     }
 
     /// Starts the sidecar.
@@ -172,7 +172,8 @@ fn config() -> Value {
         "control": {"socket": "control.sock"},
         "services": [],
         "tasks": {"required": true, "local": true},
-        "policy": {"path": "policy", "data": ["data.yaml"]},
+        // A debug build on a machine that runs all tests at once is slower than the default bound.
+        "policy": {"path": "policy", "data": ["data.yaml"], "timeout": "10s"},
         "decision_log": {"path": "decisions.jsonl", "durability": "written"},
         "security_log": {"path": "security.jsonl"},
     })
@@ -195,6 +196,45 @@ fn data() -> Value {
             "max_classification": "restricted",
         }],
         "grants": [{"agent": AGENT, "tools": ["*/*"]}],
+    })
+}
+
+/// Runs a command to its end, killed when that does not come within [`PATIENCE`].
+fn to_its_end(command: &mut Command) -> Run {
+    let command = command.stdin(Stdio::null());
+    let child = command
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut child = child.expect("the binary starts");
+    let stdout = drained(child.stdout.take().expect("a pipe"));
+    let stderr = drained(child.stderr.take().expect("a pipe"));
+    let end = Instant::now() + PATIENCE;
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break Some(status);
+        }
+        if Instant::now() > end {
+            child.kill().ok();
+            child.wait().ok();
+            break None;
+        }
+        thread::sleep(PAUSE);
+    };
+    let (stdout, stderr) = (stdout.join().unwrap(), stderr.join().unwrap());
+    let status = status.unwrap_or_else(|| panic!("{command:?} did not end: {stdout}{stderr}"));
+    Run {
+        status: status.code().unwrap_or(-1),
+        stdout,
+        stderr,
+    }
+}
+
+fn drained(mut pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        pipe.read_to_end(&mut bytes).ok();
+        String::from_utf8_lossy(&bytes).into_owned()
     })
 }
 
@@ -239,7 +279,7 @@ fn first_line(child: &mut Child) -> String {
         send.send(line).ok();
         std::io::copy(&mut lines, &mut std::io::sink()).ok();
     });
-    receive.recv_timeout(crate::PATIENCE).unwrap_or_default()
+    receive.recv_timeout(PATIENCE).unwrap_or_default()
 }
 
 impl Drop for Process {

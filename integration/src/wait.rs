@@ -7,9 +7,10 @@ use std::{
 
 use crate::PATIENCE;
 
+/// Between two questions: no synchronisation, it only spares the machine.
+pub(crate) const PAUSE: Duration = Duration::from_millis(5);
+
 /// Asks `probe` until it answers, and returns its answer.
-///
-/// The pause between two questions is no synchronisation: it only spares the machine.
 ///
 /// # Panics
 /// When nothing was answered within [`PATIENCE`], naming `what` was waited for.
@@ -20,6 +21,6 @@ pub fn until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(Instant::now() < end, "waited in vain for {what}");
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(PAUSE);
     }
 }

@@ -95,11 +95,26 @@ fn a_changed_byte_is_found_and_its_line_is_named() {
         + 1;
     let said = format!("{}{}", verify.stdout, verify.stderr);
     assert!(said.contains(&line.to_string()), "line {line}: {said}");
+}
+
+/// Killed, so that no checkpoint stands after the changed line: what is signed is not read again.
+#[test]
+fn a_broken_chain_is_not_continued() {
+    let server = echo();
+    let mut sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let ids = [0; 3].map(|_| agent.call("echo", &hi()).decision_id());
+    sidecar.signal("KILL");
+    sidecar.wait();
+    let path = sidecar.path("decisions.jsonl");
+    let log = fs::read_to_string(&path).unwrap();
+    let changed = log.replacen("tools/echo", "tools/ecHo", 1);
+    assert_ne!(changed, log);
+    fs::write(&path, &changed).unwrap();
     let again = sidecar.setup().run(&["run", "-c", "outrider.yaml"]);
-    assert_eq!(
-        again.status, 2,
-        "a sidecar does not continue a broken chain: {again:?}"
-    );
+    assert_eq!(again.status, 2, "{again:?}");
+    assert!(again.stderr.contains("decisions.jsonl"), "{again:?}");
+    assert_eq!(fs::read_to_string(&path).unwrap(), changed, "{ids:?}");
 }
 
 #[test]
