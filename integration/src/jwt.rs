@@ -1,7 +1,10 @@
 //! Signed tokens (RFC 7515, RFC 7517), verified by other means than the product's: Ed25519 only.
 
-use aws_lc_rs::signature::{ED25519, UnparsedPublicKey};
-use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
 use serde_json::{Value, json};
 
 use crate::sha256_base64url;
@@ -42,6 +45,17 @@ pub fn verify_with_jwks(token: &str, jwks: &Value) -> Claims {
         header,
         claims: json_part(claims),
     }
+}
+
+/// A new Ed25519 key as PKCS#8 PEM (RFC 8410).
+///
+/// # Panics
+/// When the system has no randomness.
+pub fn new_ed25519_pem() -> String {
+    let key = Ed25519KeyPair::generate().expect("randomness");
+    let der = key.to_pkcs8v1().expect("a key");
+    let text = STANDARD.encode(der.as_ref());
+    format!("-----BEGIN PRIVATE KEY-----\n{text}\n-----END PRIVATE KEY-----\n")
 }
 
 fn thumbprint(key: &Value) -> String {

@@ -30,7 +30,7 @@ pub use chain::check_chain;
 pub use exchange::{Exchange, Received};
 pub use gate::Gate;
 pub use http::{Address, Answer, Connection, Head, PATIENCE};
-pub use jwt::{Claims, verify_with_jwks};
+pub use jwt::{Claims, new_ed25519_pem, verify_with_jwks};
 pub use lock::{digest, lock_file, sha256_base64url, sha256_hex};
 pub use mcp::{REVISION, Request, sentinel};
 pub use sidecar::{Run, Setup, Sidecar, Task, service};

@@ -130,9 +130,15 @@ impl Policy {
         self.decide(&input).allows()
     }
 
+    /// The input as the library reads it: the documented one and an undocumented part that says what was found out
+    /// natively. For running the library on another engine.
+    pub fn question(&self, input: &Input) -> Value {
+        input.asked(self.internal(input))
+    }
+
     fn evaluate(&self, input: &Input) -> Result<Value, Failed> {
-        let asked = input.asked(self.internal(input));
-        let evaluated = catch_unwind(AssertUnwindSafe(|| self.run(asked)));
+        let question = self.question(input);
+        let evaluated = catch_unwind(AssertUnwindSafe(|| self.run(question)));
         evaluated.unwrap_or(Err(Failed::Other("the engine panicked")))
     }
 

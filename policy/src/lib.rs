@@ -27,6 +27,7 @@ pub use decision::{Approval, Decision, ExceptionUse, Reason, Refusal, Verdict};
 pub use engine::{Bounds, Policy};
 pub use input::Input;
 pub use level::{Level, UnknownLevel};
+pub use library::{ENTRY, library};
 pub use pattern::{NotAPattern, Pattern};
 pub use problem::{Problem, Source};
 pub use regorus::Value;

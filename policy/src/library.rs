@@ -3,7 +3,7 @@
 use crate::problem::Source;
 
 /// The entry point: the path of the rule that is the decision.
-pub(crate) const ENTRY: &str = "data.outrider.decision";
+pub const ENTRY: &str = "data.outrider.decision";
 
 const ALWAYS: [(&str, &str); 5] = [
     ("outrider/decision.rego", include_str!("../rego/decision.rego")),
@@ -20,6 +20,11 @@ const ALLOW: (&str, &str) = ("outrider/allow.rego", include_str!("../rego/allow.
 pub(crate) enum AllowDefault {
     Library,
     User,
+}
+
+/// The files of the shipped library, as a policy without rules of the user has them.
+pub fn library() -> Vec<Source> {
+    sources(AllowDefault::Library)
 }
 
 /// The files of the library.

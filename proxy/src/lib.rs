@@ -31,6 +31,7 @@ pub mod control;
 pub mod drain;
 pub mod keys;
 pub mod metrics;
+pub mod serve;
 pub mod state;
 pub mod units;
 pub mod workers;

@@ -22,7 +22,7 @@ use crate::{
     classify::classify,
     identify,
     limit::{Admitted, Subjects},
-    listen::{self, Connection, reverse},
+    listen::{self, Connection, path, reverse},
     outrider::{Outrider, Snapshot},
     protocol::{Exchange, Kind, Message},
     record::{Entry, Facts, Permit, Ruling, Timers},
@@ -101,7 +101,7 @@ impl Pipeline {
         let service = snapshot.catalogue.service(target.service).ok_or(Rejection::ServiceUnknown)?;
         let service = Arc::clone(service);
         entry.facts.service = Some(service.name.clone());
-        let rest = target.rest(reverse::EncodedSlash::Refused).map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
+        let rest = target.rest(path::EncodedSlash::Refused).map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
         if !rest.is_empty() || target.query.is_some() {
             return Err(malformed("the path is the service's name and nothing else"));
         }

@@ -7,7 +7,7 @@ use std::{
     process::Command,
 };
 
-use outrider_integration::Setup;
+use outrider_integration::{Setup, new_ed25519_pem};
 use serde_json::{Value, json};
 
 use crate::support::{OUTRIDER, echo};
@@ -200,8 +200,12 @@ fn wrong_use_exits_2() {
 
 #[test]
 fn the_public_keys_are_the_same_on_both_ways() {
-    let sidecar = setup().start();
-    let run = sidecar.command(&["keys", "jwks"]);
+    let setup = setup().config(|config| config["assertion"] = json!({"key": "key.pem"}));
+    setup.file("key.pem", &new_ed25519_pem());
+    let mut sidecar = setup.start();
+    let run = sidecar
+        .setup()
+        .run(&["keys", "jwks", "-c", "outrider.yaml"]);
     let printed: Value =
         serde_json::from_str(&run.stdout).unwrap_or_else(|e| panic!("{e} {run:?}"));
     assert_eq!(printed, sidecar.get("/.well-known/jwks.json").json());

@@ -6,7 +6,7 @@
 
 use super::ast::{Expr, Literal, Module, Query, walk};
 use super::builtins;
-use super::mend::{binding, guarded};
+use super::mend::{binding, element, element_guarded, guarded};
 use super::scope::{Below, Function, Meaning, every_expression};
 use super::uses::queries;
 use super::{Context, Span};
@@ -70,6 +70,11 @@ fn expression(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
         Expr::Call { fcn, params, .. } if matches!(context.names.function(fcn), Function::Rule(_)) => {
             all(context, &params.iter().collect::<Vec<_>>(), "this argument")
         }
+        Expr::ArrayCompr { query, .. } | Expr::SetCompr { query, .. }
+            if element(context, expr).is_some_and(|text| element_guarded(context, query, text)) =>
+        {
+            Ok(())
+        }
         Expr::ArrayCompr { .. } | Expr::SetCompr { .. } | Expr::ObjectCompr { .. } => {
             all(context, &expr.children(), "this element")
         }
@@ -78,7 +83,7 @@ fn expression(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
 }
 
 /// Whether an expression has a value whatever the call is.
-fn is_there(context: &Context<'_>, expr: &Expr) -> bool {
+pub(super) fn is_there(context: &Context<'_>, expr: &Expr) -> bool {
     if expr.is_literal() {
         return true;
     }

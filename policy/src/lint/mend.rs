@@ -2,10 +2,12 @@
 //!
 //! In Rego `x := input.call.arguments.to` fails where there is no `to`. In the VM it goes on with an undefined `x`, and
 //! `not endswith(x, "@example.org")` is then true. So behind each such binding `; [x]` is written, which fails where `x` is
-//! undefined and nowhere else. The mended text is what is parsed, checked and compiled; lines stay where they are.
+//! undefined and nowhere else. An element of a comprehension that may be undefined is guarded alike. The mended text is what is parsed, checked and compiled; lines stay where they are.
 
 use super::Context;
 use super::ast::{AssignOp, Expr, Literal, Module, Query, Rule, Stmt};
+use super::defined::is_there;
+use super::scope::every_expression;
 use super::uses::queries;
 use crate::problem::{Problem, Source};
 
@@ -30,6 +32,7 @@ fn text(context: &Context<'_>, module: &Module, problems: &mut Vec<Problem>) -> 
     for rule in &module.rules {
         problems.extend(bare_binding(context, rule));
         queries(rule, &mut |query| guards.extend(query.stmts.iter().filter_map(|stmt| guard(context, stmt))));
+        every_expression(rule, &mut |expr| guards.extend(element_guard(context, expr)));
     }
     guards.sort();
     guards.dedup();
@@ -65,12 +68,38 @@ pub(super) fn guarded(query: &Query, name: &str) -> bool {
     })
 }
 
+/// The text of the element of an array or set comprehension, where it could be undefined.
+pub(super) fn element<'a>(context: &Context<'a>, expr: &Expr) -> Option<&'a str> {
+    let (Expr::ArrayCompr { span, term, query } | Expr::SetCompr { span, term, query }) = expr else {
+        return None;
+    };
+    if is_there(context, term) {
+        return None;
+    }
+    let text = context.text.get(span.start + 1..query.span.start)?.trim_end();
+    Some(text.strip_suffix('|').unwrap_or(text).trim())
+}
+
+/// Whether a query holds the guard of an element.
+pub(super) fn element_guarded(context: &Context<'_>, query: &Query, element: &str) -> bool {
+    query.stmts.iter().any(|stmt| stmt.span.text(context.text) == format!("[{element}]"))
+}
+
+fn element_guard(context: &Context<'_>, expr: &Expr) -> Option<(usize, String)> {
+    let element = element(context, expr)?;
+    let last = expr.query()?.stmts.last()?;
+    Some((end(context, last)?, format!("; [{element}]")))
+}
+
+/// Where a statement ends. The span of one that ends in a string ends before its quote.
+fn end(context: &Context<'_>, stmt: &Stmt) -> Option<usize> {
+    let after = context.text.get(stmt.span.end..)?;
+    Some(stmt.span.end + usize::from(after.starts_with(['"', '`'])))
+}
+
 fn guard(context: &Context<'_>, stmt: &Stmt) -> Option<(usize, String)> {
     let name = binding(stmt)?;
-    let after = context.text.get(stmt.span.end..)?;
-    // The span of a statement that ends in a string ends before its quote.
-    let quote = usize::from(after.starts_with(['"', '`']));
-    Some((stmt.span.end + quote, format!("; [{name}]")))
+    Some((end(context, stmt)?, format!("; [{name}]")))
 }
 
 /// Without braces there is no room for a guard, and nothing the binding is good for.

@@ -18,6 +18,7 @@ pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<P
             problems.extend(call(context, expr).err());
             problems.extend(assignment(context, expr).err());
             problems.extend(object_comprehension(context, expr).err());
+            problems.extend(comprehension(context, expr).err());
         });
         references(context, rule, problems);
         statements(context, rule, problems);
@@ -173,6 +174,25 @@ fn assignment(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
         )),
         _ => Ok(()),
     }
+}
+
+/// In the VM a condition that fails before a comprehension's first step ends something else than the comprehension.
+fn comprehension(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
+    let Some(query) = expr.query() else {
+        return Ok(());
+    };
+    let bound = scope::declared(query, context.text);
+    let mut first = query
+        .stmts
+        .iter()
+        .filter(|stmt| !matches!(stmt.literal, Literal::SomeVars { .. }));
+    if first.next().is_some_and(|stmt| stmt_iterates(context, stmt, &bound)) {
+        return Ok(());
+    }
+    Err(context.problem(
+        expr.span(),
+        "a comprehension begins with what it iterates over: write `some x in …` first, and conditions after it",
+    ))
 }
 
 /// The VM lets the last of two values under one key win where Rego reports a conflict.

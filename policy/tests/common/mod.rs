@@ -8,6 +8,9 @@
     clippy::missing_panics_doc
 )]
 
+pub mod accepted;
+pub mod generate;
+
 use std::time::Duration;
 
 use outrider_policy::data::{Data, Document};

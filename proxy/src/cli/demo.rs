@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::Context;
 
-use agent::Agent;
+use agent::{Agent, Answered};
 use report::Line;
 use script::{Revoked, Step};
 use sidecar::Sidecar;
@@ -88,12 +88,15 @@ async fn play(args: &Args, sidecar: &Sidecar, server: &ToolServer) -> anyhow::Re
 async fn call(agent: &Agent, step: &Step, record: &Path) -> anyhow::Result<Line> {
     let answered = agent.call(step.operation, &step.arguments).await?;
     let (outcome, added) = report::recorded(record, &answered.decision_id)?;
-    let tool = format!("tickets/{}", step.operation);
-    Ok(Line { tool, code: answered.code, decision_id: answered.decision_id, outcome, added })
+    let Answered { code, decision_id, progress } = answered;
+    Ok(Line { tool: format!("tickets/{}", step.operation), code, decision_id, outcome, added, progress })
 }
 
 /// What is wrong with how a call was decided.
 fn flaw(line: &Line, step: &Step) -> Option<String> {
+    if line.progress != step.progress {
+        return Some(format!("`{}` gave {} events before its result, expected {}", line.tool, line.progress, step.progress));
+    }
     let outcome = if step.expected == script::OK { "allow" } else { "deny" };
     let Line { tool, code, outcome: recorded, decision_id, .. } = line;
     (code != step.expected || recorded != outcome)

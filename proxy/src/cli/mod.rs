@@ -1,9 +1,117 @@
 //! Commands, one file each.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print")]
 
+pub mod check;
 pub mod demo;
+pub mod health;
 pub mod init;
 pub mod keys;
 pub mod log;
 pub mod revoke;
+pub mod run;
 pub mod schemas;
 pub mod task;
+
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+
+use crate::config::{self, Loaded};
+
+/// A sidecar that decides on every tool or API call an AI agent makes
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Start the sidecar
+    Run(run::Args),
+    /// Check configuration, policy and schemas; show all problems
+    Check(check::Args),
+    Demo(demo::Args),
+    Init(init::Args),
+    Schemas(schemas::Args),
+    /// Open, show, list and close tasks
+    Task(task::Args),
+    /// Take authority back
+    Revoke(revoke::Args),
+    /// Show public keys
+    Keys(keys::Args),
+    /// Follow, show and verify the decision log
+    Log(log::LogArgs),
+    /// Ask a running sidecar whether it is ready: the health check of containers
+    #[command(hide = true)]
+    Health(health::Args),
+    /// Try to compile a policy that comes on standard input
+    #[command(name = config::COMMAND, hide = true)]
+    PolicyCompile,
+}
+
+/// Runs the command that the arguments name.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Schemas(args) => schemas::run(&args),
+        Command::Task(args) => task::run(&args, control_socket),
+        Command::Revoke(args) => revoke::run(&args, control_socket),
+        Command::Keys(args) => keys::run(&args, assertion_key),
+        Command::Log(args) => Ok(log::run(&args, &|file| Ok(record_of(&read(file)?)))),
+        Command::Health(args) => health::run(&args),
+        Command::PolicyCompile => policy_compile(),
+    };
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::from(2)
+    })
+}
+
+/// The configuration that is used when none is named.
+const DEFAULT: &str = "outrider.yaml";
+
+/// Reads a configuration for a command that needs something of it.
+fn read(file: &Path) -> anyhow::Result<Loaded> {
+    config::load(file).map_err(|failure| {
+        let problems: Vec<_> = failure.problems.iter().map(ToString::to_string).collect();
+        anyhow::anyhow!("{}", problems.join("\n"))
+    })
+}
+
+fn control_socket(file: &Option<PathBuf>) -> anyhow::Result<PathBuf> {
+    let file = file.as_deref().unwrap_or(Path::new(DEFAULT));
+    let loaded = read(file)?;
+    let control = loaded.config.control.as_ref();
+    let control = control.with_context(|| format!("{}: `control.socket` is missing: name the socket with `--control`", file.display()))?;
+    Ok(loaded.resolve(&control.socket))
+}
+
+fn assertion_key(file: &Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
+    let loaded = read(file.as_deref().unwrap_or(Path::new(DEFAULT)))?;
+    Ok(loaded.config.assertion.key.as_ref().map(|key| loaded.resolve(key)))
+}
+
+fn record_of(loaded: &Loaded) -> PathBuf {
+    loaded.resolve(&loaded.config.decision_log.path)
+}
+
+/// The child that tries a policy out; see [`config::Compiler`].
+fn policy_compile() -> anyhow::Result<ExitCode> {
+    let mut input = Vec::new();
+    std::io::stdin().read_to_end(&mut input)?;
+    // As much room as where the policy will be compiled for good.
+    let work = std::thread::Builder::new().stack_size(crate::serve::STACK).spawn(move || config::child(&input))?;
+    let answer = work.join().map_err(|_| anyhow::anyhow!("the compiler failed"))??;
+    println!("{answer}");
+    Ok(ExitCode::SUCCESS)
+}

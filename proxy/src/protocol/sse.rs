@@ -387,14 +387,10 @@ mod tests {
     fn a_crlf_cut_in_two_is_one_line_end() {
         let expected = Ok((vec![message("a")], false));
         assert_eq!(decode(&[b"data: a\r", b"\n", b"\n"]), expected);
-<<<<<<< HEAD
-        assert_eq!(decode(&[b"data: a\r", b"", b"\n", b"", b"\r", b"\n"]), expected);
-=======
         assert_eq!(
             decode(&[b"data: a\r", b"", b"\n", b"", b"\r", b"\n"]),
             expected
         );
->>>>>>> http
     }
 
     #[test]

@@ -20,6 +20,8 @@ pub(super) struct Answered {
     pub(super) code: String,
     /// Under what it is recorded.
     pub(super) decision_id: String,
+    /// Messages that came on a stream before the answer.
+    pub(super) progress: usize,
 }
 
 impl Agent {
@@ -59,7 +61,7 @@ fn answered(reply: &Reply) -> anyhow::Result<Answered> {
         None if reply.status.is_success() && reply.message.get("result").is_some() => OK,
         None => anyhow::bail!("an answer without a code (HTTP status {})", reply.status.as_u16()),
     };
-    Ok(Answered { code: code.to_owned(), decision_id })
+    Ok(Answered { code: code.to_owned(), decision_id, progress: reply.interim })
 }
 
 #[cfg(test)]
@@ -87,7 +89,7 @@ mod tests {
             (413, json!({"code": "body_too_large"}), "body_too_large"),
         ];
         for (status, message, code) in cases {
-            let expected = Answered { code: code.into(), decision_id: ID.into() };
+            let expected = Answered { code: code.into(), decision_id: ID.into(), progress: 0 };
             assert_eq!(answered(&reply(status, message)).unwrap(), expected);
         }
     }

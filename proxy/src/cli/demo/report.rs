@@ -18,19 +18,21 @@ pub(super) struct Line {
     pub(super) outcome: String,
     /// From the arrival of the call to its decision in the record.
     pub(super) added: Duration,
+    /// Messages that came on a stream before the answer.
+    pub(super) progress: usize,
 }
 
 impl Line {
     /// The columns that people read.
     pub(super) fn human(&self) -> String {
-        let Self { tool, code, decision_id, outcome, added } = self;
+        let Self { tool, code, decision_id, outcome, added, .. } = self;
         let added = format!("{:.2}ms", added.as_secs_f64() * 1e3);
         columns([tool, outcome, code, decision_id, &added])
     }
 
     /// The object that programs read; times in whole microseconds.
     pub(super) fn json(&self) -> Value {
-        let Self { tool, code, decision_id, outcome, added } = self;
+        let Self { tool, code, decision_id, outcome, added, .. } = self;
         let added = u64::try_from(added.as_micros()).unwrap_or(u64::MAX);
         json!({"tool": tool, "outcome": outcome, "code": code, "decision_id": decision_id, "added_us": added})
     }
@@ -77,6 +79,7 @@ mod tests {
             decision_id: ID.into(),
             outcome: "deny".into(),
             added: Duration::from_nanos(213_700),
+            progress: 0,
         }
     }
 

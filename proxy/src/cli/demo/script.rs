@@ -13,6 +13,8 @@ pub(super) struct Step {
     pub(super) arguments: Value,
     /// The code that the call must get; `ok` when it is allowed.
     pub(super) expected: &'static str,
+    /// Messages that come on a stream before the result.
+    pub(super) progress: usize,
     /// What a person should look at.
     pub(super) why: &'static str,
     /// Whether somebody takes the task back first.
@@ -35,7 +37,7 @@ pub(super) const OK: &str = "ok";
 pub(super) fn steps() -> Vec<Step> {
     vec![
         step("search_tickets", json!({"query": "printer", "limit": 5}), OK, "what the task is for"),
-        step("backlog_report", json!({"days": 7}), OK, "streamed, event by event"),
+        Step { progress: 3, ..step("backlog_report", json!({"days": 7}), OK, "streamed, event by event") },
         refused("search_tickets", json!({"query": "printer", "limit": 500}), Code::SchemaViolation, "the schema says at most 50"),
         refused("delete_ticket", json!({"id": "T-7"}), Code::ScopeExceeded, "the intent does not name this tool"),
         refused(
@@ -55,7 +57,7 @@ pub(super) fn steps() -> Vec<Step> {
 }
 
 fn step(operation: &'static str, arguments: Value, expected: &'static str, why: &'static str) -> Step {
-    Step { operation, arguments, expected, why, revoked: Revoked::No }
+    Step { operation, arguments, expected, progress: 0, why, revoked: Revoked::No }
 }
 
 fn refused(operation: &'static str, arguments: Value, code: Code, why: &'static str) -> Step {

@@ -12,14 +12,14 @@ use bytes::Bytes;
 use http::Request;
 
 use crate::{
-    cli::init,
-    config::{self, Failure},
+    cli::{self, init},
+    config::Compiler,
     control::{
         client,
         wire::{OpenTask, Reply, Request as Ask, Token},
     },
     listen::ListenAddress,
-    serve,
+    serve::{self, Options},
     upstream::{Pool, PoolConfig, RequestBody, TlsRoots, Upstream, collect},
 };
 
@@ -43,8 +43,9 @@ impl Sidecar {
         init::write(&directory)?;
         let file = directory.join(init::CONFIG);
         fs::write(&file, placed(&fs::read_to_string(&file)?, upstream))?;
-        let loaded = config::load(&file).map_err(|failure| unreadable(&failure))?;
-        Ok(Self { running: serve::start(loaded, serve::Options::default())?, directory })
+        let loaded = cli::read(&file)?;
+        let options = Options { compiler: Compiler::of_this_program(), open_task: false };
+        Ok(Self { running: serve::start(loaded, &options)?, directory })
     }
 
     /// The endpoint of the service, where the agent calls.
@@ -134,11 +135,6 @@ fn placed(config: &str, upstream: &str) -> String {
         .replace("address: 127.0.0.1:15000", "address: 127.0.0.1:0")
 }
 
-fn unreadable(failure: &Failure) -> anyhow::Error {
-    let problems: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!("{}", problems.join("\n"))
-}
-
 async fn get(url: &str) -> anyhow::Result<Bytes> {
     let upstream = Upstream::parse(url)?;
     let request = Request::get(upstream.target()).body(RequestBody::Empty)?;
@@ -168,7 +164,7 @@ mod tests {
         let written = init::write(directory.path()).unwrap();
         let text = placed(&fs::read_to_string(&written[0]).unwrap(), "http://127.0.0.1:7/mcp");
         fs::write(&written[0], text).unwrap();
-        let config = config::load(&written[0]).unwrap_or_else(|failure| panic!("{failure:?}")).config;
+        let config = cli::read(&written[0]).unwrap().config;
         assert_eq!(config.listeners[0].address, "127.0.0.1:0".parse().unwrap());
         assert_eq!(config.admin.unwrap().address.port(), 0);
         assert_eq!(config.services[0].upstream, "http://127.0.0.1:7/mcp");

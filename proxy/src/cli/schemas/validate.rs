@@ -12,14 +12,15 @@ use serde::Serialize;
 
 use crate::{
     call::ToolId,
-    config::{self, Failure, Loaded},
+    cli,
+    config::Loaded,
 };
 
 /// `outrider schemas validate`.
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// Configuration that names the lock files
-    #[arg(short, long, value_name = "FILE", default_value = "outrider.yaml")]
+    #[arg(short, long, value_name = "FILE", default_value = cli::DEFAULT)]
     config: PathBuf,
     /// Tool, such as `tickets/read_ticket`
     #[arg(long, value_name = "ID", value_parser = tool)]
@@ -46,7 +47,7 @@ struct Violation {
 /// # Errors
 /// When configuration, tool or standard input cannot be read.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let loaded = config::load(&args.config).map_err(|failure| unreadable(&failure))?;
+    let loaded = cli::read(&args.config)?;
     let mut arguments = Vec::new();
     let most = loaded.config.body.max_request.0;
     io::stdin().take(most as u64 + 1).read_to_end(&mut arguments).context("cannot read standard input")?;
@@ -57,11 +58,6 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let text = if args.json { json(&violations) } else { human(&violations) };
     io::stdout().write_all(text.as_bytes()).context("cannot print")?;
     Ok(ExitCode::from(u8::from(!violations.is_empty())))
-}
-
-fn unreadable(failure: &Failure) -> anyhow::Error {
-    let problems: Vec<String> = failure.problems.iter().map(ToString::to_string).collect();
-    anyhow::anyhow!("{}", problems.join("\n"))
 }
 
 fn violations(loaded: &Loaded, id: &ToolId, arguments: &[u8]) -> anyhow::Result<Vec<Violation>> {
@@ -104,8 +100,8 @@ mod tests {
 
     fn check(tool: &str, arguments: &str) -> anyhow::Result<Vec<Violation>> {
         let directory = tempfile::tempdir().unwrap();
-        let written = crate::cli::init::write(directory.path()).unwrap();
-        let loaded = config::load(&written[0]).unwrap_or_else(|failure| panic!("{failure:?}"));
+        let written = cli::init::write(directory.path()).unwrap();
+        let loaded = cli::read(&written[0]).unwrap();
         violations(&loaded, &ToolId::try_from(tool.to_owned()).unwrap(), arguments.as_bytes())
     }
 

@@ -72,14 +72,14 @@ fn what_is_no_call_of_this_revision_is_refused_and_runs_nothing() {
         (Request::call("nothing", &json!({})), 200, -32602),
     ] {
         let answer = agent.send(&request);
-        assert_eq!((answer.head.status(), error_code(&answer)), (status, code), "{request:?}");
+        assert_eq!((answer.status, error_code(&answer)), (status, code), "{request:?}");
     }
     for (request, status) in [
         (Request::raw("GET", "", Vec::new()), 405),
         (call.clone().target("/other"), 404),
         (call.clone().field("Origin", "https://example.org"), 403),
     ] {
-        assert_eq!(agent.send(&request).head.status(), status, "{request:?}");
+        assert_eq!(agent.send(&request).status, status, "{request:?}");
     }
     assert_eq!(server.calls(), 0);
 }
@@ -90,5 +90,5 @@ fn discovery_ping_and_notifications_are_answered() {
     let discovered = agent.send(&Request::discover()).json();
     assert_eq!(discovered["result"]["supportedVersions"], json!([REVISION]));
     assert_eq!(agent.send(&Request::message(&json!("p"), "ping", json!({}))).json()["id"], "p");
-    assert_eq!(agent.send(&Request::notification("notifications/initialized", json!({}))).head.status(), 202);
+    assert_eq!(agent.send(&Request::notification("notifications/initialized", json!({}))).status, 202);
 }

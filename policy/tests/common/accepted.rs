@@ -1,0 +1,38 @@
+//! Rules that people write.
+#![allow(missing_docs, unreachable_pub, dead_code)]
+
+/// Rules that people write, and that work.
+pub const ACCEPTED: &[&str] = &[
+    "",
+    "import rego.v1\n\nallow if input.tool.read_only",
+    "default allow := false\n\nallow if input.agent.environment == \"test\"",
+    "allow if {\n\tinput.tool.id == \"crm/lookup\"\n\t\"support\" in input.agent.roles\n}",
+    "allow if input.tool.id in {\"a/b\", \"a/c\"}",
+    "allow if input.tool.read_only\n\nallow if input.tool.idempotent",
+    "hour := time.clock([input.call.time_ns, \"Europe/Berlin\"])[0]\n\ndeny contains {\"reason\": \"after_hours\", \"message\": \"closed\"} if not working\n\ndefault working := false\n\nworking if { hour >= 7; hour < 19 }",
+    "deny contains {\"reason\": \"too_much\", \"message\": sprintf(\"%v\", [input.call.arguments.amount])} if input.call.arguments.amount > 1000",
+    "deny contains {\"reason\": \"outside\", \"message\": \"m\", \"public\": \"only example.org\"} if {\n\tsome address in input.call.arguments.to\n\tnot endswith(address, \"@example.org\")\n}",
+    "deny contains {\"reason\": \"outside\", \"message\": \"m\"} if {\n\tto := input.call.arguments.to\n\tnot endswith(to, \"@example.org\")\n}",
+    "deny contains {\"reason\": \"many\", \"message\": \"m\"} if count(input.call.arguments.items) > 10",
+    "deny contains {\"reason\": \"opaque\", \"message\": \"m\"} if { input.content.opaque; input.tool.destructive }",
+    "deny contains {\"reason\": \"all\", \"message\": \"m\"} if {\n\tevery item in input.call.arguments.items { item.price > 10 }\n}",
+    "level := \"high\" if input.tool.destructive else := \"low\"\n\nallow if level == \"low\"",
+    "price(\"a\") := 1\n\nprice(\"b\") := 2\n\nallow if price(input.tool.operation) < 3",
+    "is_mine(owner) if owner == input.agent.owner\n\nallow if is_mine(input.tool.owner)",
+    "import data.outrider.facts\n\nallow if input.tool.id in facts.open_tools",
+    "allow if data.outrider.agents[input.agent.id].owner == \"support@example.org\"",
+    "allow if data.outrider.intents[input.task.intent].owner",
+    "total := sum([line.price | some line in input.call.arguments.lines; is_number(line.price)])\n\ndeny contains {\"reason\": \"sum\", \"message\": \"m\"} if total > 100",
+    "deny contains {\"reason\": \"sum\", \"message\": \"m\"} if {\n\tsome line in input.call.arguments.lines\n\tprice := line.price\n\tis_number(price)\n\tprice * 2 > 100\n}",
+    "deny contains {\"reason\": \"budget\", \"message\": \"m\"} if input.task.budget.calls - input.task.budget.used < 10",
+    "deny contains {\"reason\": \"pattern\", \"message\": \"m\"} if not regex.match(\"^[0-9a-z]+$\", input.tool.operation)",
+    "deny contains {\"reason\": \"low\", \"message\": \"m\"} if input.task.confidence < 0.7",
+    "approve contains {\"reason\": \"big\", \"approvers\": [\"ada\", \"bob\"], \"ttl\": \"15m\"} if input.call.arguments.amount > 100",
+    "redact contains \"/arguments/email\" if true",
+    "redact contains sprintf(\"/arguments/%s\", [finding.label]) if some finding in input.content.findings",
+    "by_name := {name: value | some name, value in input.call.arguments}\n\nallow if by_name.x == 1",
+    "labels := {label | some label in input.content.labels}\n\nallow if count(labels - {\"pii\"}) == 0",
+    "allow if not input.call.arguments.force",
+    "allow if { x := \"a\"; y := concat(\"\", [x, input.tool.id]); startswith(y, \"a\") }",
+    "allow if { x := `a`\n\tx == \"a\" } # comment",
+];

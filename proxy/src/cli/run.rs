@@ -1,0 +1,90 @@
+//! `outrider run`: the sidecar, until it is told to stop.
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+
+use tracing_subscriber::EnvFilter;
+
+use super::DEFAULT;
+use crate::{
+    config::{self, Compiler},
+    serve::{self, Options, Running},
+};
+
+/// Start the sidecar
+#[derive(Debug, clap::Args)]
+#[command(after_help = "SIGHUP and file changes reload: a bad file keeps the old configuration. \
+SIGTERM and SIGINT drain: running calls finish, nothing new is accepted. \
+OUTRIDER_LOG sets what is logged on standard error, such as `info` or `outrider=debug`.")]
+pub struct Args {
+    /// Configuration file
+    #[arg(short, long, value_name = "FILE", default_value = DEFAULT)]
+    config: PathBuf,
+    /// Open a task of the only intent, bound to the only listener, for 24 h; off in production
+    #[arg(long)]
+    open_task: bool,
+    /// Print where it listens as one line of JSON on standard output; log as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// When nothing could be started.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    log_to_stderr(args.json);
+    let loaded = match config::load(&args.config) {
+        Ok(loaded) => loaded,
+        Err(failure) => {
+            failure.problems.iter().for_each(|problem| eprintln!("error: {problem}"));
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let options = Options { compiler: Compiler::of_this_program(), open_task: args.open_task };
+    let running = serve::start(loaded, &options)?;
+    if args.json {
+        println!("{}", running.banner().to_json());
+    } else {
+        eprintln!("{}", running.banner());
+    }
+    until_told(&running)?;
+    running.stop();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Waits for a signal to stop; reloads on SIGHUP.
+fn until_told(running: &Running) -> anyhow::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let (mut hang_up, mut terminate, mut interrupt) = {
+        let _entered = runtime.enter();
+        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
+    loop {
+        let stop = runtime.block_on(async {
+            tokio::select! {
+                _ = terminate.recv() => true,
+                _ = interrupt.recv() => true,
+                _ = hang_up.recv() => false,
+            }
+        });
+        if stop {
+            return Ok(());
+        }
+        // The result is logged and counted where it happens.
+        running.reload().ok();
+    }
+}
+
+/// Structured logs on standard error: for people on a terminal, as JSON elsewhere if asked.
+pub(super) fn log_to_stderr(json: bool) {
+    let filter = EnvFilter::try_from_env("OUTRIDER_LOG").unwrap_or_else(|_| EnvFilter::new("outrider=info,warn"));
+    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    // A second subscriber in one process is refused, which changes nothing.
+    if json {
+        logs.json().flatten_event(true).try_init().ok();
+    } else {
+        logs.try_init().ok();
+    }
+}

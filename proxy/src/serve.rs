@@ -1,0 +1,370 @@
+//! The sidecar as a whole: everything is bound before anything is served, and what runs beside
+//! the calls (admin, control, ticks, reload) runs on a thread of its own.
+
+mod beside;
+mod banner;
+
+use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use anyhow::Context as _;
+use jiff::Timestamp;
+use tokio::sync::{mpsc, oneshot};
+
+pub use banner::Banner;
+
+use crate::{
+    config::{Built, Compiler, Isolation, Loaded},
+    control,
+    drain::{Drain, Draining},
+    keys::SigningKey,
+    listen::{ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound, reverse::Hosts},
+    metrics::Metrics,
+    outrider::Outrider,
+    pipeline::Pipeline,
+    record::{
+        Recorder, Standing,
+        chain::{Log, LogConfig, Rotate},
+        digest::DigestKey,
+        security::{SecurityKind, SecurityLog},
+    },
+    state::{self, Tasks},
+    tag::Signer,
+    upstream::{Pool, PoolConfig, TlsRoots},
+    workers::{self, Workers},
+};
+
+/// How long a drain waits for calls under way.
+const DRAIN: Duration = Duration::from_secs(25);
+
+/// How a sidecar is started.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Where policies are compiled first.
+    pub compiler: Compiler,
+    /// Opens a task of the only intent on the only listener.
+    pub open_task: bool,
+}
+
+/// A running sidecar.
+#[derive(Debug)]
+pub struct Running {
+    outrider: Arc<Outrider>,
+    banner: Banner,
+    orders: mpsc::UnboundedSender<Order>,
+    edge: Option<thread::JoinHandle<()>>,
+}
+
+/// What the edge is asked to do.
+#[derive(Debug)]
+pub(crate) enum Order {
+    Reload(oneshot::Sender<Result<(), String>>),
+    Stop,
+}
+
+/// Everything that is bound, before anything is served.
+pub(crate) struct Edge {
+    pub(crate) outrider: Arc<Outrider>,
+    pub(crate) loaded: Loaded,
+    pub(crate) compiler: Compiler,
+    pub(crate) isolation: Isolation,
+    pub(crate) listeners: Vec<(Bound, Arc<ListenerFacts>)>,
+    pub(crate) admin: Option<std::net::TcpListener>,
+    pub(crate) control: Option<control::Socket>,
+    pub(crate) workers: Workers,
+    pub(crate) observer: Observer,
+    pub(crate) drain: Drain,
+    pub(crate) draining: Draining,
+}
+
+/// Starts a sidecar.
+///
+/// # Errors
+/// What is wrong with the configuration, or what could not be bound; then nothing is served.
+pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
+    let Built { snapshot, labels, warnings } = loaded.build(&options.compiler, None).map_err(|problems| Unusable { problems })?;
+    for warning in &warnings {
+        tracing::warn!("{warning}");
+    }
+    let isolation = loaded.isolation();
+    let recorder = Arc::new(recorder(&loaded, isolation)?);
+    recorder.prepare(&labels);
+    recorder.metrics.policy_in_force(snapshot.policy.revision(), "enforce");
+    recorder.metrics.policy_reloaded("ok");
+    let tasks = Arc::new(Tasks::new(format!("outrider:{}", recorder.log.instance()), SigningKey::generate()?));
+    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl);
+    let peers = loaded.config.listeners.iter().filter_map(|listener| Some((listener.name().into(), listener.peers.clone()?)));
+    let outrider = Arc::new(Outrider::new(snapshot, peers.collect(), Arc::clone(&recorder), tasks, signer));
+    feed(&outrider);
+    let opened = options.open_task.then(|| open_task(&loaded, &outrider)).transpose()?;
+    let edge = bind(loaded, options, outrider, isolation)?;
+    let banner = Banner::of(&edge, opened);
+    let outrider = Arc::clone(&edge.outrider);
+    let (orders, received) = mpsc::unbounded_channel();
+    let edge = thread::Builder::new()
+        .name("outrider-edge".into())
+        .stack_size(STACK)
+        .spawn(move || beside::run(edge, received))?;
+    Ok(Running { outrider, banner, orders, edge: Some(edge) })
+}
+
+/// Compiling and reloading policies wants room.
+pub(crate) const STACK: usize = 16 << 20;
+
+/// A configuration that cannot be run.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct Unusable {
+    /// Everything that was found.
+    pub problems: Vec<outrider_policy::Problem>,
+}
+
+impl Running {
+    /// What all workers share.
+    pub fn outrider(&self) -> &Arc<Outrider> {
+        &self.outrider
+    }
+
+    /// Where it listens and what it says of itself.
+    pub fn banner(&self) -> &Banner {
+        &self.banner
+    }
+
+    /// The listeners by name, with their real ports.
+    pub fn listeners(&self) -> Vec<(String, ListenAddress)> {
+        self.banner.listening.clone()
+    }
+
+    /// The admin address.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.banner.admin
+    }
+
+    /// Reads the configuration anew.
+    ///
+    /// # Errors
+    /// Why the old one stays in force.
+    pub fn reload(&self) -> Result<(), String> {
+        let (done, result) = oneshot::channel();
+        self.orders.send(Order::Reload(done)).map_err(|_| "the sidecar has stopped".to_owned())?;
+        result.blocking_recv().unwrap_or_else(|_| Err("the sidecar has stopped".into()))
+    }
+
+    /// Finishes what runs, writes what is left to write, and stops.
+    pub fn stop(mut self) {
+        self.halt();
+    }
+
+    fn halt(&mut self) {
+        // An edge that is gone has stopped already.
+        self.orders.send(Order::Stop).ok();
+        if let Some(edge) = self.edge.take() {
+            edge.join().ok();
+        }
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.halt();
+    }
+}
+
+fn recorder(loaded: &Loaded, isolation: Isolation) -> anyhow::Result<Recorder> {
+    let section = &loaded.config.decision_log;
+    let path = loaded.resolve(&section.path);
+    let now = Timestamp::now();
+    let security = match &loaded.config.security_log {
+        Some(section) => loaded.resolve(&section.path),
+        None => path.with_file_name("security.jsonl"),
+    };
+    let digests = match &section.digest_key {
+        Some(file) => digest_key(&loaded.resolve(file))?,
+        None => DigestKey::made(&aws_lc_rs::rand::SystemRandom::new())?,
+    };
+    let log = Log::open(
+        &LogConfig {
+            key: section.key.as_deref().map(|key| loaded.resolve(key)),
+            rotate: section.rotate.map(|rotate| Rotate {
+                size: rotate.size.map(|size| size.0 as u64),
+                age: rotate.age.map(|age| age.0),
+            }),
+            ..LogConfig::at(path)
+        },
+        now,
+    )?;
+    let standing = Standing {
+        agent: &loaded.config.agent.id.0,
+        environment: &loaded.config.environment,
+        isolation: isolation.as_str(),
+    };
+    let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), isolation.as_str()));
+    Ok(Recorder::new(log, SecurityLog::open(security, now)?, metrics, digests, &standing))
+}
+
+/// The least that makes a digest hard to guess.
+const DIGEST_KEY_BYTES: usize = 16;
+
+fn digest_key(file: &PathBuf) -> anyhow::Result<DigestKey> {
+    let secret = std::fs::read(file).with_context(|| format!("`decision_log.digest_key`: cannot read `{}`", file.display()))?;
+    let secret = secret.trim_ascii();
+    anyhow::ensure!(
+        secret.len() >= DIGEST_KEY_BYTES,
+        "`decision_log.digest_key`: `{}` holds fewer than {DIGEST_KEY_BYTES} bytes: fill it with `openssl rand -base64 32`",
+        file.display()
+    );
+    Ok(DigestKey::new(secret))
+}
+
+fn assertion_key(loaded: &Loaded) -> anyhow::Result<SigningKey> {
+    Ok(match &loaded.config.assertion.key {
+        Some(file) => SigningKey::load(&loaded.resolve(file)).context("`assertion.key`")?,
+        None => SigningKey::generate()?,
+    })
+}
+
+fn feed(outrider: &Arc<Outrider>) {
+    let tasks = Arc::clone(&outrider.tasks);
+    outrider.recorder.metrics.feed_tasks(Box::new(move || {
+        let counts = tasks.counts(Timestamp::now());
+        [
+            ("active", counts.active),
+            ("suspended", counts.suspended),
+            ("expired", counts.expired),
+            ("closed", counts.closed),
+            ("revoked", counts.revoked),
+        ]
+        .map(|(state, count)| (state, count as u64))
+        .to_vec()
+    }));
+    outrider.recorder.metrics.feed_approvals(Box::new(Vec::new));
+}
+
+/// Opens the task of `--open-task`: the only intent, bound to the only listener.
+fn open_task(loaded: &Loaded, outrider: &Outrider) -> anyhow::Result<String> {
+    anyhow::ensure!(!loaded.config.production(), "`--open-task` is off when `environment` is `production`: open tasks with `outrider task open`");
+    let snapshot = outrider.snapshot();
+    let mut intents = snapshot.data.intents();
+    let (Some(intent), None) = (intents.next(), intents.next()) else {
+        anyhow::bail!("`--open-task` needs exactly one intent in the policy data: open tasks with `outrider task open --intent …`");
+    };
+    let [listener] = loaded.config.listeners.as_slice() else {
+        anyhow::bail!("`--open-task` needs exactly one listener: bind tasks with `outrider task open --current LISTENER`");
+    };
+    let uid = rustix::process::geteuid().as_raw();
+    let open = state::Open {
+        agent: Arc::clone(&outrider.agent),
+        intent: intent.id.as_str().into(),
+        subject: format!("uid:{uid}").into(),
+        tools: None,
+        max_classification: None,
+        budget: None,
+        ttl: state::LONGEST_TASK,
+        current: Some(listener.name().into()),
+        opened_by: format!("uid:{uid}").into(),
+    };
+    let opened = outrider.tasks.open(open, Timestamp::now())?;
+    let task = opened.task.id.to_string();
+    outrider.recorder.event(
+        SecurityKind::TaskOpened,
+        Some(listener.name()),
+        &[("task", &task), ("who", &opened.task.opened_by), ("why", "--open-task")],
+    );
+    Ok(task)
+}
+
+fn bind(loaded: Loaded, options: &Options, outrider: Arc<Outrider>, isolation: Isolation) -> anyhow::Result<Edge> {
+    let control = loaded.config.control.as_ref().map(|section| {
+        let mut section = section.clone();
+        section.socket = loaded.resolve(&section.socket);
+        control::Socket::bind(&section)
+    });
+    let control = control.transpose()?;
+    let admin = loaded.config.admin.map(|admin| {
+        let listener = std::net::TcpListener::bind(admin.address).with_context(|| format!("`admin.address`: cannot listen on `{}`", admin.address))?;
+        listener.set_nonblocking(true)?;
+        anyhow::Ok(listener)
+    });
+    let admin = admin.transpose()?;
+    let listeners = loaded.config.listeners.iter().map(listener).collect::<anyhow::Result<Vec<_>>>()?;
+    let (drain, draining) = Drain::new();
+    let observer = observer(&outrider);
+    let roots = if outrider.snapshot().catalogue.services().any(|service| service.upstream.is_secure()) {
+        TlsRoots::system().context("the system's certificate authorities")?
+    } else {
+        TlsRoots::none()?
+    };
+    let shared = Arc::clone(&outrider);
+    let build = move |tasks: &workers::Tasks| {
+        let pool = Pool::new(PoolConfig::default(), roots.clone());
+        tasks.background(pool.clone().keep_clean());
+        Pipeline { outrider: Arc::clone(&shared), pool }
+    };
+    let count = loaded.config.workers.unwrap_or_else(default_workers);
+    let workers = Workers::start(count, build, &observer, &draining)?;
+    Ok(Edge {
+        outrider,
+        compiler: options.compiler.clone(),
+        isolation,
+        listeners,
+        admin,
+        control,
+        workers,
+        observer,
+        drain,
+        draining,
+        loaded,
+    })
+}
+
+fn default_workers() -> NonZeroUsize {
+    workers::default_count()
+}
+
+fn listener(section: &crate::config::Listener) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
+    let bound = Bound::bind(&section.address)?;
+    let address = bound.address().clone();
+    let configured = section.hosts.as_deref().unwrap_or_default();
+    let facts = ListenerFacts {
+        name: section.name().into(),
+        mode: Mode::Reverse,
+        hosts: Hosts::new(configured, &address).with_context(|| format!("listener `{}`: `hosts`", section.name()))?,
+        origins: section.origins.clone(),
+        patience: Patience::default(),
+        max_connections: MAX_CONNECTIONS,
+        address,
+    };
+    Ok((bound, Arc::new(facts)))
+}
+
+/// Connection faults are no calls: they are counted and noted.
+fn observer(outrider: &Arc<Outrider>) -> Observer {
+    let recorder = Arc::clone(&outrider.recorder);
+    Arc::new(move |listener, peer, fault| {
+        recorder.metrics.connection_error(fault.as_str());
+        let peer = peer.map(ToString::to_string).unwrap_or_default();
+        recorder.event(SecurityKind::ConnectionError, Some(&listener.name), &[("reason", fault.as_str()), ("peer", &peer)]);
+    })
+}
+
+/// The peers of every listener: the agents, whom the control socket never serves.
+pub(crate) fn agents(loaded: &Loaded) -> Vec<u32> {
+    let peers = loaded.config.listeners.iter().filter_map(|listener| listener.peers.as_ref());
+    peers.flat_map(|peers| peers.uid.iter().copied()).collect()
+}
+
+/// What is bound once and stays for the life of the process.
+pub(crate) fn fixed(loaded: &Loaded) -> HashMap<&'static str, String> {
+    let config = &loaded.config;
+    HashMap::from([
+        ("agent", format!("{:?}", config.agent)),
+        ("environment", config.environment.clone()),
+        ("isolation", format!("{:?}", config.isolation)),
+        ("listeners", format!("{:?}", config.listeners)),
+        ("admin", format!("{:?}", config.admin)),
+        ("control", format!("{:?}", config.control)),
+        ("assertion", format!("{:?}", config.assertion)),
+        ("decision_log", format!("{:?}", config.decision_log)),
+        ("security_log", format!("{:?}", config.security_log)),
+        ("workers", format!("{:?}", config.workers)),
+    ])
+}

@@ -1,0 +1,291 @@
+//! What runs beside the calls, on one thread: accepting, admin, control, ticks, reload, drain.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use jiff::Timestamp;
+use tokio::{
+    sync::{mpsc, watch},
+    task::{JoinSet, LocalSet},
+    time::{MissedTickBehavior, interval},
+};
+
+use super::{DRAIN, Edge, Order, STACK, agents, fixed};
+use crate::{
+    admin::{self, AdminState, Check, Page, Readiness},
+    config::{Compiler, Isolation, Loaded, load},
+    control::{self, Act, Change, Control, CurrentTasks, Declared},
+    keys::jwks,
+    metrics::Format,
+    outrider::Outrider,
+    record::{Recorder, security::SecurityKind},
+};
+
+/// Between two looks at logs and files.
+const TICK: Duration = Duration::from_millis(250);
+/// Ticks between two looks at the configuration's files.
+const LOOK: u32 = 4;
+/// Ticks between two sweeps of tasks and limits.
+const SWEEP: u32 = 240;
+
+/// Runs the edge until it is told to stop.
+pub(super) fn run(edge: Edge, orders: mpsc::UnboundedReceiver<Order>) {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_stack_size(STACK).build();
+    match runtime {
+        Ok(runtime) => LocalSet::new().block_on(&runtime, serve(edge, orders)),
+        Err(error) => tracing::error!(%error, "the sidecar cannot run"),
+    }
+}
+
+async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
+    let Edge { outrider, loaded, compiler, isolation, listeners, admin, control, workers, observer, drain, draining } = edge;
+    let (stop, stopped) = watch::channel(false);
+    let mut running = JoinSet::new();
+    if let Some(admin) = admin.and_then(|admin| tokio::net::TcpListener::from_std(admin).ok()) {
+        let state = admin_state(&outrider, isolation, &draining);
+        running.spawn_local(admin::serve(admin, state, told(stopped.clone())));
+    }
+    if let Some(socket) = control {
+        let control = Arc::new(control_of(&loaded, &outrider));
+        running.spawn_local(async move {
+            if let Err(error) = control.serve(socket, told(stopped)).await {
+                tracing::error!(%error, "the control socket cannot be served");
+            }
+        });
+    }
+    let mut accepting = JoinSet::new();
+    for (bound, facts) in listeners {
+        accepting.spawn_local(bound.accept(facts, workers.dispatcher(), Arc::clone(&observer), draining.clone()));
+    }
+    Watch::new(outrider.clone(), loaded, compiler).until_stopped(&mut orders).await;
+    tracing::info!("draining");
+    drain.begin();
+    while accepting.join_next().await.is_some() {}
+    workers.finish(DRAIN).await;
+    stop.send_replace(true);
+    while running.join_next().await.is_some() {}
+    outrider.recorder.log.close(Timestamp::now());
+    tracing::info!("stopped");
+}
+
+async fn told(mut stopped: watch::Receiver<bool>) {
+    // A sender that is gone means the same.
+    stopped.wait_for(|stopped| *stopped).await.map(drop).unwrap_or_default();
+}
+
+/// The configuration in force, its files, and the clock of everything periodic.
+struct Watch {
+    outrider: Arc<Outrider>,
+    loaded: Loaded,
+    compiler: Compiler,
+    seen: Fingerprint,
+    healthy: bool,
+}
+
+/// What tells that a file was changed: its time, length and inode.
+type Fingerprint = BTreeMap<PathBuf, Option<(SystemTime, u64, u64)>>;
+
+impl Watch {
+    fn new(outrider: Arc<Outrider>, loaded: Loaded, compiler: Compiler) -> Self {
+        let seen = fingerprint(&loaded);
+        Self { outrider, loaded, compiler, seen, healthy: true }
+    }
+
+    async fn until_stopped(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut count = 0u32;
+        loop {
+            tokio::select! {
+                order = orders.recv() => match order {
+                    Some(Order::Reload(done)) => {
+                        // Whoever asked may be gone; the reload counts all the same.
+                        done.send(self.reload().await).ok();
+                    }
+                    Some(Order::Stop) | None => return,
+                },
+                _ = ticks.tick() => {
+                    count = count.wrapping_add(1);
+                    self.tick(count).await;
+                }
+            }
+        }
+    }
+
+    async fn tick(&mut self, count: u32) {
+        let now = Timestamp::now();
+        self.outrider.recorder.log.tick(now);
+        self.outrider.recorder.security.tick(now);
+        self.tell_health();
+        if count.is_multiple_of(LOOK) && fingerprint(&self.loaded) != self.seen {
+            // The result is logged and counted.
+            self.reload().await.ok();
+        }
+        if count.is_multiple_of(SWEEP) {
+            self.outrider.tasks.sweep(now);
+            self.outrider.snapshot().limits.sweep();
+        }
+    }
+
+    fn tell_health(&mut self) {
+        let healthy = self.outrider.recorder.log.healthy();
+        if healthy != self.healthy {
+            self.healthy = healthy;
+            if healthy {
+                tracing::info!("the decision log can be written again");
+            } else {
+                tracing::error!("the decision log cannot be written: calls are refused until it can");
+                self.outrider.recorder.event(SecurityKind::LogFailed, None, &[]);
+            }
+        }
+    }
+
+    /// Puts what the files now say in force, or keeps everything as it is.
+    async fn reload(&mut self) -> Result<(), String> {
+        self.seen = fingerprint(&self.loaded);
+        let (outrider, compiler, file) = (Arc::clone(&self.outrider), self.compiler.clone(), self.loaded.file.clone());
+        let before = fixed(&self.loaded);
+        let outcome = tokio::task::spawn_blocking(move || replace(&outrider, &compiler, &file, &before)).await;
+        let outcome = outcome.unwrap_or_else(|_| Err("the reload failed".into()));
+        self.outrider.recorder.metrics.policy_reloaded(if outcome.is_ok() { "ok" } else { "failed" });
+        match outcome {
+            Ok(loaded) => {
+                self.loaded = loaded;
+                self.seen = fingerprint(&self.loaded);
+                tracing::info!(revision = self.outrider.snapshot().policy.revision(), "reloaded");
+                Ok(())
+            }
+            Err(why) => {
+                tracing::error!("not reloaded, the old configuration stays in force:\n{why}");
+                Err(why)
+            }
+        }
+    }
+}
+
+fn replace(
+    outrider: &Outrider,
+    compiler: &Compiler,
+    file: &Path,
+    before: &std::collections::HashMap<&'static str, String>,
+) -> Result<Loaded, String> {
+    let lines = |problems: &[outrider_policy::Problem]| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let loaded = load(file).map_err(|failure| lines(&failure.problems))?;
+    let after = fixed(&loaded);
+    let mut changed: Vec<_> = before.iter().filter(|(name, value)| after.get(*name) != Some(value)).map(|(name, _)| *name).collect();
+    changed.sort_unstable();
+    if !changed.is_empty() {
+        return Err(format!("{}: `{}` changed: that needs a restart", file.display(), changed.join("`, `")));
+    }
+    let built = loaded.build(compiler, Some(&outrider.snapshot())).map_err(|problems| lines(&problems))?;
+    outrider.recorder.prepare(&built.labels);
+    outrider.recorder.metrics.policy_in_force(built.snapshot.policy.revision(), "enforce");
+    outrider.replace(built.snapshot);
+    Ok(loaded)
+}
+
+fn fingerprint(loaded: &Loaded) -> Fingerprint {
+    use std::os::unix::fs::MetadataExt as _;
+    let look = |path: &PathBuf| {
+        let found = std::fs::metadata(path).ok();
+        found.and_then(|file| Some((file.modified().ok()?, file.len(), file.ino())))
+    };
+    let files = loaded.watched.iter().chain(std::iter::once(&loaded.file));
+    files.map(|path| (path.clone(), look(path))).collect()
+}
+
+fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &crate::drain::Draining) -> AdminState {
+    let (ready, pages, keys) = (Arc::clone(outrider), Arc::clone(outrider), Arc::clone(outrider));
+    let draining = draining.clone();
+    AdminState {
+        ready: Box::new(move || readiness(&ready, isolation, draining.has_begun())),
+        metrics: Box::new(move |accept| {
+            let format = Format::accepted(accept);
+            Page { content_type: format.content_type(), text: pages.recorder.metrics.page(format) }
+        }),
+        jwks: Box::new(move || jwks([keys.signer.key()])),
+    }
+}
+
+fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readiness {
+    let snapshot = outrider.snapshot();
+    let log = if outrider.recorder.log.healthy() {
+        Check::Ready("written before each act".into())
+    } else {
+        Check::NotReady("cannot be written: calls are refused".into())
+    };
+    let identity = if draining { Check::NotReady("draining".into()) } else { Check::Ready(format!("static: {}", outrider.agent)) };
+    Readiness { policy: Check::Ready(format!("revision {}", snapshot.policy.revision())), identity, log, isolation: isolation.as_str() }
+}
+
+fn control_of(loaded: &Loaded, outrider: &Arc<Outrider>) -> Control {
+    let listeners = loaded.config.listeners.iter().map(|listener| listener.name().to_owned()).collect();
+    Control {
+        tasks: Arc::clone(&outrider.tasks),
+        declared: Box::new(Names { outrider: Arc::clone(outrider), listeners }),
+        observer: Box::new(Notes(Arc::clone(&outrider.recorder))),
+        current: if loaded.config.production() { CurrentTasks::Off } else { CurrentTasks::Permitted },
+        access: control::Access {
+            own: rustix::process::geteuid().as_raw(),
+            allow: loaded.config.control.as_ref().map(|control| control.allow.clone()).unwrap_or_default(),
+            peers: agents(loaded),
+        },
+        clock: Timestamp::now,
+    }
+}
+
+/// What may be named when a task is opened.
+struct Names {
+    outrider: Arc<Outrider>,
+    listeners: Vec<String>,
+}
+
+impl Declared for Names {
+    fn agent(&self) -> Arc<str> {
+        Arc::clone(&self.outrider.agent)
+    }
+
+    fn intent(&self, name: &str) -> bool {
+        self.outrider.snapshot().data.intent(name).is_some()
+    }
+
+    fn listener(&self, name: &str) -> bool {
+        self.listeners.iter().any(|listener| listener == name)
+    }
+}
+
+/// Writes changes of authority into the security log.
+struct Notes(Arc<Recorder>);
+
+impl control::Observer for Notes {
+    fn changed(&self, change: &Change<'_>) -> io::Result<()> {
+        let kind = match change.act {
+            Act::TaskOpened => SecurityKind::TaskOpened,
+            Act::TaskClosed => SecurityKind::TaskClosed,
+            Act::TaskRevoked => SecurityKind::Revoked,
+        };
+        if change.act == Act::TaskRevoked {
+            self.0.metrics.revoked("control");
+        }
+        let who = format!("uid:{}", change.by);
+        let what = [
+            ("who", who.as_str()),
+            ("task", &change.task.id),
+            ("subject", &change.task.subject),
+            ("intent", &change.task.intent),
+            ("why", change.reason.unwrap_or("")),
+        ];
+        self.0.event(kind, change.listener, &what);
+        Ok(())
+    }
+
+    fn turned_away(&self, uid: u32) {
+        let who = format!("uid:{uid}");
+        self.0.event(SecurityKind::ConnectionError, None, &[("reason", "control_refused"), ("who", &who)]);
+    }
+}
