@@ -7,7 +7,7 @@ mod sidecar;
 pub(crate) mod tool_server;
 
 use std::{
-    io::{self, IsTerminal as _, Write},
+    io::{self, Write},
     net::{Ipv4Addr, SocketAddr},
     path::Path,
     process::ExitCode,
@@ -16,16 +16,18 @@ use std::{
 use anyhow::Context;
 
 use agent::{Agent, Answered};
-use report::Line;
+use report::{Files, Form, Line};
 use script::{Revoked, Step};
 use sidecar::Sidecar;
 use tool_server::ToolServer;
+
+use crate::config::Compiler;
 
 /// Start everything at once, in one terminal
 ///
 /// Starts a tool server, the sidecar before it with the configuration that `outrider init`
 /// writes, and an agent that makes nine calls, six of which are refused for different reasons.
-/// Prints a line per call: TOOL OUTCOME CODE DECISION_ID ADDED; then the paths of the record and
+/// Prints a line per call, `TOOL OUTCOME CODE DECISION_ID ADDED`, then the paths of the record and
 /// of the metrics.
 ///
 /// ADDED is the time from the arrival of a call until its decision stands in the record
@@ -47,110 +49,190 @@ pub struct Args {
 /// # Errors
 /// When a part does not start, or does not answer at all.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let address = args.tools_only.unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
-    let server = ToolServer::start(address).with_context(|| format!("cannot listen on `{address}`"))?;
+    let address = args
+        .tools_only
+        .unwrap_or_else(|| (Ipv4Addr::LOCALHOST, 0).into());
+    let server =
+        ToolServer::start(address).with_context(|| format!("cannot listen on `{address}`"))?;
     if args.tools_only.is_some() {
         writeln!(io::stdout(), "tools at {}", server.url()).context("cannot print")?;
         server.wait();
         return Ok(ExitCode::SUCCESS);
     }
-    let sidecar = Sidecar::start(&server.url())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let played = runtime.block_on(play(args, &sidecar, &server));
+    let sidecar = Sidecar::start(&server.url(), Compiler::of_this_program())?;
+    let form = Form::asked(args.json, &io::stdout());
+    let flaws = play(&sidecar, &server, form, &mut io::stdout())?;
     sidecar.stop();
-    played
+    for flaw in &flaws {
+        writeln!(io::stderr(), "error: {flaw}")?;
+    }
+    Ok(ExitCode::from(u8::from(!flaws.is_empty())))
 }
 
-async fn play(args: &Args, sidecar: &Sidecar, server: &ToolServer) -> anyhow::Result<ExitCode> {
+/// Plays the script and tells of it; gives what went otherwise than it should.
+fn play(
+    sidecar: &Sidecar,
+    server: &ToolServer,
+    form: Form,
+    out: &mut dyn Write,
+) -> anyhow::Result<Vec<String>> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (task, token) = sidecar.open_task()?;
     let agent = Agent::new(&sidecar.url()?, token.expose())?;
     let record = sidecar.record();
-    let teller = Teller::new(args);
-    teller.begin()?;
+    let mut flaws = Vec::new();
     let steps = script::steps();
-    let mut wrong = Vec::new();
+    form.begin(out)?;
     for step in &steps {
         if step.revoked == Revoked::Before {
             sidecar.revoke(&task)?;
         }
-        let line = call(&agent, step, &record).await?;
-        teller.line(&line, step)?;
-        wrong.extend(flaw(&line, step));
+        let line = runtime.block_on(call(&agent, step, &record))?;
+        form.line(&line, step.why, out)?;
+        flaws.extend(flaw(&line, step));
     }
-    let metrics = sidecar.save_metrics().await?;
-    teller.end(&record, &metrics, (server.calls(), steps.len()))?;
-    for flaw in &wrong {
-        writeln!(io::stderr(), "error: {flaw}")?;
-    }
-    Ok(ExitCode::from(u8::from(!wrong.is_empty())))
+    let metrics = runtime.block_on(sidecar.save_metrics())?;
+    form.end(
+        &Files { record, metrics },
+        &reached(server, steps.len()),
+        out,
+    )?;
+    Ok(flaws)
+}
+
+fn reached(server: &ToolServer, of: usize) -> String {
+    format!("{} of {of} calls reached the tool server", server.calls())
 }
 
 async fn call(agent: &Agent, step: &Step, record: &Path) -> anyhow::Result<Line> {
     let answered = agent.call(step.operation, &step.arguments).await?;
     let (outcome, added) = report::recorded(record, &answered.decision_id)?;
-    let Answered { code, decision_id, progress } = answered;
-    Ok(Line { tool: format!("tickets/{}", step.operation), code, decision_id, outcome, added, progress })
+    let Answered {
+        code,
+        decision_id,
+        progress,
+    } = answered;
+    Ok(Line {
+        tool: format!("tickets/{}", step.operation),
+        code,
+        decision_id,
+        outcome,
+        added,
+        progress,
+    })
 }
 
 /// What is wrong with how a call was decided.
 fn flaw(line: &Line, step: &Step) -> Option<String> {
     if line.progress != step.progress {
-        return Some(format!("`{}` gave {} events before its result, expected {}", line.tool, line.progress, step.progress));
+        return Some(format!(
+            "`{}` gave {} events before its result, expected {}",
+            line.tool, line.progress, step.progress
+        ));
     }
-    let outcome = if step.expected == script::OK { "allow" } else { "deny" };
-    let Line { tool, code, outcome: recorded, decision_id, .. } = line;
+    let outcome = if step.expected == script::OK {
+        "allow"
+    } else {
+        "deny"
+    };
+    let Line {
+        tool,
+        code,
+        outcome: recorded,
+        decision_id,
+        ..
+    } = line;
     (code != step.expected || recorded != outcome)
         .then(|| format!("`{tool}` was decided {recorded} {code}, expected {outcome} {}: see decision {decision_id}", step.expected))
 }
 
-/// Who is told, and in which form.
-#[derive(Debug, Clone, Copy)]
-enum Teller {
-    /// A person who watches: columns, and between them what to look at.
-    Terminal,
-    /// A person who reads later: columns alone.
-    Text,
-    /// A program.
-    Json,
-}
+#[cfg(test)]
+mod tests {
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
 
-impl Teller {
-    fn new(args: &Args) -> Self {
-        match (args.json, io::stdout().is_terminal()) {
-            (true, _) => Self::Json,
-            (false, true) => Self::Terminal,
-            (false, false) => Self::Text,
-        }
+    use super::*;
+
+    /// Plays the script before a sidecar of its own and gives what was printed.
+    fn played(form: Form) -> String {
+        let server = ToolServer::start("127.0.0.1:0".parse().unwrap()).unwrap();
+        let sidecar = Sidecar::start(&server.url(), Compiler::Here).unwrap();
+        let mut out = Vec::new();
+        let flaws = play(&sidecar, &server, form, &mut out).unwrap();
+        let directory = sidecar.record().parent().unwrap().to_owned();
+        sidecar.stop();
+        assert!(directory.join("metrics.txt").exists());
+        std::fs::remove_dir_all(directory).unwrap();
+        assert_eq!(flaws, [""; 0]);
+        assert_eq!(server.calls(), 3);
+        String::from_utf8(out).unwrap()
     }
 
-    fn begin(self) -> io::Result<()> {
-        match self {
-            Self::Terminal => writeln!(io::stdout(), "{}", report::header()),
-            Self::Text | Self::Json => Ok(()),
-        }
+    #[test]
+    fn every_call_is_decided_as_the_script_says_and_told_in_five_columns() {
+        let text = played(Form::Text);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        let told: Vec<&str> = lines[..9].iter().map(|columns| columns[2]).collect();
+        let expected = script::steps();
+        assert_eq!(
+            told,
+            expected
+                .iter()
+                .map(|step| step.expected)
+                .collect::<Vec<_>>()
+        );
+        assert!(
+            lines[..9]
+                .iter()
+                .all(|columns| columns.len() == 5 && columns[4].ends_with("ms")),
+            "{text}"
+        );
+        assert_eq!((lines[9][0], lines[10][0]), ("record", "metrics"));
     }
 
-    fn line(self, line: &Line, step: &Step) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        match self {
-            Self::Terminal => writeln!(out, "{}  {}", line.human(), step.why),
-            Self::Text => writeln!(out, "{}", line.human()),
-            Self::Json => writeln!(out, "{}", line.json()),
-        }
+    #[test]
+    fn a_program_reads_an_object_a_line_and_the_paths_last() {
+        let text = played(Form::Json);
+        let lines: Vec<serde_json::Value> = text
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(lines.len(), 10, "{text}");
+        assert!(
+            lines[..9]
+                .iter()
+                .all(|line| line["decision_id"].is_string() && line["added_us"].is_u64())
+        );
+        assert!(lines[9]["record"].is_string() && lines[9]["metrics"].is_string());
     }
 
-    fn end(self, record: &Path, metrics: &Path, (reached, of): (usize, usize)) -> io::Result<()> {
-        let mut out = io::stdout().lock();
-        if matches!(self, Self::Json) {
-            return writeln!(out, "{}", serde_json::json!({"record": record, "metrics": metrics}));
+    #[test]
+    fn a_call_that_is_decided_otherwise_is_a_flaw() {
+        let step = &script::steps()[0];
+        let line = |code: &str, outcome: &str, progress| Line {
+            tool: "tickets/search_tickets".into(),
+            code: code.into(),
+            decision_id: String::new(),
+            outcome: outcome.into(),
+            added: std::time::Duration::ZERO,
+            progress,
+        };
+        assert_eq!(flaw(&line("ok", "allow", 0), step), None);
+        for wrong in [
+            line("policy_denied", "deny", 0),
+            line("ok", "deny", 0),
+            line("ok", "allow", 1),
+        ] {
+            assert!(flaw(&wrong, step).is_some(), "{wrong:?}");
         }
-        writeln!(out, "record   {}", record.display())?;
-        writeln!(out, "metrics  {}", metrics.display())?;
-        let config = sidecar::config_of(record);
-        writeln!(
-            out,
-            "{reached} of {of} calls reached the tool server, under {}. To go on: outrider init",
-            config.display()
-        )
     }
 }

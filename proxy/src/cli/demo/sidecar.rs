@@ -3,7 +3,7 @@
 use std::{
     fs::{self, DirBuilder},
     os::unix::fs::DirBuilderExt as _,
-    path::{Path, PathBuf},
+    path::PathBuf,
     time::Duration,
 };
 
@@ -38,14 +38,20 @@ impl Sidecar {
     ///
     /// # Errors
     /// When the place cannot be written or the sidecar does not start.
-    pub(super) fn start(upstream: &str) -> anyhow::Result<Self> {
+    pub(super) fn start(upstream: &str, compiler: Compiler) -> anyhow::Result<Self> {
         let directory = fresh_directory()?;
         init::write(&directory)?;
         let file = directory.join(init::CONFIG);
         fs::write(&file, placed(&fs::read_to_string(&file)?, upstream))?;
         let loaded = cli::read(&file)?;
-        let options = Options { compiler: Compiler::of_this_program(), open_task: false };
-        Ok(Self { running: serve::start(loaded, &options)?, directory })
+        let options = Options {
+            compiler,
+            open_task: false,
+        };
+        Ok(Self {
+            running: serve::start(loaded, &options)?,
+            directory,
+        })
     }
 
     /// The endpoint of the service, where the agent calls.
@@ -91,7 +97,10 @@ impl Sidecar {
     /// # Errors
     /// When it is refused.
     pub(super) fn revoke(&self, id: &str) -> anyhow::Result<()> {
-        match self.ask(&Ask::RevokeTask { id: id.to_owned(), reason: Some("the demo shows it".into()) })? {
+        match self.ask(&Ask::RevokeTask {
+            id: id.to_owned(),
+            reason: Some("the demo shows it".into()),
+        })? {
             Reply::Refused(refusal) => Err(refusal.into()),
             Reply::Opened { .. } | Reply::Task(_) | Reply::Tasks(_) => Ok(()),
         }
@@ -106,8 +115,13 @@ impl Sidecar {
     /// # Errors
     /// When there is no page, or it cannot be written.
     pub(super) async fn save_metrics(&self) -> anyhow::Result<PathBuf> {
-        let admin = self.running.admin().context("the sidecar has no admin address")?;
-        let page = get(&format!("http://{admin}/metrics")).await.context("the metrics page cannot be read")?;
+        let admin = self
+            .running
+            .admin()
+            .context("the sidecar has no admin address")?;
+        let page = get(&format!("http://{admin}/metrics"))
+            .await
+            .context("the metrics page cannot be read")?;
         let path = self.directory.join("metrics.txt");
         fs::write(&path, page).with_context(|| format!("cannot write `{}`", path.display()))?;
         Ok(path)
@@ -122,8 +136,14 @@ impl Sidecar {
 /// A directory that nobody else reads or has put anything into.
 fn fresh_directory() -> anyhow::Result<PathBuf> {
     let name = uuid::Uuid::new_v4().simple().to_string();
-    let path = std::env::temp_dir().join(format!("outrider-demo-{}", name.get(..8).unwrap_or_default()));
-    DirBuilder::new().mode(0o700).create(&path).with_context(|| format!("cannot make `{}`", path.display()))?;
+    let path = std::env::temp_dir().join(format!(
+        "outrider-demo-{}",
+        name.get(..8).unwrap_or_default()
+    ));
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&path)
+        .with_context(|| format!("cannot make `{}`", path.display()))?;
     Ok(path)
 }
 
@@ -138,21 +158,23 @@ fn placed(config: &str, upstream: &str) -> String {
 async fn get(url: &str) -> anyhow::Result<Bytes> {
     let upstream = Upstream::parse(url)?;
     let request = Request::get(upstream.target()).body(RequestBody::Empty)?;
-    let answer = Pool::new(PoolConfig::default(), TlsRoots::none()?).send(&upstream, request, PATIENCE).await?;
+    let answer = Pool::new(PoolConfig::default(), TlsRoots::none()?)
+        .send(&upstream, request, PATIENCE)
+        .await?;
     if !answer.status().is_success() {
         bail!("HTTP status {}", answer.status().as_u16());
     }
     Ok(collect(answer.into_body(), 64 << 20, PATIENCE).await?)
 }
 
-/// The configuration that a person would go on with.
-pub(super) fn config_of(record: &Path) -> PathBuf {
-    record.with_file_name(init::CONFIG)
-}
-
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
 
     use std::os::unix::fs::PermissionsExt as _;
 
@@ -162,7 +184,10 @@ mod tests {
     fn a_run_takes_no_fixed_port() {
         let directory = tempfile::tempdir().unwrap();
         let written = init::write(directory.path()).unwrap();
-        let text = placed(&fs::read_to_string(&written[0]).unwrap(), "http://127.0.0.1:7/mcp");
+        let text = placed(
+            &fs::read_to_string(&written[0]).unwrap(),
+            "http://127.0.0.1:7/mcp",
+        );
         fs::write(&written[0], text).unwrap();
         let config = cli::read(&written[0]).unwrap().config;
         assert_eq!(config.listeners[0].address, "127.0.0.1:0".parse().unwrap());
@@ -174,7 +199,10 @@ mod tests {
     fn the_directory_of_a_run_is_its_own() {
         let (one, two) = (fresh_directory().unwrap(), fresh_directory().unwrap());
         assert_ne!(one, two);
-        assert_eq!(fs::metadata(&one).unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            fs::metadata(&one).unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         fs::remove_dir(one).unwrap();
         fs::remove_dir(two).unwrap();
     }

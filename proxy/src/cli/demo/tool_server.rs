@@ -15,7 +15,7 @@ use std::{
     thread::JoinHandle,
 };
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
 use crate::protocol::mcp::REVISION;
@@ -42,14 +42,26 @@ impl ToolServer {
         let listener = TcpListener::bind(address)?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let (stop, stopped) = oneshot::channel();
         let calls = Arc::new(AtomicUsize::new(0));
-        let server = Arc::new(Server { listed: tools::listed()?, calls: Arc::clone(&calls) });
-        let thread = std::thread::Builder::new().name("tool-server".into()).spawn(move || {
-            runtime.block_on(http1::serve(listener, server, stopped));
-        })?;
-        Ok(Self { address, calls, stop: Some(stop), thread: Some(thread) })
+        let server = Arc::new(Server {
+            listed: tools::listed()?,
+            calls: Arc::clone(&calls),
+        });
+        let thread = std::thread::Builder::new()
+            .name("tool-server".into())
+            .spawn(move || {
+                runtime.block_on(http1::serve(listener, server, stopped));
+            })?;
+        Ok(Self {
+            address,
+            calls,
+            stop: Some(stop),
+            thread: Some(thread),
+        })
     }
 
     /// Its MCP endpoint.
@@ -143,12 +155,17 @@ impl Server {
             return Answer::Error(200, -32602, "unknown cursor", Value::Null);
         };
         let tools: Vec<&Value> = self.listed.iter().skip(start).take(PAGE).collect();
-        let mut result = json!({"resultType": "complete", "tools": tools, "ttlMs": 0, "cacheScope": "public"});
+        let mut result = Map::from_iter([
+            ("resultType".to_owned(), json!("complete")),
+            ("tools".to_owned(), json!(tools)),
+            ("ttlMs".to_owned(), json!(0)),
+            ("cacheScope".to_owned(), json!("public")),
+        ]);
         let next = start.saturating_add(PAGE);
         if next < self.listed.len() {
-            result["nextCursor"] = next.to_string().into();
+            result.insert("nextCursor".to_owned(), json!(next.to_string()));
         }
-        Answer::Result(result)
+        Answer::Result(result.into())
     }
 
     fn call(&self, name: &str, message: &Value) -> Answer {
@@ -157,10 +174,13 @@ impl Server {
             return Answer::Error(200, -32602, "unknown tool", Value::Null);
         };
         self.calls.fetch_add(1, Ordering::SeqCst);
-        let result = json!({"resultType": "complete", "content": [{"type": "text", "text": done.text}]});
+        let result =
+            json!({"resultType": "complete", "content": [{"type": "text", "text": done.text}]});
         match message.pointer("/params/_meta/progressToken") {
             Some(token) if done.steps > 0 => {
-                let progress = (1..=done.steps).map(|step| progress(token, step, done.steps)).collect();
+                let progress = (1..=done.steps)
+                    .map(|step| progress(token, step, done.steps))
+                    .collect();
                 Answer::Stream(progress, result)
             }
             _ => Answer::Result(result),

@@ -38,8 +38,8 @@ pub(super) struct Args {
     /// The team that answers for the tools
     #[arg(long, value_name = "NAME", default_value = NOBODY, value_parser = owner)]
     owner: String,
-    /// A header for the server, such as 'Authorization: Bearer ${env:TOKEN}'; ${file:PATH} also
-    /// stands for a secret
+    /// A header for the server, such as `'Authorization: Bearer ${env:TOKEN}'`; `${file:PATH}`
+    /// also stands for a secret
     #[arg(long = "header", value_name = "HEADER", value_parser = header)]
     headers: Vec<credentials::Config>,
     /// Overwrite the file
@@ -51,14 +51,23 @@ pub(super) struct Args {
 }
 
 fn owner(text: &str) -> Result<String, &'static str> {
-    if text.trim().is_empty() { Err("expected a name such as `support@example.org`") } else { Ok(text.to_owned()) }
+    if text.trim().is_empty() {
+        Err("expected a name such as `support@example.org`")
+    } else {
+        Ok(text.to_owned())
+    }
 }
 
 fn header(text: &str) -> Result<credentials::Config, String> {
     let (name, value) = text.split_once(':').ok_or("expected `Name: value`")?;
-    let name = credentials::Name::try_from(name.trim().to_owned()).map_err(|bad| bad.to_string())?;
-    let value = credentials::Template::try_from(value.trim().to_owned()).map_err(|bad| bad.to_string())?;
-    Ok(credentials::Config { header: name, value })
+    let name =
+        credentials::Name::try_from(name.trim().to_owned()).map_err(|bad| bad.to_string())?;
+    let value =
+        credentials::Template::try_from(value.trim().to_owned()).map_err(|bad| bad.to_string())?;
+    Ok(credentials::Config {
+        header: name,
+        value,
+    })
 }
 
 /// Runs `outrider schemas lock`. An error means that no lock file was written: exit status 2.
@@ -67,18 +76,33 @@ fn header(text: &str) -> Result<credentials::Config, String> {
 /// When the server cannot be asked, is not modern or breaks a bound, or the file cannot be
 /// written.
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    if let Some(file) = args.output.as_deref().filter(|file| !args.force && file.symlink_metadata().is_ok()) {
-        bail!("`{}` is there already: `--force` overwrites it", file.display());
+    if let Some(file) = args
+        .output
+        .as_deref()
+        .filter(|file| !args.force && file.symlink_metadata().is_ok())
+    {
+        bail!(
+            "`{}` is there already: `--force` overwrites it",
+            file.display()
+        );
     }
     let client = Client::new(&args.from, headers(&args.headers)?)?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let tools = runtime.block_on(listed(&client)).with_context(|| format!("`{}`", args.from))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let tools = runtime
+        .block_on(listed(&client))
+        .with_context(|| format!("`{}`", args.from))?;
     let (lock, notes) = Lock::from_listed(&tools, &args.owner);
     tell(args, &lock, notes)?;
     let text = lock.to_json();
     match &args.output {
-        Some(file) => write(file, &text).with_context(|| format!("cannot write `{}`", file.display()))?,
-        None => io::stdout().write_all(text.as_bytes()).context("cannot print")?,
+        Some(file) => {
+            write(file, &text).with_context(|| format!("cannot write `{}`", file.display()))?;
+        }
+        None => io::stdout()
+            .write_all(text.as_bytes())
+            .context("cannot print")?,
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -86,7 +110,9 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn headers(given: &[credentials::Config]) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for header in given {
-        header.load(Path::new(""), |name| std::env::var(name).ok())?.inject(&mut headers);
+        header
+            .load(Path::new(""), |name| std::env::var(name).ok())?
+            .inject(&mut headers);
     }
     Ok(headers)
 }
@@ -99,9 +125,17 @@ async fn listed(client: &Client) -> anyhow::Result<Vec<Value>> {
     for _ in 0..MOST_PAGES {
         let mut page = page(&client.ask("tools/list", params.clone()).await?)?;
         tools.append(&mut page.tools);
-        ensure!(tools.len() <= MOST_TOOLS, "the server lists more than {MOST_TOOLS} tools");
-        let Some(next) = page.next else { return Ok(tools) };
-        ensure!(cursors.insert(next.clone()), "the server gave one cursor twice: its list has no end");
+        ensure!(
+            tools.len() <= MOST_TOOLS,
+            "the server lists more than {MOST_TOOLS} tools"
+        );
+        let Some(next) = page.next else {
+            return Ok(tools);
+        };
+        ensure!(
+            cursors.insert(next.clone()),
+            "the server gave one cursor twice: its list has no end"
+        );
         params.insert("cursor".into(), next.into());
     }
     bail!("the server lists its tools on more than {MOST_PAGES} pages")
@@ -110,19 +144,28 @@ async fn listed(client: &Client) -> anyhow::Result<Vec<Value>> {
 /// Whether the answer to `server/discover` is that of a server of this revision.
 fn modern(reply: &Reply) -> anyhow::Result<()> {
     let versions = reply.message.pointer("/result/supportedVersions");
-    let versions = versions.or_else(|| reply.message.pointer("/error/data/supported")).and_then(Value::as_array);
+    let versions = versions
+        .or_else(|| reply.message.pointer("/error/data/supported"))
+        .and_then(Value::as_array);
     let speaks = |version: &Value| version == REVISION;
     match versions {
         Some(versions) if versions.iter().any(speaks) => Ok(()),
-        Some(_) => bail!("the server does not speak MCP {REVISION}; older revisions are not built yet"),
+        Some(_) => {
+            bail!("the server does not speak MCP {REVISION}; older revisions are not built yet")
+        }
         None if matches!(reply.status.as_u16(), 401 | 403) => {
-            bail!("the server refuses us (HTTP status {}): give it a credential with `--header`", reply.status.as_u16())
+            bail!(
+                "the server refuses us (HTTP status {}): give it a credential with `--header`",
+                reply.status.as_u16()
+            )
         }
         None => bail!(
             "this is no MCP server of revision {REVISION}: it did not answer `server/discover` (HTTP status {}{}); \
              older revisions are not built yet",
             reply.status.as_u16(),
-            code(reply).map(|code| format!(", code {code}")).unwrap_or_default()
+            code(reply)
+                .map(|code| format!(", code {code}"))
+                .unwrap_or_default()
         ),
     }
 }
@@ -141,16 +184,32 @@ struct Page {
 
 fn page(reply: &Reply) -> anyhow::Result<Page> {
     if let Some(code) = code(reply) {
-        bail!("the server refuses `tools/list` (HTTP status {}, code {code})", reply.status.as_u16());
+        bail!(
+            "the server refuses `tools/list` (HTTP status {}, code {code})",
+            reply.status.as_u16()
+        );
     }
-    let result = reply.message.get("result").filter(|_| reply.status.is_success());
-    let result = result.with_context(|| format!("no answer to `tools/list` (HTTP status {})", reply.status.as_u16()))?;
+    let result = reply
+        .message
+        .get("result")
+        .filter(|_| reply.status.is_success());
+    let result = result.with_context(|| {
+        format!(
+            "no answer to `tools/list` (HTTP status {})",
+            reply.status.as_u16()
+        )
+    })?;
     Page::deserialize(result).context("the answer to `tools/list` is no list of tools")
 }
 
 /// Says on standard error what was decided for the operator.
 fn tell(args: &Args, lock: &Lock, mut notes: Vec<Note>) -> anyhow::Result<()> {
-    let mut note = |text: &str| notes.push(Note { tool: None, text: text.to_owned() });
+    let mut note = |text: &str| {
+        notes.push(Note {
+            tool: None,
+            text: text.to_owned(),
+        });
+    };
     if lock.tools.is_empty() {
         note("the lock file has no tools");
     } else if args.owner == NOBODY {
@@ -159,7 +218,11 @@ fn tell(args: &Args, lock: &Lock, mut notes: Vec<Note>) -> anyhow::Result<()> {
     let mut out = io::stderr().lock();
     for note in &notes {
         if args.json {
-            writeln!(out, "{}", serde_json::json!({"tool": note.tool, "text": note.text}))?;
+            writeln!(
+                out,
+                "{}",
+                serde_json::json!({"tool": note.tool, "text": note.text})
+            )?;
         } else {
             writeln!(out, "note: {note}")?;
         }
@@ -172,7 +235,11 @@ fn write(file: &Path, text: &str) -> io::Result<()> {
     let mut name = file.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}", std::process::id()));
     let fresh = file.with_file_name(name);
-    fs::OpenOptions::new().write(true).create_new(true).open(&fresh)?.write_all(text.as_bytes())?;
+    fs::OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .open(&fresh)?
+        .write_all(text.as_bytes())?;
     fs::rename(&fresh, file).inspect_err(|_| drop(fs::remove_file(&fresh)))
 }
 

@@ -10,11 +10,7 @@ use anyhow::{Context, bail};
 use outrider_schemas::{catalogue::Contract, json, json_schema::MOST_VIOLATIONS, lock::Lock};
 use serde::Serialize;
 
-use crate::{
-    call::ToolId,
-    cli,
-    config::Loaded,
-};
+use crate::{call::ToolId, cli, config::Loaded};
 
 /// `outrider schemas validate`.
 #[derive(Clone, Debug, clap::Args)]
@@ -41,6 +37,18 @@ struct Violation {
     message: String,
 }
 
+impl Violation {
+    /// A line for people; the whole has no pointer.
+    fn line(&self) -> String {
+        let place = if self.pointer.is_empty() {
+            "arguments"
+        } else {
+            &self.pointer
+        };
+        format!("{place}: {}", self.message)
+    }
+}
+
 /// Runs `outrider schemas validate`. An error means wrong use or an unreadable configuration:
 /// exit status 2.
 ///
@@ -50,51 +58,98 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = cli::read(&args.config)?;
     let mut arguments = Vec::new();
     let most = loaded.config.body.max_request.0;
-    io::stdin().take(most as u64 + 1).read_to_end(&mut arguments).context("cannot read standard input")?;
+    io::stdin()
+        .take(most as u64 + 1)
+        .read_to_end(&mut arguments)
+        .context("cannot read standard input")?;
     if arguments.len() > most {
         bail!("the arguments are larger than `body.max_request`, {most} bytes");
     }
     let violations = violations(&loaded, &args.tool, &arguments)?;
-    let text = if args.json { json(&violations) } else { human(&violations) };
-    io::stdout().write_all(text.as_bytes()).context("cannot print")?;
+    let text = if args.json {
+        json(&violations)
+    } else {
+        human(&violations)
+    };
+    io::stdout()
+        .write_all(text.as_bytes())
+        .context("cannot print")?;
     Ok(ExitCode::from(u8::from(!violations.is_empty())))
 }
 
 fn violations(loaded: &Loaded, id: &ToolId, arguments: &[u8]) -> anyhow::Result<Vec<Violation>> {
-    let lock = loaded.locks.iter().find(|(service, _)| service.as_str() == id.service());
-    let (_, lock) = lock.with_context(|| format!("there is no service `{}` in the configuration", id.service()))?;
+    let lock = loaded
+        .locks
+        .iter()
+        .find(|(service, _)| service.as_str() == id.service());
+    let (_, lock) = lock.with_context(|| {
+        format!(
+            "there is no service `{}` in the configuration",
+            id.service()
+        )
+    })?;
     let locked = lock.tools.get_key_value(id.operation());
-    let (name, locked) = locked.with_context(|| format!("the lock file of `{}` has no tool `{}`", id.service(), id.operation()))?;
-    let lock = Lock { tools: [(name.clone(), locked.clone())].into() };
+    let (name, locked) = locked.with_context(|| {
+        format!(
+            "the lock file of `{}` has no tool `{}`",
+            id.service(),
+            id.operation()
+        )
+    })?;
+    let lock = Lock {
+        tools: [(name.clone(), locked.clone())].into(),
+    };
     let contract = Contract::compile(lock).map_err(|bad| {
         let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
         anyhow::anyhow!("{}", bad.join("\n"))
     })?;
-    let tool = contract.tool(id.operation()).context("the tool did not compile")?;
+    let tool = contract
+        .tool(id.operation())
+        .context("the tool did not compile")?;
     Ok(match json::parse(arguments) {
-        Err(malformed) => vec![Violation { pointer: String::new(), message: malformed.to_string() }],
+        Err(malformed) => vec![Violation {
+            pointer: String::new(),
+            message: malformed.to_string(),
+        }],
         Ok(arguments) => {
-            let found = tool.input.violations(&arguments, MOST_VIOLATIONS).into_iter();
-            found.map(|found| Violation { pointer: found.pointer, message: found.message }).collect()
+            let found = tool
+                .input
+                .violations(&arguments, MOST_VIOLATIONS)
+                .into_iter();
+            found
+                .map(|found| Violation {
+                    pointer: found.pointer,
+                    message: found.message,
+                })
+                .collect()
         }
     })
 }
 
 fn human(violations: &[Violation]) -> String {
-    if violations.is_empty() {
-        return "valid\n".into();
+    let lines: Vec<String> = violations.iter().map(Violation::line).collect();
+    if lines.is_empty() {
+        "valid\n".into()
+    } else {
+        lines.join("\n") + "\n"
     }
-    let place = |pointer: &str| if pointer.is_empty() { "arguments".to_owned() } else { pointer.to_owned() };
-    violations.iter().map(|found| format!("{}: {}\n", place(&found.pointer), found.message)).collect()
 }
 
 fn json(violations: &[Violation]) -> String {
-    format!("{}\n", serde_json::json!({"valid": violations.is_empty(), "violations": violations}))
+    format!(
+        "{}\n",
+        serde_json::json!({"valid": violations.is_empty(), "violations": violations})
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+    #![allow(
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::panic
+    )]
 
     use super::*;
 
@@ -102,12 +157,20 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let written = cli::init::write(directory.path()).unwrap();
         let loaded = cli::read(&written[0]).unwrap();
-        violations(&loaded, &ToolId::try_from(tool.to_owned()).unwrap(), arguments.as_bytes())
+        violations(
+            &loaded,
+            &ToolId::try_from(tool.to_owned()).unwrap(),
+            arguments.as_bytes(),
+        )
     }
 
     #[test]
     fn arguments_within_the_contract_are_valid() {
-        let found = check("tickets/search_tickets", r#"{"query": "printer", "limit": 50}"#).unwrap();
+        let found = check(
+            "tickets/search_tickets",
+            r#"{"query": "printer", "limit": 50}"#,
+        )
+        .unwrap();
         assert_eq!(human(&found), "valid\n");
         assert_eq!(json(&found), "{\"valid\":true,\"violations\":[]}\n");
     }
@@ -117,16 +180,31 @@ mod tests {
         let found = check("tickets/search_tickets", r#"{"query": "", "limit": 51}"#).unwrap();
         let places: Vec<&str> = found.iter().map(|found| found.pointer.as_str()).collect();
         assert_eq!(places.len(), 2, "{found:?}");
-        assert!(places.contains(&"/query") && places.contains(&"/limit"), "{found:?}");
-        assert!(human(&found).lines().all(|line| line.starts_with("/query: ") || line.starts_with("/limit: ")));
+        assert!(
+            places.contains(&"/query") && places.contains(&"/limit"),
+            "{found:?}"
+        );
+        assert!(
+            human(&found)
+                .lines()
+                .all(|line| line.starts_with("/query: ") || line.starts_with("/limit: "))
+        );
         assert!(json(&found).starts_with("{\"valid\":false,"));
     }
 
     #[test]
     fn arguments_that_two_readers_could_read_differently_are_not_valid() {
-        for arguments in ["", "{", r#"{"query": "a", "query": "b"}"#, "{\"query\": \"a\"} x"] {
+        for arguments in [
+            "",
+            "{",
+            r#"{"query": "a", "query": "b"}"#,
+            "{\"query\": \"a\"} x",
+        ] {
             let found = check("tickets/search_tickets", arguments).unwrap();
-            assert!(human(&found).starts_with("arguments: "), "{arguments}: {found:?}");
+            assert!(
+                human(&found).starts_with("arguments: "),
+                "{arguments}: {found:?}"
+            );
         }
     }
 

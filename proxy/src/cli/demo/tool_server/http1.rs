@@ -33,8 +33,14 @@ const MOST_BYTES: usize = 1 << 20;
 const STEP: Duration = Duration::from_millis(20);
 
 /// Serves connections until `stopped` ends.
-pub(super) async fn serve(listener: TcpListener, server: Arc<Server>, mut stopped: oneshot::Receiver<()>) {
-    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else { return };
+pub(super) async fn serve(
+    listener: TcpListener,
+    server: Arc<Server>,
+    mut stopped: oneshot::Receiver<()>,
+) {
+    let Ok(listener) = tokio::net::TcpListener::from_std(listener) else {
+        return;
+    };
     let mut connections = JoinSet::new();
     loop {
         tokio::select! {
@@ -57,7 +63,11 @@ async fn connection(stream: TcpStream, server: Arc<Server>) {
         async move { Ok::<_, Infallible>(respond(&server, request).await) }
     });
     // A client that goes away is no failure of the server.
-    drop(http1::Builder::new().serve_connection(TokioIo::new(stream), service).await);
+    drop(
+        http1::Builder::new()
+            .serve_connection(TokioIo::new(stream), service)
+            .await,
+    );
 }
 
 async fn respond(server: &Server, request: Request<Incoming>) -> Response<Sent> {
@@ -71,7 +81,9 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Sent> 
     }
     if head.method != Method::POST {
         let mut refused = bare(StatusCode::METHOD_NOT_ALLOWED);
-        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
+        refused
+            .headers_mut()
+            .insert(header::ALLOW, HeaderValue::from_static("POST"));
         return refused;
     }
     let Ok(body) = Limited::new(body, MOST_BYTES).collect().await else {
@@ -79,14 +91,26 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Sent> 
     };
     let message: Value = match serde_json::from_slice(&body.to_bytes()) {
         Ok(message) => message,
-        Err(_) => return error(StatusCode::BAD_REQUEST, &Value::Null, -32700, "not JSON", &Value::Null),
+        Err(_) => {
+            return error(
+                StatusCode::BAD_REQUEST,
+                &Value::Null,
+                -32700,
+                "not JSON",
+                &Value::Null,
+            );
+        }
     };
     say(server.answer(mirrored(&head.headers), &message), &message)
 }
 
 fn mirrored(headers: &HeaderMap) -> Mirrored<'_> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    Mirrored { revision: text("mcp-protocol-version"), method: text("mcp-method"), name: text("mcp-name") }
+    Mirrored {
+        revision: text("mcp-protocol-version"),
+        method: text("mcp-method"),
+        name: text("mcp-name"),
+    }
 }
 
 fn say(answer: Answer, message: &Value) -> Response<Sent> {
@@ -96,9 +120,13 @@ fn say(answer: Answer, message: &Value) -> Response<Sent> {
         Answer::Accepted => bare(StatusCode::ACCEPTED),
         Answer::Result(result) => json_body(StatusCode::OK, &whole(result)),
         Answer::Stream(progress, result) => stream(progress.into_iter().chain([whole(result)])),
-        Answer::Error(status, code, message, data) => {
-            error(StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR), &id, code, message, &data)
-        }
+        Answer::Error(status, code, message, data) => error(
+            StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            &id,
+            code,
+            message,
+            &data,
+        ),
     }
 }
 
@@ -116,15 +144,25 @@ fn bare(status: StatusCode) -> Response<Sent> {
 fn json_body(status: StatusCode, value: &Value) -> Response<Sent> {
     let mut response = Response::new(Sent::Whole(Some(value.to_string().into())));
     *response.status_mut() = status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/json"),
+    );
     response
 }
 
 fn stream(messages: impl Iterator<Item = Value>) -> Response<Sent> {
-    let events = messages.map(|message| Bytes::from(format!("event: message\ndata: {message}\n\n"))).collect();
+    let events = messages
+        .map(|message| Bytes::from(format!("event: message\ndata: {message}\n\n")))
+        .collect();
     let mut response = Response::new(Sent::Events(events, interval(STEP)));
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
-    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/event-stream"),
+    );
+    response
+        .headers_mut()
+        .insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
@@ -141,7 +179,10 @@ impl Body for Sent {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         let piece = match &mut *self {
             Self::Whole(bytes) => bytes.take(),
             Self::Events(events, work) => {

@@ -17,11 +17,20 @@ pub(super) struct Done {
 
 /// Calls a tool; nothing when there is none of that name.
 pub(super) fn call(name: &str, arguments: &Value) -> Option<Done> {
-    let given = |key: &str| arguments.get(key).and_then(Value::as_str).unwrap_or("?").to_owned();
+    let given = |key: &str| {
+        arguments
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or("?")
+            .to_owned()
+    };
     let id = || given("id");
     let (text, steps) = match name {
         "search_tickets" => (format!("T-7 and T-8 mention {}", given("query")), 0),
-        "read_ticket" => (format!("{}: the printer on the second floor is on fire", id()), 0),
+        "read_ticket" => (
+            format!("{}: the printer on the second floor is on fire", id()),
+            0,
+        ),
         "backlog_report" => ("first line 4, second line 2, nobody 1".to_owned(), 3),
         "update_ticket" => (format!("{}: noted", id()), 0),
         "close_ticket" => (format!("{}: closed as {}", id(), given("resolution")), 0),
@@ -39,13 +48,21 @@ pub(super) fn call(name: &str, arguments: &Value) -> Option<Done> {
 /// When that file is no lock file.
 pub(super) fn listed() -> io::Result<Vec<Value>> {
     let lock: Value = serde_json::from_str(TOOLS)?;
-    let tools = lock.get("tools").and_then(Value::as_object).into_iter().flatten();
+    let tools = lock
+        .get("tools")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten();
     Ok(tools.map(|(name, tool)| list(name, tool)).collect())
 }
 
 fn list(name: &str, tool: &Value) -> Value {
     let member = |key: &str| tool.get(key).cloned().unwrap_or_default();
-    let hint = |key: &str| tool.pointer(&format!("/annotations/{key}")).cloned().unwrap_or_default();
+    let hint = |key: &str| {
+        tool.pointer(&format!("/annotations/{key}"))
+            .cloned()
+            .unwrap_or_default()
+    };
     json!({
         "name": name,
         "title": member("title"),

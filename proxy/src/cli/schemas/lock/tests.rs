@@ -1,4 +1,9 @@
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing, clippy::panic)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic
+)]
 
 use clap::Parser;
 use integration::{Tool, ToolServer};
@@ -20,19 +25,23 @@ fn args(line: &[&str]) -> Result<Args, clap::Error> {
 
 fn tools_of(url: &str) -> anyhow::Result<Vec<Value>> {
     let client = Client::new(url, HeaderMap::new())?;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     runtime.block_on(listed(&client))
 }
 
 /// A server that answers discovery well and lists with `list`.
 fn listing(list: impl Fn(Option<&str>) -> Value + Send + Sync + 'static) -> ToolServer {
-    ToolServer::answering(move |exchange| match exchange.request().method().as_str() {
-        "server/discover" => exchange.result(&json!({"supportedVersions": [REVISION]})),
-        _ => {
-            let asked = exchange.request().json();
-            let result = list(asked["params"]["cursor"].as_str());
-            exchange.result(&result);
-        }
+    ToolServer::answering(move |exchange| {
+        let asked = exchange.request().json();
+        let result = if asked["method"] == "server/discover" {
+            json!({"supportedVersions": [REVISION]})
+        } else {
+            list(asked["params"]["cursor"].as_str())
+        };
+        exchange.result(&result);
     })
 }
 
@@ -46,7 +55,12 @@ fn all_pages_of_the_demo_server_give_the_contracts_of_the_starter() {
     let tools = tools_of(&server.url()).unwrap();
     let (lock, _) = Lock::from_listed(&tools, "support@example.org");
     let starter = Lock::parse(TOOLS.as_bytes()).unwrap();
-    let digests = |lock: &Lock| lock.tools.iter().map(|(name, tool)| (name.clone(), tool.digest.clone())).collect::<Vec<_>>();
+    let digests = |lock: &Lock| {
+        lock.tools
+            .iter()
+            .map(|(name, tool)| (name.clone(), tool.digest.clone()))
+            .collect::<Vec<_>>()
+    };
     assert_eq!(digests(&lock), digests(&starter));
 }
 
@@ -56,15 +70,35 @@ fn a_lock_file_is_written_once_unless_forced() {
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("tools.json");
     let (url, path) = (server.url(), file.to_str().unwrap().to_owned());
-    let line = ["--from", &url, "--output", &path, "--owner", "a@example.org"];
+    let line = [
+        "--from",
+        &url,
+        "--output",
+        &path,
+        "--owner",
+        "a@example.org",
+    ];
     run(&args(&line).unwrap()).unwrap();
     let first = fs::read_to_string(&file).unwrap();
-    assert!(Lock::parse(first.as_bytes()).unwrap().tools.values().all(|tool| tool.owner == "a@example.org"));
+    assert!(
+        Lock::parse(first.as_bytes())
+            .unwrap()
+            .tools
+            .values()
+            .all(|tool| tool.owner == "a@example.org")
+    );
     let error = run(&args(&line).unwrap()).unwrap_err().to_string();
-    assert!(error.contains("tools.json") && error.contains("--force"), "{error}");
+    assert!(
+        error.contains("tools.json") && error.contains("--force"),
+        "{error}"
+    );
     assert_eq!(fs::read_to_string(&file).unwrap(), first);
     run(&args(&[&line[..4], &["--force"]].concat()).unwrap()).unwrap();
-    assert!(fs::read_to_string(&file).unwrap().contains("\"owner\": \"unassigned\""));
+    assert!(
+        fs::read_to_string(&file)
+            .unwrap()
+            .contains("\"owner\": \"unassigned\"")
+    );
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
 }
 
@@ -72,7 +106,9 @@ fn a_lock_file_is_written_once_unless_forced() {
 fn a_list_without_an_end_is_given_up() {
     let same = listing(|_| json!({"tools": [], "nextCursor": "again"}));
     assert!(failure(&same).contains("one cursor twice"));
-    let longer = listing(|cursor| json!({"tools": [], "nextCursor": format!("{}x", cursor.unwrap_or_default())}));
+    let longer = listing(
+        |cursor| json!({"tools": [], "nextCursor": format!("{}x", cursor.unwrap_or_default())}),
+    );
     assert!(failure(&longer).contains("more than 64 pages"));
     let many = listing(|_| json!({"tools": vec![json!({}); MOST_TOOLS + 1]}));
     assert!(failure(&many).contains("more than 10000 tools"));
@@ -96,9 +132,15 @@ fn a_list_may_come_as_a_stream() {
 
 #[test]
 fn a_server_of_an_older_revision_is_told_apart() {
-    let unknown = ToolServer::answering(|exchange| exchange.json(404, &json!({"error": {"code": -32601}})));
-    assert!(failure(&unknown).contains("(HTTP status 404, code -32601); older revisions are not built yet"));
-    let older = ToolServer::answering(|exchange| exchange.result(&json!({"supportedVersions": ["2025-11-25"]})));
+    let unknown =
+        ToolServer::answering(|exchange| exchange.json(404, &json!({"error": {"code": -32601}})));
+    assert!(
+        failure(&unknown)
+            .contains("(HTTP status 404, code -32601); older revisions are not built yet")
+    );
+    let older = ToolServer::answering(|exchange| {
+        exchange.result(&json!({"supportedVersions": ["2025-11-25"]}));
+    });
     assert!(failure(&older).contains("does not speak MCP 2026-07-28"));
     let page = ToolServer::answering(|exchange| exchange.answer(200, "text/html", &[], b"<p>"));
     assert!(failure(&page).contains("no MCP server of revision 2026-07-28"));
@@ -108,7 +150,9 @@ fn a_server_of_an_older_revision_is_told_apart() {
 fn a_redirect_is_not_followed() {
     let elsewhere = ToolServer::start(vec![Tool::echo("echo")]);
     let to = elsewhere.url();
-    let server = ToolServer::answering(move |exchange| exchange.answer(307, "text/plain", &[("Location", to.as_str())], b""));
+    let server = ToolServer::answering(move |exchange| {
+        exchange.answer(307, "text/plain", &[("Location", to.as_str())], b"");
+    });
     assert!(failure(&server).contains("not followed"));
     assert_eq!(elsewhere.bytes(), 0);
 }
@@ -116,10 +160,22 @@ fn a_redirect_is_not_followed() {
 #[test]
 fn headers_reach_the_server_and_their_values_no_message() {
     let server = ToolServer::answering(|exchange| exchange.json(401, &json!({})));
-    let args = args(&["--from", &server.url(), "--header", "Authorization: Bearer s3cret"]).unwrap();
+    let args = args(&[
+        "--from",
+        &server.url(),
+        "--header",
+        "Authorization: Bearer s3cret",
+    ])
+    .unwrap();
     let error = format!("{:#}", run(&args).unwrap_err());
-    assert!(error.contains("--header") && !error.contains("s3cret"), "{error}");
-    assert_eq!(server.received()[0].head.get("authorization"), Some("Bearer s3cret"));
+    assert!(
+        error.contains("--header") && !error.contains("s3cret"),
+        "{error}"
+    );
+    assert_eq!(
+        server.received()[0].head.get("authorization"),
+        Some("Bearer s3cret")
+    );
     assert!(!format!("{args:?}").contains("s3cret"));
 }
 
