@@ -4,9 +4,6 @@
 #   docker run --read-only --cap-drop ALL -v ./outrider:/etc/outrider:ro -v outrider:/var/lib/outrider IMAGE
 
 FROM rust:1.95-slim-bookworm AS build
-RUN apt-get update \
-    && apt-get install --yes --no-install-recommends cmake clang make \
-    && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \

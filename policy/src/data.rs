@@ -8,7 +8,5 @@ mod document;
 mod leaf;
 
 pub use build::Data;
-pub use document::{
-    Agent, AgentState, Document, Exception, Grant, Intent, Lift,
-};
-pub use leaf::{IntentName, Name, NotAName, NotAnIntent, NotATime};
+pub use document::{Agent, AgentState, Document, Exception, Grant, Intent, Lift};
+pub use leaf::{IntentName, Name, NotAName, NotATime, NotAnIntent};

@@ -12,9 +12,12 @@ pub(crate) fn hex(parts: &[&[u8]]) -> String {
         context.update(part);
     }
     let digest = context.finish();
-    digest.as_ref().iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _infallible = write!(text, "{byte:02x}");
-        text
-    })
+    digest
+        .as_ref()
+        .iter()
+        .fold(String::new(), |mut text, byte| {
+            // Writing to a string cannot fail.
+            let _infallible = write!(text, "{byte:02x}");
+            text
+        })
 }

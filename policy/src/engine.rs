@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use regorus::languages::rego::compiler::Compiler;
@@ -16,12 +16,12 @@ use regorus::utils::limits::ExecutionTimerConfig;
 use regorus::{Engine, Value};
 
 use crate::data::Data;
-use crate::decision::Decision;
+use crate::decision::{Decision, Verdict};
 use crate::input::{Input, Phase};
 use crate::lint::{self, Findings};
 use crate::pattern::pattern_matches;
 use crate::problem::{Problem, Source};
-use crate::value::{member, object};
+use crate::value::{Shape, member};
 use crate::{digest, library, read};
 
 /// How much one evaluation may take. Built-ins are not interrupted; unbounded ones are refused at load.
@@ -127,7 +127,11 @@ impl Policy {
     pub fn listable(&self, input: &Input) -> bool {
         let mut input = input.clone();
         input.phase = Phase::List;
-        self.decide(&input).allows()
+        // What a person may approve can be called.
+        matches!(
+            self.decide(&input).verdict,
+            Verdict::Allow | Verdict::Hold(_)
+        )
     }
 
     /// The input as the library reads it: the documented one and an undocumented part that says what was found out
@@ -165,15 +169,23 @@ impl Policy {
         let (allow, deny) = match input.phase {
             Phase::Call => ("evaluate", "evaluate"),
             Phase::List => (
-                if self.findings.allow_needs_call { "assume" } else { "evaluate" },
-                if self.findings.deny_needs_call { "ignore" } else { "evaluate" },
+                if self.findings.allow_needs_call {
+                    "assume"
+                } else {
+                    "evaluate"
+                },
+                if self.findings.deny_needs_call {
+                    "ignore"
+                } else {
+                    "evaluate"
+                },
             ),
         };
-        object([
-            ("allow", Value::from(allow)),
-            ("covered", Value::from(covered(&input.task, &input.tool))),
-            ("deny", Value::from(deny)),
-            ("spent", crate::value::map(spent)),
+        INTERNAL.fill([
+            Value::from(allow),
+            Value::from(covered(&input.task, &input.tool)),
+            Value::from(deny),
+            crate::value::map(spent),
         ])
     }
 
@@ -201,6 +213,10 @@ impl From<&VmError> for Failed {
     }
 }
 
+/// What the library alone reads.
+static INTERNAL: LazyLock<Shape> =
+    LazyLock::new(|| Shape::new(&["allow", "covered", "deny", "spent"]));
+
 /// How many instructions pass between two looks at the clock.
 const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(64) {
     Some(interval) => interval,
@@ -216,7 +232,9 @@ thread_local! {
 
 fn take(program: &Arc<Program>) -> RegoVM {
     let kept = VMS.with_borrow_mut(|vms| {
-        let place = vms.iter().position(|(kept, _)| Arc::ptr_eq(kept, program))?;
+        let place = vms
+            .iter()
+            .position(|(kept, _)| Arc::ptr_eq(kept, program))?;
         Some(vms.swap_remove(place).1)
     });
     kept.unwrap_or_else(|| {
@@ -264,9 +282,7 @@ fn program(sources: &[Source]) -> Result<Arc<Program>, Problem> {
 }
 
 fn rules_digest<'a>(sources: impl Iterator<Item = &'a Source>) -> String {
-    let mut texts: Vec<&[u8]> = sources
-        .map(|source| source.text.as_bytes())
-        .collect();
+    let mut texts: Vec<&[u8]> = sources.map(|source| source.text.as_bytes()).collect();
     // The order in which files are found decides nothing.
     texts.sort_unstable();
     digest::hex(&texts)

@@ -6,10 +6,16 @@ use crate::problem::Source;
 pub const ENTRY: &str = "data.outrider.decision";
 
 const ALWAYS: [(&str, &str); 5] = [
-    ("outrider/decision.rego", include_str!("../rego/decision.rego")),
+    (
+        "outrider/decision.rego",
+        include_str!("../rego/decision.rego"),
+    ),
     ("outrider/guards.rego", include_str!("../rego/guards.rego")),
     ("outrider/grants.rego", include_str!("../rego/grants.rego")),
-    ("outrider/exceptions.rego", include_str!("../rego/exceptions.rego")),
+    (
+        "outrider/exceptions.rego",
+        include_str!("../rego/exceptions.rego"),
+    ),
     ("outrider/authz.rego", include_str!("../rego/authz.rego")),
 ];
 

@@ -72,7 +72,10 @@ pub(crate) fn check(user: &[Source]) -> Result<Findings, Vec<Problem>> {
     let files = parse(user)?;
     let rules = rules(&files);
     let mut problems = Vec::new();
-    let contexts: Vec<_> = files.iter().map(|file| (context(file, &rules), &file.module)).collect();
+    let contexts: Vec<_> = files
+        .iter()
+        .map(|file| (context(file, &rules), &file.module))
+        .collect();
     for (context, module) in &contexts {
         heads::check(context, module, &mut problems);
         uses::check(context, module, &mut problems);
@@ -94,7 +97,11 @@ pub(crate) fn check(user: &[Source]) -> Result<Findings, Vec<Problem>> {
 }
 
 fn none(problems: Vec<Problem>) -> Result<(), Vec<Problem>> {
-    if problems.is_empty() { Ok(()) } else { Err(problems) }
+    if problems.is_empty() {
+        Ok(())
+    } else {
+        Err(problems)
+    }
 }
 
 fn parse(user: &[Source]) -> Result<Vec<File<'_>>, Vec<Problem>> {
@@ -161,10 +168,17 @@ pub(crate) fn engine_problem(file: &str, text: &str) -> Problem {
             let line = parts.next()?.parse().ok()?;
             Some((parts.next()?.to_owned(), line, column))
         });
-    let message = text.split_once("error: ").map_or(text, |(_, message)| message);
+    let message = text
+        .split_once("error: ")
+        .map_or(text, |(_, message)| message);
     let message = message.trim().replace('\n', " ");
     match place {
-        Some((file, line, column)) => Problem { file, line, column, message },
+        Some((file, line, column)) => Problem {
+            file,
+            line,
+            column,
+            message,
+        },
         None => Problem::in_file(file, message),
     }
 }

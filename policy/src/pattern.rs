@@ -135,7 +135,16 @@ mod tests {
 
     #[test]
     fn what_is_no_pattern_is_refused() {
-        for text in ["", "*", "tickets", "/read", "tickets/", "Tickets/read", "a b/c", "a/b\n"] {
+        for text in [
+            "",
+            "*",
+            "tickets",
+            "/read",
+            "tickets/",
+            "Tickets/read",
+            "a b/c",
+            "a/b\n",
+        ] {
             assert!(Pattern::try_from(text.to_owned()).is_err(), "{text:?}");
         }
     }

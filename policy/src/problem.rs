@@ -42,7 +42,11 @@ impl fmt::Display for Problem {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.line {
             0 => write!(out, "{}: {}", self.file, self.message),
-            line => write!(out, "{}:{line}:{}: {}", self.file, self.column, self.message),
+            line => write!(
+                out,
+                "{}:{line}:{}: {}",
+                self.file, self.column, self.message
+            ),
         }
     }
 }

@@ -77,6 +77,12 @@ impl Shape {
     /// An object with these values, in the order of the keys.
     pub(crate) fn fill<const N: usize>(&self, values: [Value; N]) -> Value {
         debug_assert_eq!(self.0.len(), N);
-        Value::from(self.0.iter().cloned().zip(values).collect::<BTreeMap<_, _>>())
+        Value::from(
+            self.0
+                .iter()
+                .cloned()
+                .zip(values)
+                .collect::<BTreeMap<_, _>>(),
+        )
     }
 }

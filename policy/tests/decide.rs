@@ -1,5 +1,10 @@
 //! Guards, grants, exceptions and their precedence, through `decide`.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 
@@ -10,7 +15,11 @@ use serde_json::json;
 
 fn check(policy: &Policy, asked: &Asked, expected: &str, rule: &str) {
     let decision = asked.decide(policy);
-    assert_eq!((code(&decision), &*decision.rule), (expected, rule), "{decision:#?}");
+    assert_eq!(
+        (code(&decision), &*decision.rule),
+        (expected, rule),
+        "{decision:#?}"
+    );
 }
 
 fn tools(patterns: &[&str]) -> outrider_policy::Value {
@@ -43,12 +52,20 @@ fn an_agent_that_is_not_active_is_refused_first() {
         ("agent:revoked", "agent_revoked"),
         ("agent:bare", "policy_denied"),
     ] {
-        let rule = if agent == "agent:bare" { "grant" } else { "guard:agent" };
+        let rule = if agent == "agent:bare" {
+            "grant"
+        } else {
+            "guard:agent"
+        };
         check(&policy, &asked("tickets/read").agent(agent), expected, rule);
         // Whatever else is wrong, the agent comes first.
         let mut worse = asked("crm/export").agent(agent).level(Level::Restricted);
         worse.task.state = TaskState::Revoked;
-        let expected = if agent == "agent:bare" { "task_revoked" } else { expected };
+        let expected = if agent == "agent:bare" {
+            "task_revoked"
+        } else {
+            expected
+        };
         assert_eq!(code(&worse.decide(&policy)), expected);
     }
 }
@@ -117,12 +134,20 @@ fn a_tool_that_the_intent_does_not_declare_is_refused_even_when_scope_is_wider()
     let policy = library();
     let mut data = documents();
     data["exceptions"] = json!([]);
-    data["grants"].as_array_mut().unwrap().push(json!({"agent": AGENT, "tools": ["crm/*"]}));
+    data["grants"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"agent": AGENT, "tools": ["crm/*"]}));
     let policy = policy.with_data(&data_from(data));
     check(&policy, &call, "policy_denied", "guard:intent");
     call.task.intent = "no.such".into();
     call.task.max_classification = Level::Public;
-    check(&policy, &call.level(Level::Public), "policy_denied", "guard:intent");
+    check(
+        &policy,
+        &call.level(Level::Public),
+        "policy_denied",
+        "guard:intent",
+    );
 }
 
 #[test]
@@ -146,12 +171,22 @@ fn the_lowest_of_task_intent_and_grant_bounds_the_level() {
     secret.tool.classification = Some(Level::Confidential);
     check(&policy, &secret, "ok", "grant:G-crm");
     secret.task.max_classification = Level::Internal;
-    check(&policy, &secret, "classification_exceeded", "guard:classification");
+    check(
+        &policy,
+        &secret,
+        "classification_exceeded",
+        "guard:classification",
+    );
     // What the task claims beyond its intent adds nothing.
     let mut wide = asked("crm/lookup").level(Level::Restricted);
     wide.tool.classification = Some(Level::Restricted);
     wide.task.max_classification = Level::Restricted;
-    check(&policy, &wide, "classification_exceeded", "guard:classification");
+    check(
+        &policy,
+        &wide,
+        "classification_exceeded",
+        "guard:classification",
+    );
 }
 
 #[test]
@@ -159,7 +194,12 @@ fn an_intent_without_a_level_has_public() {
     let mut call = asked("crm/lookup");
     call.task.intent = "report.write".into();
     call.task.tools = tools(&["crm/*"]);
-    check(&library(), &call, "classification_exceeded", "guard:classification");
+    check(
+        &library(),
+        &call,
+        "classification_exceeded",
+        "guard:classification",
+    );
     let mut public = call.level(Level::Public);
     public.tool.classification = Some(Level::Public);
     check(&library(), &public, "ok", "grant:G-crm");
@@ -184,11 +224,23 @@ fn a_grant_binds_to_its_intents_and_its_expiry() {
 #[test]
 fn without_a_task_only_grants_without_intents_apply() {
     let policy = library();
-    check(&policy, &asked("crm/lookup").without_task(), "ok", "grant:G-crm");
-    check(&policy, &asked("tickets/read").without_task(), "policy_denied", "grant");
     check(
         &policy,
-        &asked("crm/lookup").without_task().level(Level::Confidential),
+        &asked("crm/lookup").without_task(),
+        "ok",
+        "grant:G-crm",
+    );
+    check(
+        &policy,
+        &asked("tickets/read").without_task(),
+        "policy_denied",
+        "grant",
+    );
+    check(
+        &policy,
+        &asked("crm/lookup")
+            .without_task()
+            .level(Level::Confidential),
         "classification_exceeded",
         "grant",
     );
@@ -214,7 +266,12 @@ fn an_exception_that_is_spent_expired_or_anothers_lifts_nothing() {
     late.input.call.time_ns = 1_796_083_200_000_000_000; // 2026-12-01T00:00:00Z
     late.task.expires = Some("2100-01-01T00:00:00Z".parse().unwrap());
     check(&policy, &late, "scope_exceeded", "guard:scope");
-    check(&policy, &asked("crm/export").agent("agent:bare"), "scope_exceeded", "guard:scope");
+    check(
+        &policy,
+        &asked("crm/export").agent("agent:bare"),
+        "scope_exceeded",
+        "guard:scope",
+    );
 }
 
 #[test]
@@ -226,7 +283,12 @@ fn nothing_lifts_agent_task_the_tasks_own_narrowing_or_a_deny() {
     let mut level = asked("crm/export").level(Level::Confidential);
     level.task.max_classification = Level::Internal;
     level.task.tools = tools(&["crm/*"]);
-    check(&policy, &level, "classification_exceeded", "guard:classification");
+    check(
+        &policy,
+        &level,
+        "classification_exceeded",
+        "guard:classification",
+    );
     let mut suspended = asked("crm/export");
     suspended.task.state = TaskState::Suspended;
     check(&policy, &suspended, "task_suspended", "guard:task");
@@ -234,10 +296,14 @@ fn nothing_lifts_agent_task_the_tasks_own_narrowing_or_a_deny() {
     revoked.agent.state = Some(outrider_policy::data::AgentState::Revoked);
     check(&policy, &revoked, "agent_revoked", "guard:agent");
     let denying = with_rules(r#"deny contains {"reason": "frozen", "message": "m"} if true"#);
-    check(&denying, &asked("crm/export"), "policy_denied", "deny:frozen");
-    let holding = with_rules(
-        r#"approve contains {"reason": "four_eyes", "approvers": ["ada"]} if true"#,
+    check(
+        &denying,
+        &asked("crm/export"),
+        "policy_denied",
+        "deny:frozen",
     );
+    let holding =
+        with_rules(r#"approve contains {"reason": "four_eyes", "approvers": ["ada"]} if true"#);
     check(&holding, &asked("crm/export"), "hold", "approve:four_eyes");
     assert!(asked("crm/export").decide(&holding).exception.is_some());
 }
@@ -248,10 +314,26 @@ fn an_exception_lifts_only_what_it_says() {
         (json!(["grant"]), Level::Internal, "policy_denied"),
         (json!(["intent"]), Level::Internal, "policy_denied"),
         (json!(["grant", "intent"]), Level::Internal, "ok"),
-        (json!(["grant", "intent"]), Level::Confidential, "policy_denied"),
-        (json!(["grant", "intent"]), Level::Restricted, "classification_exceeded"),
-        (json!(["grant", "intent", "classification"]), Level::Restricted, "ok"),
-        (json!(["intent", "classification"]), Level::Internal, "policy_denied"),
+        (
+            json!(["grant", "intent"]),
+            Level::Confidential,
+            "policy_denied",
+        ),
+        (
+            json!(["grant", "intent"]),
+            Level::Restricted,
+            "classification_exceeded",
+        ),
+        (
+            json!(["grant", "intent", "classification"]),
+            Level::Restricted,
+            "ok",
+        ),
+        (
+            json!(["intent", "classification"]),
+            Level::Internal,
+            "policy_denied",
+        ),
     ] {
         let mut data = documents();
         data["exceptions"][0]["lifts"] = lifts.clone();
@@ -278,12 +360,19 @@ fn an_exception_for_a_role_works_and_unlimited_uses_are_none() {
 
 #[test]
 fn all_failures_are_reasons_and_the_first_gives_the_code() {
-    let policy = with_rules(r#"deny contains {"reason": "no", "message": "m", "public": "p"} if true"#);
-    let mut call = asked("crm/export").agent("agent:suspended").level(Level::Restricted);
+    let policy =
+        with_rules(r#"deny contains {"reason": "no", "message": "m", "public": "p"} if true"#);
+    let mut call = asked("crm/export")
+        .agent("agent:suspended")
+        .level(Level::Restricted);
     call.task.state = TaskState::Suspended;
     let decision = call.decide(&policy);
     assert_eq!(decision.verdict, Verdict::Deny(Refusal::AgentRevoked));
-    let reasons: Vec<_> = decision.reasons.iter().map(|reason| &*reason.reason).collect();
+    let reasons: Vec<_> = decision
+        .reasons
+        .iter()
+        .map(|reason| &*reason.reason)
+        .collect();
     assert_eq!(
         reasons,
         [
@@ -296,7 +385,10 @@ fn all_failures_are_reasons_and_the_first_gives_the_code() {
             "no",
         ]
     );
-    assert_eq!(decision.reasons.last().unwrap().public.as_deref(), Some("p"));
+    assert_eq!(
+        decision.reasons.last().unwrap().public.as_deref(),
+        Some("p")
+    );
     assert!(!decision.reachable);
 }
 
@@ -326,11 +418,18 @@ fn an_approve_holds_what_is_otherwise_allowed() {
            approve contains {"reason": "a_first", "approvers": ["bob", "eve"], "ttl": "15m"} if true"#,
     );
     let decision = asked("tickets/read").decide(&policy);
-    let Verdict::Hold(approval) = &decision.verdict else { panic!("{decision:?}") };
+    let Verdict::Hold(approval) = &decision.verdict else {
+        panic!("{decision:?}")
+    };
     assert_eq!(approval.approvers, ["bob"]);
     assert_eq!(approval.ttl.as_deref(), Some("15m"));
     assert_eq!(decision.reasons.len(), 2);
-    check(&policy, &asked("crm/export").agent("agent:bare"), "scope_exceeded", "guard:scope");
+    check(
+        &policy,
+        &asked("crm/export").agent("agent:bare"),
+        "scope_exceeded",
+        "guard:scope",
+    );
 }
 
 #[test]
@@ -370,10 +469,14 @@ fn a_malformed_result_is_a_policy_error() {
         r#"deny contains {"reason": "x", "message": input.call.arguments} if true"#,
         r#"approve contains {"reason": "x", "approvers": input.task.tools, "ttl": "soon"} if true"#,
         r#"approve contains {"reason": "x", "approvers": input.agent.id} if true"#,
-        r#"redact contains input.tool.id if true"#,
+        "redact contains input.tool.id if true",
     ] {
         if let Ok(policy) = common::try_rules(rules) {
-            assert_eq!(code(&asked("tickets/read").decide(&policy)), "policy_error", "{rules}");
+            assert_eq!(
+                code(&asked("tickets/read").decide(&policy)),
+                "policy_error",
+                "{rules}"
+            );
         }
     }
 }
@@ -384,19 +487,37 @@ fn an_input_that_lacks_its_parts_is_refused() {
     let whole = asked("tickets/read").input();
     let nothing = outrider_policy::Value::new_object();
     for broken in [
-        outrider_policy::Input { agent: nothing.clone(), ..whole.clone() },
-        outrider_policy::Input { task: nothing.clone(), ..whole.clone() },
-        outrider_policy::Input { tool: nothing.clone(), ..whole.clone() },
-        outrider_policy::Input { actors: nothing.clone(), ..whole.clone() },
+        outrider_policy::Input {
+            agent: nothing.clone(),
+            ..whole.clone()
+        },
+        outrider_policy::Input {
+            task: nothing.clone(),
+            ..whole.clone()
+        },
+        outrider_policy::Input {
+            tool: nothing.clone(),
+            ..whole.clone()
+        },
+        outrider_policy::Input {
+            actors: nothing.clone(),
+            ..whole.clone()
+        },
     ] {
         let decision = policy.decide(&broken);
-        assert!(!decision.allows() || broken.actors == nothing, "{decision:?}");
+        assert!(
+            !decision.allows() || broken.actors == nothing,
+            "{decision:?}"
+        );
     }
 }
 
 #[test]
 fn too_many_instructions_are_a_policy_error() {
-    let bounds = outrider_policy::Bounds { instructions: 50, ..common::bounds() };
+    let bounds = outrider_policy::Bounds {
+        instructions: 50,
+        ..common::bounds()
+    };
     let policy = Policy::compile(&[], &common::data(), bounds).unwrap();
     check(&policy, &asked("tickets/read"), "policy_error", "none");
 }
@@ -407,8 +528,14 @@ fn the_revision_covers_rules_and_data() {
     assert_eq!(policy.revision(), library().revision());
     let mut data = documents();
     data["grants"] = json!([]);
-    assert_ne!(policy.with_data(&data_from(data)).revision(), policy.revision());
-    assert_ne!(with_rules("allow if input.call.port == 1").revision(), policy.revision());
+    assert_ne!(
+        policy.with_data(&data_from(data)).revision(),
+        policy.revision()
+    );
+    assert_ne!(
+        with_rules("allow if input.call.port == 1").revision(),
+        policy.revision()
+    );
 }
 
 #[test]

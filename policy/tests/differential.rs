@@ -1,6 +1,11 @@
 //! The VM against the engine's interpreter, which keeps to Rego where the VM does not: whatever the checks let through,
 //! both must answer alike.
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing
+)]
 
 mod common;
 
@@ -17,7 +22,9 @@ fn interpreted(rules: &str, input: Value, data: Value) -> Option<String> {
             engine.add_policy(file.name, file.text).unwrap();
         }
     }
-    engine.add_policy("user.rego".to_owned(), rules.to_owned()).unwrap();
+    engine
+        .add_policy("user.rego".to_owned(), rules.to_owned())
+        .unwrap();
     engine.add_data(data).unwrap();
     engine.set_input(input);
     Some(engine.eval_rule(ENTRY.to_owned()).ok()?.to_string())
@@ -36,7 +43,12 @@ fn compare(rules: &str, inputs: &[Input]) -> Result<bool, TestCaseError> {
             continue;
         };
         if matches!(answer.result, Value::Undefined) {
-            prop_assert!(!expected.contains("\"allow\":true"), "{}\n{:?}", text, answer.reasons);
+            prop_assert!(
+                !expected.contains("\"allow\":true"),
+                "{}\n{:?}",
+                text,
+                answer.reasons
+            );
         } else {
             prop_assert_eq!(answer.result.to_string(), expected, "{}", text);
         }
@@ -45,7 +57,10 @@ fn compare(rules: &str, inputs: &[Input]) -> Result<bool, TestCaseError> {
 }
 
 fn cases() -> u32 {
-    std::env::var("OUTRIDER_DIFFERENTIAL_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(300)
+    std::env::var("OUTRIDER_DIFFERENTIAL_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(300)
 }
 
 proptest! {

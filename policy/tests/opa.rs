@@ -19,7 +19,10 @@ use serde_json::{Value as Json, json};
 
 fn opa() -> Option<PathBuf> {
     let path = std::env::var_os("OPA").map_or_else(|| PathBuf::from("opa"), PathBuf::from);
-    let found = Command::new(&path).arg("version").stdout(Stdio::null()).status();
+    let found = Command::new(&path)
+        .arg("version")
+        .stdout(Stdio::null())
+        .status();
     if found.is_ok_and(|status| status.success()) {
         return Some(path);
     }
@@ -39,7 +42,10 @@ fn sorted(value: Json) -> Json {
             items.sort_by_key(ToString::to_string);
             Json::Array(items)
         }
-        Json::Object(members) => members.into_iter().map(|(key, value)| (key, sorted(value))).collect(),
+        Json::Object(members) => members
+            .into_iter()
+            .map(|(key, value)| (key, sorted(value)))
+            .collect(),
         other => other,
     }
 }
@@ -47,7 +53,12 @@ fn sorted(value: Json) -> Json {
 /// OPA's decisions by the number of the input; none where it is undefined, nothing at all after an error.
 ///
 /// `None` for rules that OPA does not compile, such as `count(1)`: its checks of types go further than ours.
-fn answers(opa: &Path, rules: &str, data: &Value, questions: &[Value]) -> Option<BTreeMap<String, Json>> {
+fn answers(
+    opa: &Path,
+    rules: &str,
+    data: &Value,
+    questions: &[Value],
+) -> Option<BTreeMap<String, Json>> {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
         let path = folder.path().join(name);
@@ -61,8 +72,11 @@ fn answers(opa: &Path, rules: &str, data: &Value, questions: &[Value]) -> Option
     }
     write("rules/user.rego", rules);
     write("rules/data.json", &data.to_json_str().unwrap());
-    let cases: BTreeMap<String, Json> =
-        questions.iter().enumerate().map(|(number, question)| (number.to_string(), to_json(question))).collect();
+    let cases: BTreeMap<String, Json> = questions
+        .iter()
+        .enumerate()
+        .map(|(number, question)| (number.to_string(), to_json(question)))
+        .collect();
     write("input.json", &json!({ "cases": cases }).to_string());
     let query = format!("{{k: d | some k, i in input.cases; d := {ENTRY} with input as i}}");
     let output = Command::new(opa)
@@ -74,11 +88,17 @@ fn answers(opa: &Path, rules: &str, data: &Value, questions: &[Value]) -> Option
         .output()
         .unwrap();
     let answer: Json = serde_json::from_slice(&output.stdout).unwrap_or_default();
-    let fault = answer.pointer("/errors/0/code").and_then(Json::as_str).unwrap_or("");
+    let fault = answer
+        .pointer("/errors/0/code")
+        .and_then(Json::as_str)
+        .unwrap_or("");
     if fault.starts_with("rego_") {
         return None;
     }
-    let value = answer.pointer("/result/0/expressions/0/value").cloned().unwrap_or_default();
+    let value = answer
+        .pointer("/result/0/expressions/0/value")
+        .cloned()
+        .unwrap_or_default();
     Some(serde_json::from_value(value).unwrap_or_default())
 }
 
@@ -97,10 +117,19 @@ fn compare(opa: &Path, rules: &str, inputs: &[Input]) -> bool {
         let ours = policy.decide(input);
         let theirs = answers.get(&number.to_string());
         if let (Some(theirs), false) = (theirs, matches!(ours.result, Value::Undefined)) {
-            assert_eq!(sorted(to_json(&ours.result)), sorted(theirs.clone()), "{text}\n{:#?}", input.call.arguments);
+            assert_eq!(
+                sorted(to_json(&ours.result)),
+                sorted(theirs.clone()),
+                "{text}\n{:#?}",
+                input.call.arguments
+            );
         } else {
             // One of the two has an error: it must not be the case that only OPA refuses.
-            assert!(!ours.allows(), "{text}\n{:#?}\n{theirs:?}", input.call.arguments);
+            assert!(
+                !ours.allows(),
+                "{text}\n{:#?}\n{theirs:?}",
+                input.call.arguments
+            );
         }
     }
     true
@@ -147,7 +176,10 @@ fn what_people_write_is_decided_as_opa_does() {
 #[test]
 fn random_rules_are_decided_as_opa_does() {
     let Some(opa) = opa() else { return };
-    let wanted = std::env::var("OUTRIDER_OPA_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(25);
+    let wanted = std::env::var("OUTRIDER_OPA_CASES")
+        .ok()
+        .and_then(|cases| cases.parse().ok())
+        .unwrap_or(25);
     let mut runner = TestRunner::deterministic();
     let mut compared = 0;
     for round in 0..wanted * 60 {
@@ -161,5 +193,8 @@ fn random_rules_are_decided_as_opa_does() {
             break;
         }
     }
-    assert!(compared > wanted / 2, "only {compared} of the random rules passed the checks");
+    assert!(
+        compared > wanted / 2,
+        "only {compared} of the random rules passed the checks"
+    );
 }

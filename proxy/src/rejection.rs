@@ -354,6 +354,7 @@ impl From<Unadmitted> for Rejection {
     fn from(unadmitted: Unadmitted) -> Self {
         match unadmitted {
             Unadmitted::NoService => Self::ServiceUnknown,
+            Unadmitted::Coding => Self::MediaTypeRefused("send the body without transfer coding other than `chunked`"),
             Unadmitted::Host => Self::DestinationRefused("the host is not one of this listener's"),
             Unadmitted::Origin => Self::DestinationRefused("the origin is not one of this listener's"),
             Unadmitted::Tunnel | Unadmitted::Target => Self::DestinationRefused("a request names a path of this listener"),

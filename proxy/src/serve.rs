@@ -285,7 +285,7 @@ fn bind(loaded: Loaded, options: &Options, outrider: Arc<Outrider>, isolation: I
         anyhow::Ok(listener)
     });
     let admin = admin.transpose()?;
-    let listeners = loaded.config.listeners.iter().map(listener).collect::<anyhow::Result<Vec<_>>>()?;
+    let listeners = loaded.config.listeners.iter().map(|section| listener(&loaded, section)).collect::<anyhow::Result<Vec<_>>>()?;
     let (drain, draining) = Drain::new();
     let observer = observer(&outrider);
     let roots = if outrider.snapshot().catalogue.services().any(|service| service.upstream.is_secure()) {
@@ -320,8 +320,11 @@ fn default_workers() -> NonZeroUsize {
     workers::default_count()
 }
 
-fn listener(section: &crate::config::Listener) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
-    let bound = Bound::bind(&section.address)?;
+fn listener(loaded: &Loaded, section: &crate::config::Listener) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
+    let bound = Bound::bind(&match &section.address {
+        ListenAddress::Unix(path) => ListenAddress::Unix(loaded.resolve(path)),
+        tcp @ ListenAddress::Tcp(_) => tcp.clone(),
+    })?;
     let address = bound.address().clone();
     let configured = section.hosts.as_deref().unwrap_or_default();
     let facts = ListenerFacts {

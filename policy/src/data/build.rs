@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use regorus::Value;
 
 use super::document::{Agent, Document, Exception, Grant, Intent};
-use super::leaf::Name;
+use super::leaf::{IntentName, Name};
 use crate::problem::Problem;
 use crate::value::{level, map, object, strings};
 use crate::{Level, Pattern};
@@ -98,14 +98,26 @@ impl Joined {
     fn add(&mut self, file: &str, document: Document) {
         for mut agent in document.agents {
             // Blank is not an owner.
-            agent.owner = agent.owner.trim().to_owned();
-            agent.purpose = agent.purpose.trim().to_owned();
+            agent.owner = agent.owner.trim().into();
+            agent.purpose = agent.purpose.trim().into();
             let id = agent.id.to_string();
-            once(&mut self.agents, &mut self.problems, (file, "agent"), id, agent);
+            once(
+                &mut self.agents,
+                &mut self.problems,
+                (file, "agent"),
+                id,
+                agent,
+            );
         }
         for intent in document.intents {
             let id = intent.id.to_string();
-            once(&mut self.intents, &mut self.problems, (file, "intent"), id, intent);
+            once(
+                &mut self.intents,
+                &mut self.problems,
+                (file, "intent"),
+                id,
+                intent,
+            );
         }
         for (index, grant) in document.grants.into_iter().enumerate() {
             let id = match &grant.id {
@@ -113,15 +125,33 @@ impl Joined {
                 None => format!("{file}#{}", index + 1),
             };
             self.check_grant(file, &id, &grant);
-            once(&mut self.grants, &mut self.problems, (file, "grant"), id, grant);
+            once(
+                &mut self.grants,
+                &mut self.problems,
+                (file, "grant"),
+                id,
+                grant,
+            );
         }
         for exception in document.exceptions {
             let id = exception.id.to_string();
             self.check_exception(file, &exception);
-            once(&mut self.exceptions, &mut self.problems, (file, "exception"), id, exception);
+            once(
+                &mut self.exceptions,
+                &mut self.problems,
+                (file, "exception"),
+                id,
+                exception,
+            );
         }
         for (key, fact) in document.facts.unwrap_or_default() {
-            once(&mut self.facts, &mut self.problems, (file, "fact"), key, fact);
+            once(
+                &mut self.facts,
+                &mut self.problems,
+                (file, "fact"),
+                key,
+                fact,
+            );
         }
     }
 
@@ -143,7 +173,10 @@ impl Joined {
     fn check_exception(&mut self, file: &str, exception: &Exception) {
         let id = &exception.id;
         if exception.agent.is_some() == exception.role.is_some() {
-            self.refuse(file, format!("exception `{id}` needs either `agent` or `role`"));
+            self.refuse(
+                file,
+                format!("exception `{id}` needs either `agent` or `role`"),
+            );
         }
         if exception.tools.is_empty() {
             self.refuse(file, format!("exception `{id}` names no tool"));
@@ -162,9 +195,15 @@ impl Joined {
 
     fn value(&self, tools: &[String]) -> Value {
         object([
-            ("agents", values(&self.agents, |_, agent| agent_value(agent))),
-            ("intents", values(&self.intents, |_, intent| intent_value(intent))),
-            ("grants", values(&self.grants, |id, grant| grant_value(id, grant))),
+            (
+                "agents",
+                values(&self.agents, |_, agent| agent_value(agent)),
+            ),
+            (
+                "intents",
+                values(&self.intents, |_, intent| intent_value(intent)),
+            ),
+            ("grants", values(&self.grants, grant_value)),
             (
                 "exceptions",
                 values(&self.exceptions, |_, exception| exception_value(exception)),
@@ -216,14 +255,21 @@ impl Joined {
             .values()
             .flat_map(|intent| &intent.tools)
             .chain(self.grants.values().flat_map(|grant| &grant.tools))
-            .chain(self.exceptions.values().flat_map(|exception| &exception.tools))
+            .chain(
+                self.exceptions
+                    .values()
+                    .flat_map(|exception| &exception.tools),
+            )
             .collect();
         let literal: BTreeSet<&str> = all
             .iter()
             .filter(|pattern| pattern.is_literal())
             .map(|pattern| pattern.as_str())
             .collect();
-        let wild: Vec<&Pattern> = all.into_iter().filter(|pattern| !pattern.is_literal()).collect();
+        let wild: Vec<&Pattern> = all
+            .into_iter()
+            .filter(|pattern| !pattern.is_literal())
+            .collect();
         map(tools.iter().map(|tool| {
             let wild = wild
                 .iter()
@@ -271,12 +317,17 @@ fn filed<'a>(items: impl Iterator<Item = Filed<'a>>) -> Value {
         };
         let patterns = folder.entry(whom.as_str()).or_default();
         for pattern in item.tools {
-            patterns.entry(pattern.as_str()).or_default().insert(item.id);
+            patterns
+                .entry(pattern.as_str())
+                .or_default()
+                .insert(item.id);
         }
     }
     let value = |folder: Folder<'a>| {
         map(folder.into_iter().map(|(whom, patterns)| {
-            let patterns = patterns.into_iter().map(|(pattern, ids)| (pattern, strings(ids)));
+            let patterns = patterns
+                .into_iter()
+                .map(|(pattern, ids)| (pattern, strings(ids)));
             (whom, map(patterns))
         }))
     };
@@ -284,7 +335,9 @@ fn filed<'a>(items: impl Iterator<Item = Filed<'a>>) -> Value {
 }
 
 fn values<T>(items: &BTreeMap<String, T>, value: impl Fn(&str, &T) -> Value) -> Value {
-    map(items.iter().map(|(id, item)| (id.as_str(), value(id, item))))
+    map(items
+        .iter()
+        .map(|(id, item)| (id.as_str(), value(id, item))))
 }
 
 fn agent_value(agent: &Agent) -> Value {
@@ -315,8 +368,11 @@ fn grant_value(id: &str, grant: &Grant) -> Value {
         ("agent", name(grant.agent.as_ref())),
         ("role", name(grant.role.as_ref())),
         ("tools", strings(grant.tools.iter().map(Pattern::as_str))),
-        ("intents", strings(intents.map(|intent| intent.as_str()))),
-        ("max_classification", optional_level(grant.max_classification)),
+        ("intents", strings(intents.map(IntentName::as_str))),
+        (
+            "max_classification",
+            optional_level(grant.max_classification),
+        ),
         ("expires", time(grant.expires)),
         ("expires_ns", nanoseconds(grant.expires)),
     ])
@@ -329,8 +385,14 @@ fn exception_value(exception: &Exception) -> Value {
         ("reason", Value::from(exception.reason.as_str())),
         ("agent", name(exception.agent.as_ref())),
         ("role", name(exception.role.as_ref())),
-        ("tools", strings(exception.tools.iter().map(Pattern::as_str))),
-        ("lifts", strings(exception.lifts.iter().map(|lift| lift.as_str()))),
+        (
+            "tools",
+            strings(exception.tools.iter().map(Pattern::as_str)),
+        ),
+        (
+            "lifts",
+            strings(exception.lifts.iter().map(|lift| lift.as_str())),
+        ),
         ("expires", time(Some(exception.expires))),
         ("expires_ns", nanoseconds(Some(exception.expires))),
         ("limited", Value::from(exception.max_uses.is_some())),

@@ -23,7 +23,9 @@ pub struct IntentName(String);
 
 /// The text is no [`IntentName`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("expected an identifier such as `ticket.triage`: letters, digits, `.`, `_`, `-`, `:`, `/`, at most 128")]
+#[error(
+    "expected an identifier such as `ticket.triage`: letters, digits, `.`, `_`, `-`, `:`, `/`, at most 128"
+)]
 pub struct NotAnIntent;
 
 /// The text is no RFC 3339 timestamp.
@@ -115,6 +117,7 @@ impl<'de> Deserialize<'de> for When {
 pub(super) mod optional_time {
     use super::{Deserialize, Deserializer, Serialize, Serializer, Timestamp, When};
 
+    #[expect(clippy::ref_option, reason = "the shape that serde asks for")]
     pub(in crate::data) fn serialize<S: Serializer>(
         time: &Option<Timestamp>,
         writer: S,

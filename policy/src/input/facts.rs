@@ -61,7 +61,10 @@ impl AgentFacts {
             ("purpose", Value::from(self.purpose.as_str())),
             ("roles", strings(&self.roles)),
             ("expires", time(self.expires)),
-            ("state", Value::from(self.state.map_or("unknown", AgentState::as_str))),
+            (
+                "state",
+                Value::from(self.state.map_or("unknown", AgentState::as_str)),
+            ),
         ])
     }
 }
@@ -205,7 +208,10 @@ impl TaskFacts {
     /// The value for [`Input::task`](super::Input::task). Cheap, for budget, state and confidence change from call to call.
     pub fn to_value(&self) -> Value {
         TASK.fill([
-            BUDGET.fill([Value::from(self.budget.calls), Value::from(self.budget.used)]),
+            BUDGET.fill([
+                Value::from(self.budget.calls),
+                Value::from(self.budget.used),
+            ]),
             Value::from(self.confidence),
             time(self.expires),
             Value::from(self.expires.map_or(0, nanoseconds)),
@@ -267,7 +273,10 @@ impl ToolFacts {
             ("owner", Value::from(self.owner.as_str())),
             ("version", Value::from(self.version.as_str())),
             ("schema_digest", Value::from(self.schema_digest.as_str())),
-            ("classification", level(self.classification.unwrap_or(Level::Restricted))),
+            (
+                "classification",
+                level(self.classification.unwrap_or(Level::Restricted)),
+            ),
             ("labels", strings(&self.labels)),
             ("read_only", Value::from(self.read_only)),
             ("destructive", Value::from(self.destructive)),

@@ -22,28 +22,101 @@ impl Span {
 }
 
 #[derive(Debug, Deserialize)]
+#[expect(
+    clippy::enum_variant_names,
+    reason = "the engine's names, which its JSON carries"
+)]
 pub(super) enum Expr {
-    String { span: Span, value: String },
-    RawString { span: Span, value: String },
-    Number { span: Span, value: serde_json::Number },
-    Bool { span: Span, value: bool },
-    Null { span: Span },
-    Var { span: Span, value: String },
-    Array { span: Span, items: Vec<Expr> },
-    Set { span: Span, items: Vec<Expr> },
-    Object { span: Span, fields: Vec<(Span, Expr, Expr)> },
-    ArrayCompr { span: Span, term: Box<Expr>, query: Query },
-    SetCompr { span: Span, term: Box<Expr>, query: Query },
-    ObjectCompr { span: Span, key: Box<Expr>, value: Box<Expr>, query: Query },
-    Call { fcn: Box<Expr>, params: Vec<Expr> },
-    UnaryExpr { span: Span, expr: Box<Expr> },
-    RefDot { refr: Box<Expr>, field: (Span, String) },
-    RefBrack { refr: Box<Expr>, index: Box<Expr> },
-    BinExpr { lhs: Box<Expr>, rhs: Box<Expr> },
-    BoolExpr { lhs: Box<Expr>, rhs: Box<Expr> },
-    ArithExpr { op: ArithOp, lhs: Box<Expr>, rhs: Box<Expr> },
-    AssignExpr { op: AssignOp, lhs: Box<Expr>, rhs: Box<Expr> },
-    Membership { key: Option<Box<Expr>>, value: Box<Expr>, collection: Box<Expr> },
+    String {
+        span: Span,
+        value: String,
+    },
+    RawString {
+        span: Span,
+        value: String,
+    },
+    Number {
+        span: Span,
+        value: serde_json::Number,
+    },
+    Bool {
+        span: Span,
+        value: bool,
+    },
+    Null {
+        span: Span,
+    },
+    Var {
+        span: Span,
+        value: String,
+    },
+    Array {
+        span: Span,
+        items: Vec<Expr>,
+    },
+    Set {
+        span: Span,
+        items: Vec<Expr>,
+    },
+    Object {
+        span: Span,
+        fields: Vec<(Span, Expr, Expr)>,
+    },
+    ArrayCompr {
+        span: Span,
+        term: Box<Expr>,
+        query: Query,
+    },
+    SetCompr {
+        span: Span,
+        term: Box<Expr>,
+        query: Query,
+    },
+    ObjectCompr {
+        span: Span,
+        key: Box<Expr>,
+        value: Box<Expr>,
+        query: Query,
+    },
+    Call {
+        fcn: Box<Expr>,
+        params: Vec<Expr>,
+    },
+    UnaryExpr {
+        span: Span,
+        expr: Box<Expr>,
+    },
+    RefDot {
+        refr: Box<Expr>,
+        field: (Span, String),
+    },
+    RefBrack {
+        refr: Box<Expr>,
+        index: Box<Expr>,
+    },
+    BinExpr {
+        lhs: Box<Expr>,
+        rhs: Box<Expr>,
+    },
+    BoolExpr {
+        lhs: Box<Expr>,
+        rhs: Box<Expr>,
+    },
+    ArithExpr {
+        op: ArithOp,
+        lhs: Box<Expr>,
+        rhs: Box<Expr>,
+    },
+    AssignExpr {
+        op: AssignOp,
+        lhs: Box<Expr>,
+        rhs: Box<Expr>,
+    },
+    Membership {
+        key: Option<Box<Expr>>,
+        value: Box<Expr>,
+        collection: Box<Expr>,
+    },
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -77,11 +150,26 @@ pub(super) struct Stmt {
 
 #[derive(Debug, Deserialize)]
 pub(super) enum Literal {
-    SomeVars { vars: Vec<Span> },
-    SomeIn { key: Option<Expr>, value: Expr, collection: Expr },
-    Expr { expr: Expr },
-    NotExpr { expr: Expr },
-    Every { key: Option<Span>, value: Span, domain: Expr, query: Query },
+    SomeVars {
+        vars: Vec<Span>,
+    },
+    SomeIn {
+        key: Option<Expr>,
+        value: Expr,
+        collection: Expr,
+    },
+    Expr {
+        expr: Expr,
+    },
+    NotExpr {
+        expr: Expr,
+    },
+    Every {
+        key: Option<Span>,
+        value: Span,
+        domain: Expr,
+        query: Query,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -100,15 +188,34 @@ pub(super) struct Body {
 
 #[derive(Debug, Deserialize)]
 pub(super) enum Head {
-    Compr { refr: Expr, assign: Option<Assign> },
-    Set { refr: Expr, key: Option<Expr> },
-    Func { refr: Expr, args: Vec<Expr>, assign: Option<Assign> },
+    Compr {
+        refr: Expr,
+        assign: Option<Assign>,
+    },
+    Set {
+        refr: Expr,
+        key: Option<Expr>,
+    },
+    Func {
+        refr: Expr,
+        args: Vec<Expr>,
+        assign: Option<Assign>,
+    },
 }
 
 #[derive(Debug, Deserialize)]
 pub(super) enum Rule {
-    Spec { span: Span, head: Head, bodies: Vec<Body> },
-    Default { span: Span, refr: Expr, args: Vec<Expr>, value: Expr },
+    Spec {
+        span: Span,
+        head: Head,
+        bodies: Vec<Body>,
+    },
+    Default {
+        span: Span,
+        refr: Expr,
+        args: Vec<Expr>,
+        value: Expr,
+    },
 }
 
 #[derive(Debug, Deserialize)]
@@ -199,9 +306,10 @@ impl Expr {
             | Self::Null { .. }
             | Self::Var { .. } => Vec::new(),
             Self::Array { items, .. } | Self::Set { items, .. } => items.iter().collect(),
-            Self::Object { fields, .. } => {
-                fields.iter().flat_map(|(_, key, value)| [key, value]).collect()
-            }
+            Self::Object { fields, .. } => fields
+                .iter()
+                .flat_map(|(_, key, value)| [key, value])
+                .collect(),
             Self::ArrayCompr { term, .. } | Self::SetCompr { term, .. } => vec![term],
             Self::ObjectCompr { key, value, .. } => vec![key, value],
             // The name of a function is no expression.
@@ -213,7 +321,12 @@ impl Expr {
             | Self::BoolExpr { lhs, rhs, .. }
             | Self::ArithExpr { lhs, rhs, .. }
             | Self::AssignExpr { lhs, rhs, .. } => vec![lhs, rhs],
-            Self::Membership { key, value, collection, .. } => key
+            Self::Membership {
+                key,
+                value,
+                collection,
+                ..
+            } => key
                 .as_deref()
                 .into_iter()
                 .chain([&**value, &**collection])
@@ -261,9 +374,11 @@ impl Stmt {
     pub(super) fn expressions(&self) -> Vec<&Expr> {
         match &self.literal {
             Literal::SomeVars { .. } => Vec::new(),
-            Literal::SomeIn { key, value, collection } => {
-                key.iter().chain([value, collection]).collect()
-            }
+            Literal::SomeIn {
+                key,
+                value,
+                collection,
+            } => key.iter().chain([value, collection]).collect(),
             Literal::Expr { expr } | Literal::NotExpr { expr } => vec![expr],
             Literal::Every { domain, .. } => vec![domain],
         }

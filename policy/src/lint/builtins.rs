@@ -22,15 +22,35 @@ const fn plain(name: &'static str, arity: usize) -> Builtin {
 }
 
 const fn number(name: &'static str, arity: usize) -> Builtin {
-    Builtin { numeric: true, ..plain(name, arity) }
+    Builtin {
+        numeric: true,
+        ..plain(name, arity)
+    }
 }
 
 const fn fixed(name: &'static str, arity: usize, fixed: &'static [usize]) -> Builtin {
-    Builtin { name, arity, fixed, pattern: None, numeric: false }
+    Builtin {
+        name,
+        arity,
+        fixed,
+        pattern: None,
+        numeric: false,
+    }
 }
 
-const fn regex(name: &'static str, arity: usize, pattern: usize, fixed: &'static [usize]) -> Builtin {
-    Builtin { name, arity, fixed, pattern: Some(pattern), numeric: false }
+const fn regex(
+    name: &'static str,
+    arity: usize,
+    pattern: usize,
+    fixed: &'static [usize],
+) -> Builtin {
+    Builtin {
+        name,
+        arity,
+        fixed,
+        pattern: Some(pattern),
+        numeric: false,
+    }
 }
 
 const ALLOWED: &[Builtin] = &[
@@ -132,15 +152,24 @@ const ALLOWED: &[Builtin] = &[
 
 /// Built-ins people reach for that are not there, and what to do instead.
 const INSTEAD: &[(&str, &str)] = &[
-    ("time.now_ns", "the time of the call is `input.call.time_ns`"),
-    ("http.send", "rules cannot reach the network: put what they need under `facts` in the data"),
+    (
+        "time.now_ns",
+        "the time of the call is `input.call.time_ns`",
+    ),
+    (
+        "http.send",
+        "rules cannot reach the network: put what they need under `facts` in the data",
+    ),
     ("walk", "name the members you mean"),
     ("print", "use `outrider policy explain`"),
     ("trace", "use `outrider policy explain`"),
     ("net.cidr_expand", "use `net.cidr_contains`"),
     ("rand.intn", "a decision must not depend on chance"),
     ("uuid.rfc4122", "a decision must not depend on chance"),
-    ("opa.runtime", "the environment is `input.agent.environment`"),
+    (
+        "opa.runtime",
+        "the environment is `input.agent.environment`",
+    ),
     ("regex.template_match", "use `regex.match`"),
     ("glob.quote_meta", "write the pattern out"),
 ];
@@ -155,7 +184,9 @@ pub(super) fn refusal(name: &str) -> String {
     match INSTEAD.iter().find(|(known, _)| *known == name) {
         Some((_, instead)) => format!("`{name}` is not available: {instead}"),
         None if name.starts_with("io.jwt.") || name.starts_with("crypto.") => {
-            format!("`{name}` is not available: tokens and digests are verified before policy and come as input")
+            format!(
+                "`{name}` is not available: tokens and digests are verified before policy and come as input"
+            )
         }
         None => format!("there is no function `{name}` that rules may call"),
     }
@@ -184,13 +215,9 @@ pub(super) fn range_is_bounded(params: &[Expr]) -> bool {
 pub(super) fn differs(pattern: &str) -> Option<char> {
     let mut letters = pattern.chars();
     while let Some(letter) = letters.next() {
-        if letter == '\\' {
-            match letters.next() {
-                Some(class @ ('w' | 'W' | 'd' | 'D' | 's' | 'S' | 'b' | 'B' | 'Q' | 'C')) => {
-                    return Some(class);
-                }
-                _ => {}
-            }
+        let escaped = if letter == '\\' { letters.next() } else { None };
+        if let Some('w' | 'W' | 'd' | 'D' | 's' | 'S' | 'b' | 'B' | 'Q' | 'C') = escaped {
+            return escaped;
         }
     }
     None
@@ -200,7 +227,11 @@ pub(super) fn differs(pattern: &str) -> Option<char> {
 pub(super) fn format_is_modest(format: &str) -> bool {
     let mut digits = 0;
     for letter in format.chars() {
-        digits = if letter.is_ascii_digit() { digits + 1 } else { 0 };
+        digits = if letter.is_ascii_digit() {
+            digits + 1
+        } else {
+            0
+        };
         if digits > 3 || letter == '*' {
             return false;
         }

@@ -17,14 +17,18 @@ use crate::problem::Problem;
 pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<Problem>) {
     for rule in &module.rules {
         queries(rule, &mut |query| query_problems(context, query, problems));
-        every_expression(rule, &mut |expr| problems.extend(expression(context, expr).err()));
+        every_expression(rule, &mut |expr| {
+            problems.extend(expression(context, expr).err());
+        });
     }
 }
 
 fn query_problems(context: &Context<'_>, query: &Query, problems: &mut Vec<Problem>) {
     for stmt in &query.stmts {
         if let Some(name) = binding(stmt).filter(|name| !guarded(query, name)) {
-            let message = format!("`{name}` may be undefined here: add a statement that needs it, such as `is_string({name})`");
+            let message = format!(
+                "`{name}` may be undefined here: add a statement that needs it, such as `is_string({name})`"
+            );
             problems.push(context.problem(stmt.span, message));
         }
         if let Literal::NotExpr { expr } = &stmt.literal {
@@ -34,7 +38,9 @@ fn query_problems(context: &Context<'_>, query: &Query, problems: &mut Vec<Probl
 }
 
 fn refuse(context: &Context<'_>, span: Span, what: &str) -> Result<(), Problem> {
-    let message = format!("{what} may be undefined, and would then be taken for an answer: bind it first (`x := …`) and use x here");
+    let message = format!(
+        "{what} may be undefined, and would then be taken for an answer: bind it first (`x := …`) and use x here"
+    );
     Err(context.problem(span, message))
 }
 
@@ -67,7 +73,9 @@ fn all(context: &Context<'_>, parts: &[&Expr], what: &str) -> Result<(), Problem
 
 fn expression(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
     match expr {
-        Expr::Call { fcn, params, .. } if matches!(context.names.function(fcn), Function::Rule(_)) => {
+        Expr::Call { fcn, params, .. }
+            if matches!(context.names.function(fcn), Function::Rule(_)) =>
+        {
             all(context, &params.iter().collect::<Vec<_>>(), "this argument")
         }
         Expr::ArrayCompr { query, .. } | Expr::SetCompr { query, .. }
@@ -89,20 +97,31 @@ pub(super) fn is_there(context: &Context<'_>, expr: &Expr) -> bool {
     }
     match expr {
         Expr::Var { value, .. } if value == "_" => false,
-        Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => match context.names.meaning(expr) {
-            Meaning::Input(path) => {
-                !path.contains(&"[]") && input::kind_of(&path).is_some_and(|kind| kind != Kind::Free || is_root(&path))
+        Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. } => {
+            match context.names.meaning(expr) {
+                Meaning::Input(path) => {
+                    !path.contains(&"[]")
+                        && input::kind_of(&path)
+                            .is_some_and(|kind| kind != Kind::Free || is_root(&path))
+                }
+                Meaning::Local(below) => below == Below::Nothing,
+                Meaning::Rule(path, Below::Nothing) => context
+                    .names
+                    .rules
+                    .get(&path)
+                    .is_some_and(|rule| rule.total),
+                Meaning::Data(path) => matches!(path.as_slice(), ["outrider", _]) && is_plain(expr),
+                Meaning::Rule(..) | Meaning::Other => false,
             }
-            Meaning::Local(below) => below == Below::Nothing,
-            Meaning::Rule(path, Below::Nothing) => {
-                context.names.rules.get(&path).is_some_and(|rule| rule.total)
-            }
-            Meaning::Data(path) => matches!(path.as_slice(), ["outrider", _]) && is_plain(expr),
-            Meaning::Rule(..) | Meaning::Other => false,
-        },
-        Expr::Array { .. } | Expr::Set { .. } | Expr::Object { .. } | Expr::BoolExpr { .. } | Expr::Membership { .. } => {
-            expr.children().into_iter().all(|part| is_there(context, part))
         }
+        Expr::Array { .. }
+        | Expr::Set { .. }
+        | Expr::Object { .. }
+        | Expr::BoolExpr { .. }
+        | Expr::Membership { .. } => expr
+            .children()
+            .into_iter()
+            .all(|part| is_there(context, part)),
         Expr::ArrayCompr { .. } | Expr::SetCompr { .. } | Expr::ObjectCompr { .. } => true,
         Expr::Call { fcn, params, .. } => match context.names.function(fcn) {
             Function::Builtin(name) => always_answers(context, &name, params),
@@ -120,7 +139,9 @@ fn is_root(path: &[&str]) -> bool {
 /// A reference without an index.
 fn is_plain(expr: &Expr) -> bool {
     let mut plain = true;
-    walk(expr, &mut |part| plain &= !matches!(part, Expr::RefBrack { .. }));
+    walk(expr, &mut |part| {
+        plain &= !matches!(part, Expr::RefBrack { .. });
+    });
     plain
 }
 
@@ -130,17 +151,24 @@ fn always_answers(context: &Context<'_>, name: &str, params: &[Expr]) -> bool {
         return false;
     }
     let of_text = || {
-        params.iter().all(|param| match context.names.meaning(param) {
-            Meaning::Input(path) => matches!(input::kind_of(&path), Some(Kind::Text | Kind::Level | Kind::Time)),
-            _ => param.as_text().is_some(),
-        })
+        params
+            .iter()
+            .all(|param| match context.names.meaning(param) {
+                Meaning::Input(path) => matches!(
+                    input::kind_of(&path),
+                    Some(Kind::Text | Kind::Level | Kind::Time)
+                ),
+                _ => param.as_text().is_some(),
+            })
     };
     let of_many = || {
         params.iter().all(|param| match param {
             Expr::Array { .. } | Expr::Set { .. } | Expr::Object { .. } => true,
             _ if param.query().is_some() => true,
             _ => match context.names.meaning(param) {
-                Meaning::Input(path) => matches!(input::kind_of(&path), Some(Kind::Texts | Kind::List)),
+                Meaning::Input(path) => {
+                    matches!(input::kind_of(&path), Some(Kind::Texts | Kind::List))
+                }
                 _ => false,
             },
         })

@@ -24,7 +24,9 @@ struct Node {
 
 impl Graph {
     pub(super) fn new(contexts: &[(Context<'_>, &Module)]) -> Self {
-        let mut graph = Self { nodes: BTreeMap::new() };
+        let mut graph = Self {
+            nodes: BTreeMap::new(),
+        };
         for (context, module) in contexts {
             for rule in &module.rules {
                 graph.add(context, rule);
@@ -66,12 +68,18 @@ impl Graph {
         let mut waiting: BTreeMap<&str, usize> = BTreeMap::new();
         let mut needed_by: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
         for (path, node) in &self.nodes {
-            let needs = node.needs.iter().filter(|need| self.nodes.contains_key(*need));
+            let needs = node
+                .needs
+                .iter()
+                .filter(|need| self.nodes.contains_key(*need));
             waiting.insert(path, needs.clone().count());
             needs.for_each(|need| needed_by.entry(need).or_default().push(path));
         }
-        let mut ready: Vec<(&str, usize)> =
-            waiting.iter().filter(|(_, count)| **count == 0).map(|(path, _)| (*path, 1)).collect();
+        let mut ready: Vec<(&str, usize)> = waiting
+            .iter()
+            .filter(|(_, count)| **count == 0)
+            .map(|(path, _)| (*path, 1))
+            .collect();
         let mut depths: BTreeMap<&str, usize> = ready.iter().copied().collect();
         while let Some((path, _)) = ready.pop() {
             let depth = depths.get(path).copied().unwrap_or(1);
@@ -87,29 +95,51 @@ impl Graph {
                 }
             }
         }
-        problems.extend(waiting.keys().map(|path| self.problem(path, "needs itself, directly or through others: rules may not be recursive")));
+        problems.extend(waiting.keys().map(|path| {
+            self.problem(
+                path,
+                "needs itself, directly or through others: rules may not be recursive",
+            )
+        }));
         let long = depths.iter().filter(|(_, depth)| **depth == LONGEST + 1);
-        problems.extend(long.map(|(path, _)| self.problem(path, "needs a chain of more than 24 rules: shorten it")));
+        problems.extend(long.map(|(path, _)| {
+            self.problem(path, "needs a chain of more than 24 rules: shorten it")
+        }));
     }
 
     fn problem(&self, path: &str, message: &str) -> Problem {
         let message = format!("`{path}` {message}");
         match self.nodes.get(path) {
-            Some(node) => Problem { file: node.file.clone(), line: node.span.line, column: node.span.col, message },
+            Some(node) => Problem {
+                file: node.file.clone(),
+                line: node.span.line,
+                column: node.span.col,
+                message,
+            },
             None => Problem::in_file("policy", message),
         }
     }
 
     /// Whether one of these rules of the users' package reads, however far away, what only a call has.
     pub(super) fn needs_call(&self, names: &[&str]) -> bool {
-        let mut todo: Vec<String> = names.iter().map(|name| format!("{PACKAGE}.{name}")).collect();
+        let mut todo: Vec<String> = names
+            .iter()
+            .map(|name| format!("{PACKAGE}.{name}"))
+            .collect();
         let mut seen = BTreeSet::new();
         while let Some(path) = todo.pop() {
-            let Some(node) = self.nodes.get(&path) else { continue };
+            let Some(node) = self.nodes.get(&path) else {
+                continue;
+            };
             if node.reads_call {
                 return true;
             }
-            todo.extend(node.needs.iter().filter(|need| !seen.contains(*need)).cloned());
+            todo.extend(
+                node.needs
+                    .iter()
+                    .filter(|need| !seen.contains(*need))
+                    .cloned(),
+            );
             seen.insert(path);
         }
         false

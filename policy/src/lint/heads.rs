@@ -24,12 +24,15 @@ fn check_package(context: &Context<'_>, module: &Module, problems: &mut Vec<Prob
     let package = &context.names.package;
     let ours = package == PACKAGE || package.starts_with("outrider.authz.");
     if !ours {
-        let message = format!("rules belong in `package {PACKAGE}` or below it, not in `{package}`");
+        let message =
+            format!("rules belong in `package {PACKAGE}` or below it, not in `{package}`");
         problems.push(context.problem(module.package.span, message));
     }
     // A package below a rule would make two things of one path.
     let shadowed = context.names.rules.keys().find(|rule| {
-        package.strip_prefix(rule.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        package
+            .strip_prefix(rule.as_str())
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
     });
     if let Some(rule) = shadowed {
         let message = format!("package `{package}` has the name of rule `{rule}`: rename one");
@@ -67,11 +70,19 @@ fn check_rule(context: &Context<'_>, rule: &Rule) -> Result<(), Problem> {
         ));
     };
     match rule {
-        Rule::Default { span, args, value, .. } => {
+        Rule::Default {
+            span, args, value, ..
+        } => {
             if !args.is_empty() {
-                return Err(context.problem(*span, "default functions are not served: give the function an `else`"));
+                return Err(context.problem(
+                    *span,
+                    "default functions are not served: give the function an `else`",
+                ));
             }
-            if context.names.package == PACKAGE && name == "allow" && !matches!(value, Expr::Bool { value: false, .. }) {
+            if context.names.package == PACKAGE
+                && name == "allow"
+                && !matches!(value, Expr::Bool { value: false, .. })
+            {
                 return Err(context.problem(*span, "`allow` has the default false and no other"));
             }
             if !value.is_literal() {
@@ -90,7 +101,10 @@ fn check_rule(context: &Context<'_>, rule: &Rule) -> Result<(), Problem> {
 }
 
 fn check_assignments(context: &Context<'_>, head: &Head, bodies: &[Body]) -> Result<(), Problem> {
-    let values = head.assign().into_iter().chain(bodies.iter().filter_map(|body| body.assign.as_ref()));
+    let values = head
+        .assign()
+        .into_iter()
+        .chain(bodies.iter().filter_map(|body| body.assign.as_ref()));
     for Assign { op, value } in values {
         if *op == AssignOp::Eq {
             return Err(context.problem(value.span(), "write `:=` for the value of a rule"));
@@ -100,12 +114,24 @@ fn check_assignments(context: &Context<'_>, head: &Head, bodies: &[Body]) -> Res
 }
 
 /// The four rules with a meaning.
-fn check_ours(context: &Context<'_>, name: &str, head: &Head, bodies: &[Body]) -> Result<(), Problem> {
+fn check_ours(
+    context: &Context<'_>,
+    name: &str,
+    head: &Head,
+    bodies: &[Body],
+) -> Result<(), Problem> {
     let span = head.refr().span();
     match (name, head) {
         ("allow", Head::Compr { assign, .. }) => {
-            let others = bodies.iter().filter(|body| body.is_else).filter_map(|body| body.assign.as_ref());
-            if assign.iter().chain(others).any(|given| !matches!(given.value, Expr::Bool { .. })) {
+            let others = bodies
+                .iter()
+                .filter(|body| body.is_else)
+                .filter_map(|body| body.assign.as_ref());
+            if assign
+                .iter()
+                .chain(others)
+                .any(|given| !matches!(given.value, Expr::Bool { .. }))
+            {
                 return Err(context.problem(span, "`allow` is true or false: write `allow if …`"));
             }
             Ok(())
@@ -119,20 +145,25 @@ fn check_ours(context: &Context<'_>, name: &str, head: &Head, bodies: &[Body]) -
             )),
             _ => Ok(()),
         },
-        ("deny" | "approve" | "redact", _) => {
-            Err(context.problem(span, format!("`{name}` is a set: write `{name} contains … if …`")))
-        }
+        ("deny" | "approve" | "redact", _) => Err(context.problem(
+            span,
+            format!("`{name}` is a set: write `{name} contains … if …`"),
+        )),
         _ => Ok(()),
     }
 }
 
 fn check_reason(context: &Context<'_>, name: &str, key: &Expr) -> Result<(), Problem> {
     let Expr::Object { fields, .. } = key else {
-        let message = format!("`{name}` holds objects: write `{name} contains {{\"reason\": …, …}} if …`");
+        let message =
+            format!("`{name}` holds objects: write `{name} contains {{\"reason\": …, …}} if …`");
         return Err(context.problem(key.span(), message));
     };
     let field = |name: &str| {
-        fields.iter().find(|(_, key, _)| key.as_text() == Some(name)).map(|(_, _, value)| value)
+        fields
+            .iter()
+            .find(|(_, key, _)| key.as_text() == Some(name))
+            .map(|(_, _, value)| value)
     };
     let Some(reason) = field("reason") else {
         return Err(context.problem(key.span(), format!("`{name}` needs a \"reason\"")));
@@ -146,14 +177,21 @@ fn check_reason(context: &Context<'_>, name: &str, key: &Expr) -> Result<(), Pro
     let (needed, allowed): (&str, &[&str]) = if name == "deny" {
         ("message", &["reason", "message", "public"])
     } else {
-        ("approvers", &["reason", "message", "public", "approvers", "ttl"])
+        (
+            "approvers",
+            &["reason", "message", "public", "approvers", "ttl"],
+        )
     };
     if field(needed).is_none() {
         return Err(context.problem(key.span(), format!("`{name}` needs \"{needed}\"")));
     }
-    let stray = fields.iter().find(|(_, key, _)| !key.as_text().is_some_and(|key| allowed.contains(&key)));
+    let stray = fields
+        .iter()
+        .find(|(_, key, _)| !key.as_text().is_some_and(|key| allowed.contains(&key)));
     match stray {
-        Some((_, key, _)) => Err(context.problem(key.span(), format!("`{name}` knows {}", allowed.join(", ")))),
+        Some((_, key, _)) => {
+            Err(context.problem(key.span(), format!("`{name}` knows {}", allowed.join(", "))))
+        }
         None => Ok(()),
     }
 }
@@ -163,7 +201,11 @@ pub(super) fn allow_default(contexts: &[(Context<'_>, &Module)]) -> AllowDefault
     let theirs = contexts.iter().any(|(context, module)| {
         context.names.package == PACKAGE && module.rules.iter().any(is_allow_default)
     });
-    if theirs { AllowDefault::User } else { AllowDefault::Library }
+    if theirs {
+        AllowDefault::User
+    } else {
+        AllowDefault::Library
+    }
 }
 
 fn is_allow_default(rule: &Rule) -> bool {
@@ -174,7 +216,10 @@ fn is_allow_default(rule: &Rule) -> bool {
 type Definitions<'a> = Vec<(&'a Context<'a>, &'a Rule)>;
 
 /// The problems that show only when the definitions of a rule are put side by side.
-pub(super) fn check_together<'a>(contexts: &'a [(Context<'a>, &'a Module)], problems: &mut Vec<Problem>) {
+pub(super) fn check_together<'a>(
+    contexts: &'a [(Context<'a>, &'a Module)],
+    problems: &mut Vec<Problem>,
+) {
     let mut rules: BTreeMap<String, Definitions<'a>> = BTreeMap::new();
     for (context, module) in contexts {
         for rule in &module.rules {
@@ -192,7 +237,9 @@ pub(super) fn check_together<'a>(contexts: &'a [(Context<'a>, &'a Module)], prob
 }
 
 fn check_definitions(path: &str, definitions: &Definitions<'_>) -> Result<(), Problem> {
-    let defaults = definitions.iter().filter(|(_, rule)| matches!(rule, Rule::Default { .. }));
+    let defaults = definitions
+        .iter()
+        .filter(|(_, rule)| matches!(rule, Rule::Default { .. }));
     if let Some((context, Rule::Default { span, .. })) = defaults.clone().nth(1) {
         return Err(context.problem(*span, format!("`{path}` has a default already")));
     }
@@ -203,20 +250,20 @@ fn check_definitions(path: &str, definitions: &Definitions<'_>) -> Result<(), Pr
             Rule::Default { .. } => None,
         })
         .collect();
-    let Some(((_, first, _), rest)) = specs.split_first() else {
+    let Some(((context, first, _), rest)) = specs.split_first() else {
         return Ok(());
     };
     for (context, head, _) in rest {
         if shape(head) != shape(first) {
-            let message = format!("`{path}` is defined in two ways: as a value, a set, or functions of different arguments");
+            let message = format!(
+                "`{path}` is defined in two ways: as a value, a set, or functions of different arguments"
+            );
             return Err(context.problem(head.refr().span(), message));
         }
     }
-    if defaults.clone().next().is_some() && !matches!(first, Head::Compr { .. }) {
-        let (context, head, _) = (&specs.first().map(|(context, ..)| *context), first, ());
-        if let Some(context) = context {
-            return Err(context.problem(head.refr().span(), format!("`{path}` has a default, so it is one value: write `:=` or `if`")));
-        }
+    if defaults.count() > 0 && !matches!(first, Head::Compr { .. }) {
+        let message = format!("`{path}` has a default, so it is one value: write `:=` or `if`");
+        return Err(context.problem(first.refr().span(), message));
     }
     if matches!(first, Head::Set { .. }) {
         return Ok(());
@@ -240,8 +287,11 @@ fn check_one_value(path: &str, specs: &[(&Context<'_>, &Head, &[Body])]) -> Resu
     let [(context, head, _), _, ..] = specs else {
         return Ok(());
     };
-    let values: BTreeSet<Option<String>> =
-        specs.iter().flat_map(|(_, head, bodies)| values(head, bodies)).map(literal).collect();
+    let values: BTreeSet<Option<String>> = specs
+        .iter()
+        .flat_map(|(_, head, bodies)| values(head, bodies))
+        .map(literal)
+        .collect();
     if (values.len() == 1 && !values.contains(&None)) || disjoint(specs) {
         return Ok(());
     }
@@ -265,7 +315,12 @@ fn literal(value: Option<&Expr>) -> Option<String> {
     let Some(value) = value else {
         return Some("true".to_owned());
     };
-    let all = |items: Vec<&Expr>| items.into_iter().map(|item| literal(Some(item))).collect::<Option<Vec<_>>>();
+    let all = |items: Vec<&Expr>| {
+        items
+            .into_iter()
+            .map(|item| literal(Some(item)))
+            .collect::<Option<Vec<_>>>()
+    };
     Some(match value {
         Expr::String { value, .. } | Expr::RawString { value, .. } => format!("{value:?}"),
         Expr::Number { value, .. } => value.to_string(),
@@ -289,8 +344,11 @@ fn disjoint(specs: &[(&Context<'_>, &Head, &[Body])]) -> bool {
         .collect();
     let places = args.iter().map(|args| args.len()).min().unwrap_or(0);
     (0..places).any(|place| {
-        let literals: BTreeSet<_> =
-            args.iter().filter_map(|args| args.get(place)).filter_map(|arg| literal(Some(arg))).collect();
+        let literals: BTreeSet<_> = args
+            .iter()
+            .filter_map(|args| args.get(place))
+            .filter_map(|arg| literal(Some(arg)))
+            .collect();
         literals.len() == specs.len()
     })
 }
@@ -298,12 +356,18 @@ fn disjoint(specs: &[(&Context<'_>, &Head, &[Body])]) -> bool {
 fn check_iteration(context: &Context<'_>, head: &Head, bodies: &[Body]) -> Result<(), Problem> {
     let mut args = BTreeSet::new();
     if let Head::Func { args: patterns, .. } = head {
-        patterns.iter().for_each(|pattern| pattern_vars(pattern, &mut args));
+        for pattern in patterns {
+            pattern_vars(pattern, &mut args);
+        }
     }
     let own = head.assign().map(|assign| &assign.value);
     let without_body = own.filter(|_| bodies.is_empty()).map(|value| (value, None));
     let with_body = bodies.iter().filter_map(|body| {
-        let value = if body.is_else { body.assign.as_ref().map(|assign| &assign.value) } else { own };
+        let value = if body.is_else {
+            body.assign.as_ref().map(|assign| &assign.value)
+        } else {
+            own
+        };
         value.map(|value| (value, Some(body)))
     });
     for (value, body) in without_body.into_iter().chain(with_body) {

@@ -32,19 +32,29 @@ pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<P
         if let Rule::Spec { head, bodies, .. } = rule {
             let mut args = BTreeSet::new();
             if let Head::Func { args: patterns, .. } = head {
-                patterns.iter().for_each(|pattern| pattern_vars(pattern, &mut args));
+                for pattern in patterns {
+                    pattern_vars(pattern, &mut args);
+                }
             }
             for body in bodies {
                 let mut bound = args.clone();
                 bound.extend(declared_anywhere(body, context.text));
-                let within = if uses::iterates(context, &body.query, &bound) { Within::Iteration } else { Within::Plain };
+                let within = if uses::iterates(context, &body.query, &bound) {
+                    Within::Iteration
+                } else {
+                    Within::Plain
+                };
                 let mut check = Check { context, problems };
                 let known = check.query(&body.query, Known::default(), within);
                 let key = match head {
                     Head::Set { key, .. } => key.as_ref(),
                     Head::Compr { .. } | Head::Func { .. } => None,
                 };
-                let values = body.assign.iter().chain(head.assign()).map(|assign| &assign.value);
+                let values = body
+                    .assign
+                    .iter()
+                    .chain(head.assign())
+                    .map(|assign| &assign.value);
                 for value in key.into_iter().chain(values) {
                     check.expr(value, &known, within);
                 }
@@ -80,7 +90,9 @@ impl Check<'_, '_> {
     fn learn<'q>(&self, expr: &'q Expr, known: &mut Known<'q>) {
         match expr {
             Expr::Call { fcn, params, .. } => {
-                if let (Function::Builtin(name), [Expr::Var { value, .. }]) = (self.function(fcn), params.as_slice()) {
+                if let (Function::Builtin(name), [Expr::Var { value, .. }]) =
+                    (self.function(fcn), params.as_slice())
+                {
                     match name.as_str() {
                         "is_number" => known.numbers.insert(value),
                         "is_set" => known.sets.insert(value),
@@ -104,7 +116,8 @@ impl Check<'_, '_> {
     fn expr<'q>(&mut self, expr: &'q Expr, known: &Known<'q>, within: Within) {
         if within == Within::Iteration && !self.is_sound(expr, known) {
             let message = "this must surely be a number inside an iteration: write `is_number(x)` on a line before";
-            self.problems.push(self.context.problem(expr.span(), message));
+            self.problems
+                .push(self.context.problem(expr.span(), message));
         }
         if let Some(query) = expr.query() {
             let known = self.query(query, known.clone(), Within::Iteration);
@@ -123,8 +136,13 @@ impl Check<'_, '_> {
             Expr::ArithExpr { op, lhs, rhs, .. } => {
                 let both = |kind: &dyn Fn(&'q Expr) -> bool| kind(lhs) && kind(rhs);
                 match op {
-                    ArithOp::Add | ArithOp::Mul | ArithOp::Div => both(&|side| self.is_number(side, known)),
-                    ArithOp::Sub => both(&|side| self.is_number(side, known)) || both(&|side| self.is_set(side, known)),
+                    ArithOp::Add | ArithOp::Mul | ArithOp::Div => {
+                        both(&|side| self.is_number(side, known))
+                    }
+                    ArithOp::Sub => {
+                        both(&|side| self.is_number(side, known))
+                            || both(&|side| self.is_set(side, known))
+                    }
                     ArithOp::Mod => both(&|side| self.is_integer(side)),
                 }
             }
@@ -142,10 +160,14 @@ impl Check<'_, '_> {
             Expr::Number { .. } => true,
             Expr::Var { value, .. } if known.numbers.contains(value.as_str()) => true,
             Expr::Call { fcn, .. } => match self.function(fcn) {
-                Function::Builtin(name) => builtins::find(&name).is_some_and(|builtin| builtin.numeric),
+                Function::Builtin(name) => {
+                    builtins::find(&name).is_some_and(|builtin| builtin.numeric)
+                }
                 Function::Rule(_) | Function::Unknown => false,
             },
-            Expr::ArithExpr { lhs, rhs, .. } => self.is_number(lhs, known) && self.is_number(rhs, known),
+            Expr::ArithExpr { lhs, rhs, .. } => {
+                self.is_number(lhs, known) && self.is_number(rhs, known)
+            }
             Expr::UnaryExpr { expr, .. } => self.is_number(expr, known),
             _ => matches!(self.field(expr), Some(Kind::Integer | Kind::Number)),
         }
@@ -154,7 +176,9 @@ impl Check<'_, '_> {
     fn is_integer(&self, expr: &Expr) -> bool {
         match expr {
             Expr::Number { value, .. } => value.is_i64() || value.is_u64(),
-            Expr::Call { fcn, .. } => matches!(self.function(fcn), Function::Builtin(name) if name == "count"),
+            Expr::Call { fcn, .. } => {
+                matches!(self.function(fcn), Function::Builtin(name) if name == "count")
+            }
             _ => self.field(expr) == Some(Kind::Integer),
         }
     }
@@ -163,8 +187,12 @@ impl Check<'_, '_> {
         match expr {
             Expr::Set { .. } | Expr::SetCompr { .. } => true,
             Expr::Var { value, .. } if known.sets.contains(value.as_str()) => true,
-            Expr::BinExpr { lhs, rhs, .. } => self.is_set(lhs, known) && self.is_set(rhs, known),
-            Expr::ArithExpr { op: ArithOp::Sub, lhs, rhs, .. } => self.is_set(lhs, known) && self.is_set(rhs, known),
+            Expr::BinExpr { lhs, rhs, .. }
+            | Expr::ArithExpr {
+                op: ArithOp::Sub,
+                lhs,
+                rhs,
+            } => self.is_set(lhs, known) && self.is_set(rhs, known),
             _ => match self.context.names.meaning(expr) {
                 Meaning::Rule(path, super::scope::Below::Nothing) => self
                     .context

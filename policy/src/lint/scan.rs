@@ -20,7 +20,10 @@ pub(super) fn check(sources: &[Source]) -> Vec<Problem> {
         let message = format!("more than {MOST_FILES} files or {MOST} bytes of rules");
         return vec![Problem::in_file("policy", message)];
     }
-    sources.iter().filter_map(|source| file(source).err()).collect()
+    sources
+        .iter()
+        .filter_map(|source| file(source).err())
+        .collect()
 }
 
 fn file(source: &Source) -> Result<(), Problem> {
@@ -69,14 +72,10 @@ impl Scan {
     fn step(&mut self, letter: char) -> Result<(), String> {
         self.column += 1;
         self.place = match (self.place, letter) {
-            (Place::Code, '"') => Place::Text,
+            (Place::Code, '"') | (Place::Escape, _) => Place::Text,
             (Place::Code, '`') => Place::Raw,
             (Place::Code, '#') => Place::Comment,
-            (Place::Code, _) => {
-                self.code(letter)?;
-                Place::Code
-            }
-            (Place::Comment, '\n') => {
+            (Place::Code, _) | (Place::Comment, '\n') => {
                 self.code(letter)?;
                 Place::Code
             }
@@ -86,7 +85,6 @@ impl Scan {
                 self.open = false;
                 Place::Code
             }
-            (Place::Escape, _) => Place::Text,
             (place, _) => place,
         };
         if letter == '\n' {
@@ -172,7 +170,11 @@ mod tests {
     #[test]
     fn nesting_is_counted_in_code_and_not_in_strings_or_comments() {
         assert!(refused(&format!("x := {}", "[".repeat(11))));
-        assert!(!refused(&format!("x := {}{}", "[".repeat(9), "]".repeat(9))));
+        assert!(!refused(&format!(
+            "x := {}{}",
+            "[".repeat(9),
+            "]".repeat(9)
+        )));
         assert!(!refused(&format!("x := \"{}\"", "[\\\"".repeat(50))));
         assert!(!refused(&format!("x := `{}`", "[".repeat(50))));
         assert!(!refused(&format!("# {}\nx := 1", "[".repeat(50))));
@@ -189,6 +191,9 @@ mod tests {
         assert!(refused(&format!("x := a{}", ".b".repeat(100))));
         assert!(refused(&format!("x if {}true", "not ".repeat(100))));
         assert!(!refused(&"x if input.a.b == 1\n".repeat(100)));
-        assert!(!refused(&format!("x if {{\n{}}}", "input.a == 1\n".repeat(100))));
+        assert!(!refused(&format!(
+            "x if {{\n{}}}",
+            "input.a == 1\n".repeat(100)
+        )));
     }
 }

@@ -56,7 +56,11 @@ pub(super) enum Below {
 
 impl Below {
     fn from(steps: usize) -> Self {
-        if steps == 0 { Self::Nothing } else { Self::Something }
+        if steps == 0 {
+            Self::Nothing
+        } else {
+            Self::Something
+        }
     }
 }
 
@@ -71,11 +75,17 @@ impl<'a> Names<'a> {
     pub(super) fn new(module: &'a Module, text: &'a str, rules: &'a Rules) -> Self {
         Self {
             package: package(module),
-            imports: module.imports.iter().filter_map(|import| {
-                let path = path(&import.refr)?;
-                let name = import.alias.map_or_else(|| path.last().copied(), |span| Some(span.text(text)))?;
-                (path.first() != Some(&"rego")).then_some((name, path))
-            }).collect(),
+            imports: module
+                .imports
+                .iter()
+                .filter_map(|import| {
+                    let path = path(&import.refr)?;
+                    let name = import
+                        .alias
+                        .map_or_else(|| path.last().copied(), |span| Some(span.text(text)))?;
+                    (path.first() != Some(&"rego")).then_some((name, path))
+                })
+                .collect(),
             rules,
         }
     }
@@ -102,7 +112,11 @@ impl<'a> Names<'a> {
         };
         if let Some(imported) = self.imports.get(root.as_str()) {
             let rest = steps;
-            steps = imported.iter().skip(1).map(|name| Step::Name(name)).collect();
+            steps = imported
+                .iter()
+                .skip(1)
+                .map(|name| Step::Name(name))
+                .collect();
             steps.extend(rest);
             return self.rooted(imported.first().copied().unwrap_or(""), &steps);
         }
@@ -117,15 +131,23 @@ impl<'a> Names<'a> {
 
     fn rooted<'e>(&self, root: &str, steps: &[Step<'e>]) -> Meaning<'e> {
         if root == "input" {
-            return Meaning::Input(steps.iter().map(|step| match step {
-                Step::Name(name) => name,
-                Step::Index => "[]",
-            }).collect());
+            return Meaning::Input(
+                steps
+                    .iter()
+                    .map(|step| match step {
+                        Step::Name(name) => name,
+                        Step::Index => "[]",
+                    })
+                    .collect(),
+            );
         }
-        let names: Vec<&str> = steps.iter().map_while(|step| match step {
-            Step::Name(name) => Some(*name),
-            Step::Index => None,
-        }).collect();
+        let names: Vec<&str> = steps
+            .iter()
+            .map_while(|step| match step {
+                Step::Name(name) => Some(*name),
+                Step::Index => None,
+            })
+            .collect();
         let rule = (1..=names.len()).find_map(|length| {
             let path = names.get(..length)?.join(".");
             self.rules.contains_key(&path).then_some((path, length))
@@ -211,16 +233,27 @@ pub(super) fn rule_name(rule: &Rule) -> Option<&str> {
 pub(super) fn collect(module: &Module, rules: &mut Rules) {
     let package = package(module);
     for rule in &module.rules {
-        let Some(name) = rule_name(rule) else { continue };
+        let Some(name) = rule_name(rule) else {
+            continue;
+        };
         let found = match rule {
-            Rule::Default { .. } => RuleInfo { kind: RuleKind::Complete, total: true },
+            Rule::Default { .. } => RuleInfo {
+                kind: RuleKind::Complete,
+                total: true,
+            },
             Rule::Spec { head, .. } => match head {
-                Head::Set { .. } => RuleInfo { kind: RuleKind::Set, total: true },
+                Head::Set { .. } => RuleInfo {
+                    kind: RuleKind::Set,
+                    total: true,
+                },
                 Head::Func { args, .. } => RuleInfo {
                     kind: RuleKind::Function(args.len()),
                     total: false,
                 },
-                Head::Compr { .. } => RuleInfo { kind: RuleKind::Complete, total: false },
+                Head::Compr { .. } => RuleInfo {
+                    kind: RuleKind::Complete,
+                    total: false,
+                },
             },
         };
         rules
@@ -237,10 +270,14 @@ pub(super) fn pattern_vars<'a>(pattern: &'a Expr, vars: &mut BTreeSet<&'a str>) 
             vars.insert(value);
         }
         Expr::Array { items, .. } | Expr::Set { items, .. } => {
-            items.iter().for_each(|item| pattern_vars(item, vars));
+            for item in items {
+                pattern_vars(item, vars);
+            }
         }
         Expr::Object { fields, .. } => {
-            fields.iter().for_each(|(_, _, value)| pattern_vars(value, vars));
+            for (_, _, value) in fields {
+                pattern_vars(value, vars);
+            }
         }
         _ => {}
     }
@@ -251,11 +288,22 @@ pub(super) fn declared<'a>(query: &'a Query, text: &'a str) -> BTreeSet<&'a str>
     let mut vars = BTreeSet::new();
     for stmt in &query.stmts {
         match &stmt.literal {
-            Literal::SomeVars { vars: spans } => vars.extend(spans.iter().map(|span| span.text(text))),
-            Literal::SomeIn { key, value, .. } => {
-                key.iter().chain([value]).for_each(|pattern| pattern_vars(pattern, &mut vars));
+            Literal::SomeVars { vars: spans } => {
+                vars.extend(spans.iter().map(|span| span.text(text)));
             }
-            Literal::Expr { expr: Expr::AssignExpr { op: AssignOp::ColEq, lhs, .. } } => {
+            Literal::SomeIn { key, value, .. } => {
+                key.iter()
+                    .chain([value])
+                    .for_each(|pattern| pattern_vars(pattern, &mut vars));
+            }
+            Literal::Expr {
+                expr:
+                    Expr::AssignExpr {
+                        op: AssignOp::ColEq,
+                        lhs,
+                        ..
+                    },
+            } => {
                 pattern_vars(lhs, &mut vars);
             }
             Literal::Expr { .. } | Literal::NotExpr { .. } | Literal::Every { .. } => {}
@@ -277,7 +325,10 @@ pub(super) fn declared_anywhere<'a>(body: &'a Body, text: &'a str) -> BTreeSet<&
 fn deep<'a>(query: &'a Query, text: &'a str, vars: &mut BTreeSet<&'a str>) {
     vars.extend(declared(query, text));
     for stmt in &query.stmts {
-        if let Literal::Every { key, value, query, .. } = &stmt.literal {
+        if let Literal::Every {
+            key, value, query, ..
+        } = &stmt.literal
+        {
             vars.extend(key.iter().chain([value]).map(|span| span.text(text)));
             deep(query, text, vars);
         }
@@ -305,7 +356,9 @@ pub(super) fn every_expression<'a>(rule: &'a Rule, visit: &mut impl FnMut(&'a Ex
                 walk(key, visit);
             }
             if let Head::Func { args, .. } = head {
-                args.iter().for_each(|arg| walk(arg, visit));
+                for arg in args {
+                    walk(arg, visit);
+                }
             }
             if let Some(assign) = head.assign() {
                 walk(&assign.value, visit);

@@ -28,7 +28,9 @@ pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<P
 
 /// Each reference once, as a whole: `input.call.id` is not also `input`.
 fn references(context: &Context<'_>, rule: &Rule, problems: &mut Vec<Problem>) {
-    top_references(rule, &mut |expr| problems.extend(reference(context, expr).err()));
+    top_references(rule, &mut |expr| {
+        problems.extend(reference(context, expr).err());
+    });
 }
 
 /// Visits every reference of a rule that is not part of a longer one.
@@ -38,7 +40,10 @@ pub(super) fn top_references<'a>(rule: &'a Rule, visit: &mut impl FnMut(&'a Expr
         if let Expr::RefDot { refr, .. } | Expr::RefBrack { refr, .. } = expr {
             inner.insert(std::ptr::from_ref(&**refr));
         }
-        let refers = matches!(expr, Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. });
+        let refers = matches!(
+            expr,
+            Expr::Var { .. } | Expr::RefDot { .. } | Expr::RefBrack { .. }
+        );
         if refers && !inner.contains(&std::ptr::from_ref(expr)) {
             visit(expr);
         }
@@ -101,11 +106,18 @@ fn call(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
     if params.len() == arity {
         Ok(())
     } else {
-        refuse(format!("`{name}` takes {arity} arguments, not {}", params.len()))
+        refuse(format!(
+            "`{name}` takes {arity} arguments, not {}",
+            params.len()
+        ))
     }
 }
 
-fn arguments(context: &Context<'_>, builtin: &builtins::Builtin, params: &[Expr]) -> Result<(), Problem> {
+fn arguments(
+    context: &Context<'_>,
+    builtin: &builtins::Builtin,
+    params: &[Expr],
+) -> Result<(), Problem> {
     let name = builtin.name;
     for param in builtin.fixed.iter().filter_map(|place| params.get(*place)) {
         if !is_operators(context, param) {
@@ -116,13 +128,31 @@ fn arguments(context: &Context<'_>, builtin: &builtins::Builtin, params: &[Expr]
         }
     }
     if name == "numbers.range" && !builtins::range_is_bounded(params) {
-        let span = params.first().map_or(super::ast::Span { line: 0, col: 0, start: 0, end: 0 }, Expr::span);
-        return Err(context.problem(span, "both ends of `numbers.range` are literals, at most 10,000 apart"));
+        let span = params.first().map_or(
+            super::ast::Span {
+                line: 0,
+                col: 0,
+                start: 0,
+                end: 0,
+            },
+            Expr::span,
+        );
+        return Err(context.problem(
+            span,
+            "both ends of `numbers.range` are literals, at most 10,000 apart",
+        ));
     }
     if name == "sprintf" {
-        let format = params.first().filter(|format| format.as_text().is_none_or(|text| !builtins::format_is_modest(text)));
+        let format = params.first().filter(|format| {
+            format
+                .as_text()
+                .is_none_or(|text| !builtins::format_is_modest(text))
+        });
         if let Some(format) = format {
-            return Err(context.problem(format.span(), "the format is a literal, its widths at most 999"));
+            return Err(context.problem(
+                format.span(),
+                "the format is a literal, its widths at most 999",
+            ));
         }
     }
     match builtin.pattern.and_then(|place| params.get(place)) {
@@ -168,7 +198,9 @@ fn is_regular(pattern: &str) -> bool {
 
 fn assignment(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
     match expr {
-        Expr::AssignExpr { op: AssignOp::Eq, .. } => Err(context.problem(
+        Expr::AssignExpr {
+            op: AssignOp::Eq, ..
+        } => Err(context.problem(
             expr.span(),
             "`=` is not served: write `==` to compare, `:=` to bind",
         )),
@@ -186,7 +218,10 @@ fn comprehension(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
         .stmts
         .iter()
         .filter(|stmt| !matches!(stmt.literal, Literal::SomeVars { .. }));
-    if first.next().is_some_and(|stmt| stmt_iterates(context, stmt, &bound)) {
+    if first
+        .next()
+        .is_some_and(|stmt| stmt_iterates(context, stmt, &bound))
+    {
         return Ok(());
     }
     Err(context.problem(
@@ -197,14 +232,29 @@ fn comprehension(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
 
 /// The VM lets the last of two values under one key win where Rego reports a conflict.
 fn object_comprehension(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
-    let Expr::ObjectCompr { key, value, query, .. } = expr else {
+    let Expr::ObjectCompr {
+        key, value, query, ..
+    } = expr
+    else {
         return Ok(());
     };
-    let own_key = query.stmts.iter().any(|stmt| match (&stmt.literal, &**key) {
-        (Literal::SomeIn { key: Some(Expr::Var { value: step, .. }), .. }, Expr::Var { value: key, .. }) => step == key,
-        _ => false,
-    });
-    let steps = query.stmts.iter().filter(|stmt| stmt_iterates(context, stmt, &scope::declared(query, context.text)));
+    let own_key = query
+        .stmts
+        .iter()
+        .any(|stmt| match (&stmt.literal, &**key) {
+            (
+                Literal::SomeIn {
+                    key: Some(Expr::Var { value: step, .. }),
+                    ..
+                },
+                Expr::Var { value: key, .. },
+            ) => step == key,
+            _ => false,
+        });
+    let steps = query
+        .stmts
+        .iter()
+        .filter(|stmt| stmt_iterates(context, stmt, &scope::declared(query, context.text)));
     if value.is_literal() || (own_key && steps.count() == 1) {
         return Ok(());
     }
@@ -218,7 +268,10 @@ fn statements(context: &Context<'_>, rule: &Rule, problems: &mut Vec<Problem>) {
     queries(rule, &mut |query| {
         for stmt in &query.stmts {
             if !stmt.with_mods.is_empty() {
-                problems.push(context.problem(stmt.span, "`with` is for tests: it is not served in a policy"));
+                problems.push(context.problem(
+                    stmt.span,
+                    "`with` is for tests: it is not served in a policy",
+                ));
             }
         }
     });
@@ -250,10 +303,14 @@ fn within<'a>(query: &'a Query, visit: &mut impl FnMut(&'a Query)) {
 
 /// A local with the name of something else would hide what the rule depends on.
 fn locals(context: &Context<'_>, rule: &Rule, problems: &mut Vec<Problem>) {
-    let Rule::Spec { span, head, bodies } = rule else { return };
+    let Rule::Spec { span, head, bodies } = rule else {
+        return;
+    };
     let mut vars = BTreeSet::new();
     if let Head::Func { args, .. } = head {
-        args.iter().for_each(|arg| pattern_vars(arg, &mut vars));
+        for arg in args {
+            pattern_vars(arg, &mut vars);
+        }
     }
     for body in bodies {
         vars.extend(scope::declared_anywhere(body, context.text));
@@ -266,15 +323,19 @@ fn locals(context: &Context<'_>, rule: &Rule, problems: &mut Vec<Problem>) {
 
 /// Whether a query can be true in more than one way.
 pub(super) fn iterates(context: &Context<'_>, query: &Query, bound: &BTreeSet<&str>) -> bool {
-    query.stmts.iter().any(|stmt| stmt_iterates(context, stmt, bound))
+    query
+        .stmts
+        .iter()
+        .any(|stmt| stmt_iterates(context, stmt, bound))
 }
 
 fn stmt_iterates(context: &Context<'_>, stmt: &Stmt, bound: &BTreeSet<&str>) -> bool {
     match &stmt.literal {
         Literal::SomeVars { .. } | Literal::SomeIn { .. } => true,
-        Literal::Expr { .. } | Literal::NotExpr { .. } | Literal::Every { .. } => {
-            stmt.expressions().into_iter().any(|expr| expr_iterates(context, expr, bound))
-        }
+        Literal::Expr { .. } | Literal::NotExpr { .. } | Literal::Every { .. } => stmt
+            .expressions()
+            .into_iter()
+            .any(|expr| expr_iterates(context, expr, bound)),
     }
 }
 
@@ -292,6 +353,8 @@ pub(super) fn expr_iterates(context: &Context<'_>, expr: &Expr, bound: &BTreeSet
         }
         _ => false,
     };
-    own || expr.children().into_iter().any(|child| expr_iterates(context, child, bound))
+    own || expr
+        .children()
+        .into_iter()
+        .any(|child| expr_iterates(context, child, bound))
 }
-

@@ -23,10 +23,30 @@ pub fn inputs() -> Vec<Input> {
 
 fn leaf() -> impl Strategy<Value = String> {
     prop::sample::select(vec![
-        "1", "2", "5000", "\"x\"", "\"text\"", "x", "y", "z", "helper", "names", "total", "true",
-        "input.call.arguments.a", "input.call.arguments.b", "input.call.arguments.list", "input.call.arguments.o.k",
-        "input.call.arguments.missing", "input.tool.id", "input.call.port", "x.a", "input.call.arguments.list[0]",
-        "data.outrider.facts.none", "input.call.arguments.list[_]", "input.call.arguments.list[i]",
+        "1",
+        "2",
+        "5000",
+        "\"x\"",
+        "\"text\"",
+        "x",
+        "y",
+        "z",
+        "helper",
+        "names",
+        "total",
+        "true",
+        "input.call.arguments.a",
+        "input.call.arguments.b",
+        "input.call.arguments.list",
+        "input.call.arguments.o.k",
+        "input.call.arguments.missing",
+        "input.tool.id",
+        "input.call.port",
+        "x.a",
+        "input.call.arguments.list[0]",
+        "data.outrider.facts.none",
+        "input.call.arguments.list[_]",
+        "input.call.arguments.list[i]",
     ])
     .prop_map(str::to_owned)
 }
@@ -101,4 +121,3 @@ pub fn single() -> impl Strategy<Value = String> {
         )
     })
 }
-

@@ -123,7 +123,10 @@ pub fn asked(tool: &str) -> Asked {
         intent: "ticket.triage".into(),
         tools: TaskFacts::tools(&intent.tools),
         max_classification: intent.level(),
-        budget: Budget { calls: 100, used: 3 },
+        budget: Budget {
+            calls: 100,
+            used: 3,
+        },
         expires: Some("2026-06-01T01:00:00Z".parse().unwrap()),
         state: TaskState::Active,
         confidence: 1.0,

@@ -50,7 +50,7 @@ fn look(args: &Args) -> Found {
         Err(failure) => Found { problems: failure.problems, warnings: none(), unopened: failure.unopened },
         Ok(loaded) => match loaded.build(&Compiler::of_this_program(), None) {
             Ok(built) => Found { problems: none(), warnings: built.warnings, unopened: false },
-            Err(problems) => Found { problems, warnings: none(), unopened: false },
+            Err(problems) => Found { problems, warnings: none(), unopened: loaded.found.unopened },
         },
     }
 }

@@ -72,7 +72,8 @@ impl Loaded {
     /// # Errors
     /// All problems.
     pub fn build(&self, compiler: &Compiler, before: Option<&Snapshot>) -> Result<Built, Vec<Problem>> {
-        let mut problems = self.cross_check();
+        let mut problems = self.found.problems.clone();
+        problems.extend(self.cross_check());
         let catalogue = self.catalogue(&mut problems);
         let compiled = self.compile(compiler, &catalogue, &mut problems);
         let (Some((data, policy)), true) = (compiled, problems.is_empty()) else { return Err(problems) };
@@ -134,7 +135,12 @@ impl Loaded {
     }
 
     fn catalogue(&self, problems: &mut Vec<Problem>) -> Catalogue {
+        let unread = |name| !self.locks.iter().any(|(known, _)| known == name);
         let services = self.config.services.iter().filter_map(|section| {
+            if unread(&section.name) {
+                // What is wrong with its lock file was found already.
+                return None;
+            }
             let service = self.service(section);
             service.map_err(|found| problems.extend(found)).ok()
         });

@@ -27,6 +27,8 @@ pub struct Loaded {
     pub locks: Vec<(ServiceName, Lock)>,
     /// Every file and directory that was read, to be watched.
     pub watched: Vec<PathBuf>,
+    /// What is wrong with the files beside the configuration, the first of each.
+    pub found: Failure,
 }
 
 impl Loaded {
@@ -41,8 +43,8 @@ impl Loaded {
     }
 }
 
-/// What kept a configuration from being read.
-#[derive(Debug)]
+/// What kept files from being read.
+#[derive(Debug, Default)]
 pub struct Failure {
     /// Everything that was found.
     pub problems: Vec<Problem>,
@@ -50,13 +52,13 @@ pub struct Failure {
     pub unopened: bool,
 }
 
-/// Reads a configuration and the files it names.
+/// Reads a configuration and the files it names; what is wrong with those is in `found`.
 ///
 /// # Errors
-/// The first syntax or type error of each file.
+/// The first syntax or type error of the configuration itself.
 pub fn load(file: &Path) -> Result<Loaded, Failure> {
     let mut reader = Reader::default();
-    let Some(config) = reader.yaml::<Config>(file) else { return Err(reader.failure()) };
+    let Some(config) = reader.yaml::<Config>(file) else { return Err(reader.found) };
     let mut loaded = Loaded {
         config,
         file: file.to_owned(),
@@ -64,8 +66,9 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         sources: Vec::new(),
         locks: Vec::new(),
         watched: Vec::new(),
+        found: Failure::default(),
     };
-    loaded.documents = loaded.config.policy.data.iter().filter_map(|path| reader.document(&beside(file, path))).collect();
+    loaded.documents = loaded.config.policy.data.iter().filter_map(|path| reader.document(file, path)).collect();
     if let Some(path) = &loaded.config.policy.path {
         loaded.sources = reader.rules(file, path);
     }
@@ -73,8 +76,9 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         let lock = reader.lock(&beside(file, &service.schemas));
         loaded.locks.extend(lock.map(|lock| (service.name.clone(), lock)));
     }
-    loaded.watched = std::mem::take(&mut reader.watched);
-    if reader.problems.is_empty() { Ok(loaded) } else { Err(reader.failure()) }
+    loaded.watched = reader.watched;
+    loaded.found = reader.found;
+    Ok(loaded)
 }
 
 fn beside(file: &Path, path: &Path) -> PathBuf {
@@ -88,24 +92,19 @@ fn problem(file: &Path, message: impl Into<String>) -> Problem {
 /// Reads files and keeps what went wrong.
 #[derive(Default)]
 struct Reader {
-    problems: Vec<Problem>,
-    unopened: bool,
+    found: Failure,
     watched: Vec<PathBuf>,
 }
 
 impl Reader {
-    fn failure(self) -> Failure {
-        Failure { problems: self.problems, unopened: self.unopened }
-    }
-
     fn text(&mut self, file: &Path) -> Option<String> {
         self.watched.push(file.to_owned());
         let failed = match fs::read_to_string(file) {
             Ok(text) => return Some(text),
             Err(failed) => failed,
         };
-        self.unopened = true;
-        self.problems.push(problem(file, format!("cannot be read: {}", reason(&failed))));
+        self.found.unopened = true;
+        self.found.problems.push(problem(file, format!("cannot be read: {}", reason(&failed))));
         None
     }
 
@@ -116,7 +115,7 @@ impl Reader {
             Err(error) => {
                 let place = error.location();
                 let at = |number: Option<u64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-                self.problems.push(Problem {
+                self.found.problems.push(Problem {
                     file: file.display().to_string(),
                     line: at(place.map(|place| place.line())),
                     column: at(place.map(|place| place.column())),
@@ -127,15 +126,16 @@ impl Reader {
         }
     }
 
-    fn document(&mut self, file: &Path) -> Option<(String, Document)> {
-        self.yaml(file).map(|document| (file.display().to_string(), document))
+    /// Policy data, under the name by which the configuration calls it.
+    fn document(&mut self, config: &Path, path: &Path) -> Option<(String, Document)> {
+        self.yaml(&beside(config, path)).map(|document| (path.display().to_string(), document))
     }
 
     /// Every `*.rego` of a directory but its tests, in order of name.
     fn rules(&mut self, config: &Path, path: &Path) -> Vec<Source> {
         let remote = path.to_str().is_some_and(|path| path.contains("://") || path.ends_with(".tar.gz"));
         if remote {
-            self.problems.push(problem(config, "`policy.path`: bundles are not built yet: name a directory"));
+            self.found.problems.push(problem(config, "`policy.path`: bundles are not built yet: name a directory"));
             return Vec::new();
         }
         let directory = beside(config, path);
@@ -143,8 +143,8 @@ impl Reader {
         let mut files = match rego_files(&directory) {
             Ok(files) => files,
             Err(failed) => {
-                self.unopened = true;
-                self.problems.push(problem(&directory, format!("cannot be read: {}", reason(&failed))));
+                self.found.unopened = true;
+                self.found.problems.push(problem(&directory, format!("cannot be read: {}", reason(&failed))));
                 return Vec::new();
             }
         };
@@ -157,7 +157,7 @@ impl Reader {
         match Lock::parse(text.as_bytes()) {
             Ok(lock) => Some(lock),
             Err(bad) => {
-                self.problems.push(problem(file, bad.to_string()));
+                self.found.problems.push(problem(file, bad.to_string()));
                 None
             }
         }

@@ -380,11 +380,19 @@ fn declare_length(known: Length, line: &[u8]) -> Result<Length, Ambiguous> {
     let value = value.get(1..).unwrap_or_default().trim_ascii();
     if name.eq_ignore_ascii_case(b"content-length") {
         digits(value).map(Length::Bytes).ok_or(Ambiguous)
-    } else if value.eq_ignore_ascii_case(b"chunked") {
+    } else if ends_chunked(value) {
         Ok(Length::Chunked)
     } else {
         Err(Ambiguous)
     }
+}
+
+/// Whether the last coding is `chunked`, and that only once: the framing is then certain, and
+/// what a coding before it means is for the call to be refused by.
+fn ends_chunked(value: &[u8]) -> bool {
+    let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+    let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    codings.next().is_some_and(chunked) && codings.all(|coding| !coding.is_empty() && !chunked(coding))
 }
 
 /// Whether a line continues the one before (obs-fold, RFC 9112 §5.2).

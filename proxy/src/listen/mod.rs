@@ -63,7 +63,7 @@ impl Mode {
     }
 }
 
-/// Where a listener listens: `HOST:PORT` with a literal IP address, `unix:/path` or `/path`.
+/// Where a listener listens: `HOST:PORT` with a literal IP address, `unix:PATH` or `/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub enum ListenAddress {
@@ -82,9 +82,10 @@ impl FromStr for ListenAddress {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
-        let path = text.strip_prefix("unix:").unwrap_or(text);
-        if path.starts_with('/') && !path.ends_with('/') && !path.contains('\0') {
-            return Ok(Self::Unix(path.into()));
+        let path = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text));
+        if let Some(path) = path {
+            let usable = !path.is_empty() && !path.ends_with('/') && !path.contains('\0');
+            return if usable { Ok(Self::Unix(path.into())) } else { Err(BadAddress) };
         }
         text.parse().map(Self::Tcp).map_err(|_| BadAddress)
     }

@@ -5,7 +5,7 @@
 
 use http::{
     HeaderMap, Method, Uri,
-    header::{HOST, ORIGIN},
+    header::{HOST, ORIGIN, TRANSFER_ENCODING},
     request::Parts,
 };
 
@@ -46,6 +46,9 @@ pub enum Unadmitted {
     /// A web page of a foreign origin made the request.
     #[error("the origin is not admitted by this listener")]
     Origin,
+    /// Its body is transfer-coded otherwise than `chunked`.
+    #[error("the transfer coding is not served")]
+    Coding,
     /// The path names no service.
     #[error("the path names no service")]
     NoService,
@@ -196,6 +199,7 @@ pub fn admit<'a>(listener: &ListenerFacts, request: &'a Parts) -> Result<Target<
         return Err(Unadmitted::Host);
     }
     check_origin(&listener.origins, &request.headers)?;
+    check_coding(&request.headers)?;
     target(&request.uri).ok_or(Unadmitted::NoService)
 }
 
@@ -231,6 +235,13 @@ fn check_origin(origins: &[String], headers: &HeaderMap) -> Result<(), Unadmitte
         (Some(origin), None) if known(origin) => Ok(()),
         _ => Err(Unadmitted::Origin),
     }
+}
+
+/// Refuses any transfer coding but `chunked`: nothing here undoes another.
+fn check_coding(headers: &HeaderMap) -> Result<(), Unadmitted> {
+    let chunked = |coding: &http::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
+    let known = headers.get_all(TRANSFER_ENCODING).iter().all(chunked);
+    if known { Ok(()) } else { Err(Unadmitted::Coding) }
 }
 
 /// Splits a target into service, rest and query.
