@@ -2,11 +2,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print")]
 
 pub mod check;
+pub mod demo;
 pub mod health;
+pub mod init;
 pub mod keys;
 pub mod log;
 pub mod revoke;
 pub mod run;
+pub mod schemas;
 pub mod task;
 
 use std::{
@@ -34,6 +37,9 @@ enum Command {
     Run(run::Args),
     /// Check configuration, policy and schemas; show all problems
     Check(check::Args),
+    Demo(demo::Args),
+    Init(init::Args),
+    Schemas(schemas::Args),
     /// Open, show, list and close tasks
     Task(task::Args),
     /// Take authority back
@@ -55,6 +61,9 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Check(args) => check::run(&args),
+        Command::Demo(args) => demo::run(&args),
+        Command::Init(args) => init::run(&args),
+        Command::Schemas(args) => schemas::run(&args),
         Command::Task(args) => task::run(&args, control_socket),
         Command::Revoke(args) => revoke::run(&args, control_socket),
         Command::Keys(args) => keys::run(&args, assertion_key),

@@ -1,0 +1,35 @@
+//! `outrider schemas`: locks a server's tools, and checks arguments against what was locked.
+
+mod client;
+mod lock;
+mod validate;
+
+use std::process::ExitCode;
+
+pub(super) use client::{Client, Reply};
+
+/// Lock a server's tools, check arguments against them
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Clone, Debug, clap::Subcommand)]
+enum Command {
+    /// Write the lock file of a running MCP server
+    Lock(lock::Args),
+    /// Check the arguments on standard input against a tool's schema
+    Validate(validate::Args),
+}
+
+/// Runs `outrider schemas …`. An error means wrong use or an unreadable source: exit status 2.
+///
+/// # Errors
+/// When the server or the configuration cannot be read, or the result cannot be written.
+pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::Lock(args) => lock::run(args),
+        Command::Validate(args) => validate::run(args),
+    }
+}
