@@ -107,3 +107,28 @@ fn bytes_that_are_no_request_are_counted() {
     });
     assert_eq!(server.bytes(), 0);
 }
+
+/// Labels come from the configuration and the catalogue alone.
+#[test]
+fn no_metric_tells_a_task_a_decision_or_a_subject() {
+    let server = echo();
+    let sidecar = before(&server);
+    let task = sidecar.open_task(&["--subject", "alice@example.org"]);
+    let mut agent = sidecar.stranger().with_token(&task.token);
+    let mut ids = vec![task.id, task.token, "alice@example.org".into()];
+    for request in [
+        Request::call("echo", &serde_json::json!({"message": "zz9 argument"})),
+        Request::call("echo", &serde_json::json!({"zz9-key": 1})),
+        Request::call("zz9-tool", &hi()),
+        Request::list(),
+        Request::call("echo", &hi()).target("/zz9-service"),
+    ] {
+        ids.push(agent.send(&request).decision_id());
+    }
+    sidecar.command(&["task", "close", &ids[0]]);
+    let text = sidecar.get("/metrics").text();
+    assert!(text.contains("outrider_calls_total"), "{text}");
+    for id in ids.iter().map(String::as_str).chain(["zz9"]) {
+        assert!(!id.is_empty() && !text.contains(id), "{id} is in\n{text}");
+    }
+}

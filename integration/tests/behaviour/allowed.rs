@@ -9,7 +9,7 @@ use std::{
 use outrider_integration::{Request, Setup, Tool, ToolServer, text_result};
 use serde_json::{Value, json};
 
-use crate::support::{OUTRIDER, before, echo, hi};
+use crate::support::{Form::Problem, OUTRIDER, before, echo, hi, refused};
 
 #[test]
 fn the_body_arrives_byte_for_byte() {
@@ -236,10 +236,87 @@ fn services_are_kept_apart_by_their_path() {
 }
 
 #[test]
-fn a_large_body_passes_whole() {
+fn a_trace_in_the_message_goes_before_one_in_the_header() {
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
     let server = echo();
     let sidecar = before(&server);
-    let long: Value = json!({"message": "x".repeat(400_000)});
-    let answer = sidecar.agent().call("echo", &long);
-    assert_eq!(answer.tool_text().len(), 400_000);
+    let other = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let request = Request::call("echo", &hi())
+        .edit(|body| {
+            let parent = format!("00-{TRACE}-00f067aa0ba902b7-01");
+            body["params"]["_meta"]["traceparent"] = json!(parent);
+        })
+        .field("traceparent", other);
+    let answer = sidecar.agent().send(&request);
+    assert!(answer.is_tool_success(), "{}", answer.text());
+    let call = server.calls().remove(0);
+    let sent = call.head.get("traceparent").unwrap();
+    assert!(sent.starts_with(&format!("00-{TRACE}-")), "{sent}");
+    assert_eq!(call.body, request.body, "the message stays as it was");
+    assert_eq!(sidecar.decision(&answer.decision_id())["trace_id"], TRACE);
+}
+
+#[test]
+fn a_trace_that_is_none_is_replaced() {
+    let server = echo();
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    for bad in [
+        "zz9evil",
+        "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+        "ff-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+        "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+    ] {
+        let request = Request::call("echo", &hi()).field("traceparent", bad);
+        assert!(agent.send(&request).is_tool_success(), "{bad}");
+        let head = server.calls().pop().unwrap().head;
+        let sent = head.get("traceparent").unwrap();
+        assert!(sent.starts_with("00-") && sent.len() == 55, "{bad}: {sent}");
+        assert_ne!(&sent[3..35], &bad[3..bad.len().min(35)], "{bad}");
+    }
+}
+
+#[test]
+fn large_bodies_pass_byte_for_byte_in_both_directions() {
+    let server = echo();
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    for size in [64 * 1024, 900 * 1024] {
+        let message: String = ('a'..='z').cycle().take(size).collect();
+        let request = Request::call("echo", &json!({"message": message}));
+        let answer = agent.send(&request);
+        assert!(
+            answer.tool_text() == message,
+            "{size} bytes came back otherwise"
+        );
+        let sent = server.calls().pop().unwrap().body;
+        assert!(sent == request.body, "{size} bytes arrived otherwise");
+    }
+}
+
+#[test]
+fn a_body_may_be_as_large_as_configured_and_no_larger() {
+    let server = echo();
+    let sidecar = Setup::new(OUTRIDER, &server)
+        .config(|config| config["body"] = json!({"max_request": "64KiB"}))
+        .start();
+    let mut agent = sidecar.agent();
+    let empty = Request::call("echo", &json!({"message": ""})).body.len();
+    let of = |size: usize| Request::call("echo", &json!({"message": "x".repeat(size - empty)}));
+    assert!(agent.send(&of(65_536)).is_tool_success());
+    let expected = (Problem(413), "body_too_large");
+    refused(&sidecar, &server, expected, || agent.send(&of(65_537)));
+    let chunked = |size: usize| {
+        let body = of(size).body;
+        let framed = [
+            format!("{:x}\r\n", body.len()).as_bytes(),
+            &body,
+            b"\r\n0\r\n\r\n",
+        ]
+        .concat();
+        let chunked = Request::call("echo", &hi()).with_body(framed);
+        chunked.field("Transfer-Encoding", "chunked")
+    };
+    assert!(agent.send(&chunked(65_536)).is_tool_success());
+    refused(&sidecar, &server, expected, || agent.send(&chunked(65_537)));
 }

@@ -1,6 +1,6 @@
 //! Tasks: tokens, scope, level, budget, time.
 
-use outrider_integration::{Request, Setup, Tool, ToolServer};
+use outrider_integration::{Request, Setup, Tool, ToolServer, until};
 
 use crate::support::{Form::ToolResult, OUTRIDER, before, echo, hi, refused};
 
@@ -195,4 +195,53 @@ fn without_required_tasks_only_grants_without_intents_apply() {
         head.get("outrider-task").is_none() && head.get("outrider-intent").is_none(),
         "{head:?}"
     );
+}
+
+#[test]
+fn a_task_ends_with_its_time() {
+    let server = echo();
+    let sidecar = before(&server);
+    let task = sidecar.open_task(&["--ttl", "1s"]);
+    let mut agent = sidecar.stranger().with_token(&task.token);
+    until("the task to expire", || {
+        (agent.call("echo", &hi()).code() == "task_expired").then_some(())
+    });
+    refused(&sidecar, &server, (ToolResult, "task_expired"), || {
+        agent.call("echo", &hi())
+    });
+}
+
+/// The server stays silent, so that only the end of the task's time can end the call.
+#[test]
+fn a_running_call_ends_with_the_time_of_its_task() {
+    let server = ToolServer::start(vec![Tool::doing("wait", |exchange| {
+        exchange.wait_until_gone();
+    })]);
+    let sidecar = before(&server);
+    let task = sidecar.open_task(&["--ttl", "1s"]);
+    let answer = sidecar
+        .stranger()
+        .with_token(&task.token)
+        .call("wait", &hi());
+    assert_eq!(answer.code(), "task_expired", "{}", answer.text());
+    if sidecar.decision(&answer.decision_id())["outcome"] == "allow" {
+        assert_eq!(sidecar.outcome(&answer.decision_id())["ended"], "cut");
+    }
+}
+
+#[test]
+fn a_refused_call_spends_no_budget() {
+    let server = ToolServer::start(vec![Tool::echo("echo"), Tool::echo("erase")]);
+    let sidecar = Setup::new(OUTRIDER, &server)
+        .data(|data| data["grants"][0]["tools"] = serde_json::json!(["tools/echo"]))
+        .start();
+    let task = sidecar.open_task(&["--calls", "1"]);
+    let mut agent = sidecar.stranger().with_token(&task.token);
+    refused(&sidecar, &server, (ToolResult, "policy_denied"), || {
+        agent.call("erase", &hi())
+    });
+    assert!(agent.call("echo", &hi()).is_tool_success());
+    refused(&sidecar, &server, (ToolResult, "budget_exhausted"), || {
+        agent.call("echo", &hi())
+    });
 }

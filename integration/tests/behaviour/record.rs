@@ -111,17 +111,3 @@ fn every_line_is_chained_to_the_one_before() {
     let text = sidecar.log_text();
     assert_eq!(check_chain(&text), Ok(text.lines().count()));
 }
-
-#[test]
-fn the_log_is_not_for_others_to_read() {
-    use std::os::unix::fs::PermissionsExt;
-    let sidecar = before(&echo());
-    sidecar.agent();
-    for file in ["decisions.jsonl", "security.jsonl", "control.sock"] {
-        let mode = fs::metadata(sidecar.path(file))
-            .unwrap()
-            .permissions()
-            .mode();
-        assert_eq!(mode & 0o077, 0, "{file} has mode {mode:o}");
-    }
-}

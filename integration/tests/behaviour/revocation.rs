@@ -91,10 +91,9 @@ fn a_closed_task_is_of_no_more_use() {
     let mut agent = sidecar.stranger().with_token(&task.token);
     assert!(agent.call("echo", &hi()).is_tool_success());
     assert_eq!(sidecar.command(&["task", "close", &task.id]).status, 0);
-    let before = server.bytes();
-    let answer = agent.call("echo", &hi());
-    assert!(answer.code().starts_with("task_"), "{}", answer.text());
-    assert_eq!(server.bytes(), before);
+    refused(&sidecar, &server, (ToolResult, "task_revoked"), || {
+        agent.call("echo", &hi())
+    });
 }
 
 #[test]

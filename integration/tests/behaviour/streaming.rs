@@ -1,11 +1,11 @@
 //! Streaming streams: event by event, and nothing passes that is not one JSON-RPC message.
 
 use outrider_integration::{
-    Connection, Gate, Request, Sidecar, Tool, ToolServer, text_result, until,
+    Connection, Gate, Request, Setup, Sidecar, Tool, ToolServer, text_result, until,
 };
 use serde_json::{Value, json};
 
-use crate::support::{before, hi};
+use crate::support::{OUTRIDER, before, hi};
 
 fn progress(step: u64) -> Value {
     json!({
@@ -120,36 +120,108 @@ fn an_event_with_a_batch_ends_the_stream() {
     });
 }
 
+/// What is no answer to this call is dropped; the stream goes on to its own answer.
 #[test]
-fn an_answer_to_another_identifier_never_passes() {
+fn answers_to_others_and_requests_of_the_server_are_dropped() {
     let server = ToolServer::start(vec![Tool::doing("other", |exchange| {
         exchange.begin_events();
-        exchange.event(&json!({"jsonrpc": "2.0", "id": 4711, "result": text_result("zz9evil")}));
+        for id in [json!(4711), json!("1")] {
+            exchange.event(&json!({"jsonrpc": "2.0", "id": id, "result": text_result("zz9evil")}));
+        }
+        exchange.event(&json!({
+            "jsonrpc": "2.0",
+            "id": 1,
+            "method": "sampling/createMessage",
+            "params": {"zz9evil": 1},
+        }));
         exchange.end_events(&text_result("done"));
     })]);
     let sidecar = before(&server);
-    let mut stream = sidecar.agent().start(&Request::call("other", &hi()));
-    stream.head().unwrap().unwrap();
-    let (rest, _) = stream.rest();
-    assert!(!String::from_utf8_lossy(&rest).contains("zz9evil"));
+    let answer = sidecar.agent().call("other", &hi());
+    assert!(!answer.text().contains("zz9evil"), "{}", answer.text());
+    assert_eq!(answer.tool_text(), "done");
+    assert!(answer.complete);
+    assert_eq!(sidecar.outcome(&answer.decision_id())["ended"], "completed");
+}
+
+/// Nothing that follows the answer is for this call.
+#[test]
+fn what_follows_the_answer_is_not_passed_on() {
+    let server = ToolServer::start(vec![Tool::doing("more", |exchange| {
+        exchange.begin_events();
+        exchange.event(&json!({"jsonrpc": "2.0", "id": 1, "result": text_result("done")}));
+        exchange.event(&json!({"jsonrpc": "2.0", "id": 1, "result": text_result("zz9evil")}));
+        exchange.raw(b"0\r\n\r\n");
+    })]);
+    let sidecar = before(&server);
+    let answer = sidecar.agent().call("more", &hi());
+    assert!(!answer.text().contains("zz9evil"), "{}", answer.text());
+    assert_eq!(answer.tool_text(), "done");
 }
 
 #[test]
-fn a_stream_that_breaks_off_never_looks_complete() {
-    let server = ToolServer::start(vec![Tool::doing("short", |exchange| {
+fn a_server_cannot_speak_in_our_name_on_a_stream() {
+    let server = ToolServer::start(vec![Tool::doing("forge", |exchange| {
         exchange.begin_events();
-        exchange.event(&progress(1));
-        exchange.hang_up();
+        let mut told = progress(1);
+        told["params"]["_meta"] = json!({"outrider/decision": "zz9evil", "example.org/kept": 1});
+        exchange.event(&told);
+        let mut result = text_result("done");
+        result["_meta"] = json!({"outrider/decision": {"id": "zz9evil"}});
+        let last = json!({"jsonrpc": "2.0", "id": 1, "result": result});
+        exchange.event(&last);
+        exchange.raw(b"0\r\nOutrider-Decision-Id: zz9evil\r\n\r\n");
     })]);
     let sidecar = before(&server);
-    let mut stream = sidecar.agent().start(&Request::call("short", &hi()));
-    let head = stream.head().unwrap().unwrap();
-    assert_eq!(next(&mut stream), progress(1));
-    let (rest, complete) = stream.rest();
-    let rest = String::from_utf8_lossy(&rest).into_owned();
-    let told = rest.contains("isError") || rest.contains("\"error\"");
-    assert!(told || !complete, "a clean end without a word: {rest:?}");
-    let outcome = sidecar.outcome(head.get("outrider-decision-id").unwrap());
+    let answer = sidecar.agent().call("forge", &hi());
+    assert!(!answer.text().contains("zz9evil"), "{}", answer.text());
+    assert!(
+        answer.text().contains("example.org/kept"),
+        "{}",
+        answer.text()
+    );
+    assert_eq!(answer.tool_text(), "done");
+}
+
+/// Cut off, or ended properly without an answer: the pending call is told, and the record too.
+#[test]
+fn a_stream_that_ends_before_its_answer_tells_the_pending_call() {
+    for proper in [false, true] {
+        let server = ToolServer::start(vec![Tool::doing("short", move |exchange| {
+            exchange.begin_events();
+            exchange.event(&progress(1));
+            if proper {
+                exchange.raw(b"0\r\n\r\n");
+            } else {
+                exchange.hang_up();
+            }
+        })]);
+        let sidecar = before(&server);
+        let answer = sidecar.agent().call("short", &hi());
+        let last = answer.json();
+        assert_eq!(last["id"], 1, "{last}");
+        assert_eq!(answer.code(), "response_refused", "{last}");
+        let outcome = sidecar.outcome(&answer.decision_id());
+        assert_eq!(outcome["ended"], "upstream_failed", "{outcome}");
+        assert_eq!(outcome["code"], "response_refused", "{outcome}");
+    }
+}
+
+/// One event over the bound ends the stream, and nothing of it passes.
+#[test]
+fn an_event_over_the_bound_ends_the_stream() {
+    let server = ToolServer::start(vec![Tool::doing("big", |exchange| {
+        exchange.begin_events();
+        let text = format!("zz9evil{}", "x".repeat(70_000));
+        exchange.end_events(&text_result(&text));
+    })]);
+    let sidecar = Setup::new(OUTRIDER, &server)
+        .config(|config| config["body"] = json!({"max_response": "64KiB"}))
+        .start();
+    let answer = sidecar.agent().call("big", &hi());
+    assert_eq!(answer.code(), "response_refused");
+    assert!(!answer.text().contains("zz9evil"));
+    let outcome = sidecar.outcome(&answer.decision_id());
     assert_eq!(outcome["ended"], "upstream_failed", "{outcome}");
 }
 

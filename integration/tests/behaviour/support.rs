@@ -53,7 +53,12 @@ pub(crate) fn refused(
     check_decision(&answer, code);
     let id = answer.decision_id();
     let line = sidecar.decision(&id);
-    assert_eq!(line["outcome"], "deny", "{line}");
+    let held = code == "approval_required";
+    assert_eq!(
+        line["outcome"],
+        if held { "hold" } else { "deny" },
+        "{line}"
+    );
     assert_eq!(line["code"], code, "{line}");
     assert_eq!(
         sidecar.outcomes(&id),
