@@ -9,7 +9,7 @@ use serde_json::json;
 use super::Answer;
 use crate::{
     call::DecisionId,
-    headers::is_ours,
+    headers::{begins_loosely, is_ours},
     rejection::{Malformed, Rejection, Retry},
 };
 
@@ -36,8 +36,10 @@ pub(super) fn clean(headers: &mut HeaderMap) {
     for name in DROPPED.iter().chain(&named) {
         headers.remove(name);
     }
-    let ours: Vec<HeaderName> = headers.keys().filter(|name| is_ours(name)).cloned().collect();
-    for name in ours {
+    // A service behind us is no proxy before the agent: it may ask for no proxy's credentials.
+    let unfit = |name: &&HeaderName| is_ours(name) || begins_loosely(name.as_str(), "proxy-");
+    let unfit: Vec<HeaderName> = headers.keys().filter(unfit).cloned().collect();
+    for name in unfit {
         headers.remove(name);
     }
     headers.remove(header::CONTENT_LENGTH);
