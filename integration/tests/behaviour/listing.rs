@@ -124,3 +124,26 @@ fn pages_pass_with_their_cursors() {
     let next = Request::message(&json!(2), "tools/list", json!({"cursor": ""}));
     assert_eq!(names(&agent.send(&next).json()), ["two"]);
 }
+
+#[test]
+fn a_list_on_a_stream_hides_the_same_tools() {
+    let server = ToolServer::answering(|exchange| {
+        let tool = |name: &str| json!({"name": name, "inputSchema": message_schema()});
+        exchange.begin_events();
+        exchange.end_events(&json!({
+            "resultType": "complete",
+            "tools": [tool("echo"), tool("surprise"), {"name": 5}, "nothing"],
+            "cacheScope": "public",
+        }));
+    });
+    let mut setup = Setup::bare(OUTRIDER);
+    let known = [("echo".to_owned(), json!({"inputSchema": message_schema()}))];
+    setup.add_service("tools", &server);
+    setup.file("tools.json", &lock_file(&known.into()).to_string());
+    let sidecar = setup.start();
+    let body = sidecar.agent().send(&Request::list()).json();
+    let shown = body["result"]["tools"].as_array().unwrap();
+    assert_eq!(shown.len(), 1, "{body}");
+    assert_eq!(shown[0]["name"], "echo", "{body}");
+    assert_eq!(body["result"]["cacheScope"], "private", "{body}");
+}

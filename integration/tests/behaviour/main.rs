@@ -33,6 +33,8 @@ mod responses;
 mod restart;
 mod revocation;
 mod rules;
+mod security;
 mod spoofing;
 mod streaming;
 mod support;
+mod wire;
