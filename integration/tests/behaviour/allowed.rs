@@ -7,7 +7,7 @@ use std::{
 };
 
 use outrider_integration::{Request, Setup, Tool, ToolServer, text_result};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::support::{Form::Problem, OUTRIDER, before, echo, hi, refused};
 

@@ -56,7 +56,7 @@ fn nonsense_on_the_control_socket_harms_nobody() {
         b"{\n",
         b"{\"task_open\":{\"intent\":\"work\",\"zz9\":1}}\n",
         b"GET / HTTP/1.1\r\n\r\n",
-        &[0xff; 100_000],
+        &vec![0xff; 100_000],
     ] {
         let mut connection = Connection::open(&socket).unwrap();
         // The peer may hang up before it has read all.

@@ -132,7 +132,7 @@ fn nothing_lifts_the_agent_the_scope_or_a_deny() {
     ]);
     let all = json!({"lifts": ["grant", "intent", "classification"]});
     let revoked = sidecar(&server, &all, |data| {
-        data["agents"][0]["state"] = json!("revoked")
+        data["agents"][0]["state"] = json!("revoked");
     });
     let mut agent = revoked.agent();
     refused(&revoked, &server, (ToolResult, "agent_revoked"), || {
