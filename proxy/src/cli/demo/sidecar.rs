@@ -147,12 +147,14 @@ fn fresh_directory() -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The starter configuration with free ports and that upstream.
+/// The starter configuration with free ports, that upstream, and time for policy on a machine
+/// that is busy compiling.
 fn placed(config: &str, upstream: &str) -> String {
     config
         .replace("http://127.0.0.1:3001/mcp", upstream)
         .replace("address: 127.0.0.1:15001", "address: 127.0.0.1:0")
         .replace("address: 127.0.0.1:15000", "address: 127.0.0.1:0")
+        .replace("\npolicy:\n", "\npolicy:\n  timeout: 1s\n")
 }
 
 async fn get(url: &str) -> anyhow::Result<Bytes> {
@@ -193,6 +195,7 @@ mod tests {
         assert_eq!(config.listeners[0].address, "127.0.0.1:0".parse().unwrap());
         assert_eq!(config.admin.unwrap().address.port(), 0);
         assert_eq!(config.services[0].upstream, "http://127.0.0.1:7/mcp");
+        assert_eq!(config.policy.timeout.0, Duration::from_secs(1));
     }
 
     #[test]
