@@ -265,15 +265,7 @@ fn the_demo_shows_calls_that_pass_and_calls_that_do_not() {
         return;
     }
     let setup = Setup::bare(OUTRIDER);
-    let demo = || setup.run(&["demo", "--json"]);
-    let mut run = demo();
-    // A debug build on a busy machine may miss the policy's bound of 5 ms, which the demo keeps.
-    for _ in 0..3 {
-        if run.stdout.contains("policy_error") {
-            eprintln!("again: policy took more than its time");
-            run = demo();
-        }
-    }
+    let run = setup.run(&["demo", "--json"]);
     assert_eq!(run.status, 0, "{run:?}");
     let lines: Vec<Value> = run
         .stdout
