@@ -3,7 +3,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read, Seek},
     net::SocketAddr,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -135,17 +135,25 @@ impl Setup {
     }
 
     /// Runs a command of `outrider` in the directory to its end.
+    ///
+    /// # Panics
+    /// When it does not end.
     pub fn run(&self, arguments: &[&str]) -> Run {
+        let (out, errors) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
         let mut command = Command::new(&self.binary);
-        let command = command.args(arguments).current_dir(self.directory.path());
-        let output = command
-            .stdin(Stdio::null())
-            .output()
-            .expect("the binary starts");
+        command
+            .args(arguments)
+            .current_dir(self.directory.path())
+            .stdin(Stdio::null());
+        command
+            .stdout(out.try_clone().unwrap())
+            .stderr(errors.try_clone().unwrap());
+        let mut child = Ended(command.spawn().expect("the binary starts"));
+        let status = until("a command to end", || child.0.try_wait().unwrap());
         Run {
-            status: output.status.code().unwrap_or(-1),
-            stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
-            stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+            status: status.code().unwrap_or(-1),
+            stdout: whole(out),
+            stderr: whole(errors),
         }
     }
 
@@ -163,6 +171,24 @@ impl Setup {
     }
 }
 
+/// A child that does not outlive its value.
+struct Ended(Child);
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
+fn whole(mut file: fs::File) -> String {
+    let mut bytes = Vec::new();
+    file.rewind()
+        .and_then(|()| file.read_to_end(&mut bytes))
+        .unwrap();
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
 fn config() -> Value {
     json!({
         "agent": {"id": AGENT},
@@ -172,7 +198,8 @@ fn config() -> Value {
         "control": {"socket": "control.sock"},
         "services": [],
         "tasks": {"required": true, "local": true},
-        "policy": {"path": "policy", "data": ["data.yaml"]},
+        // generous: a debug build on a busy machine must not be what refuses a call
+        "policy": {"path": "policy", "data": ["data.yaml"], "timeout": "5s"},
         "decision_log": {"path": "decisions.jsonl", "durability": "written"},
         "security_log": {"path": "security.jsonl"},
     })

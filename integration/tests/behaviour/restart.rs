@@ -95,11 +95,6 @@ fn a_changed_byte_is_found_and_its_line_is_named() {
         + 1;
     let said = format!("{}{}", verify.stdout, verify.stderr);
     assert!(said.contains(&line.to_string()), "line {line}: {said}");
-    let again = sidecar.setup().run(&["run", "-c", "outrider.yaml"]);
-    assert_eq!(
-        again.status, 2,
-        "a sidecar does not continue a broken chain: {again:?}"
-    );
 }
 
 #[test]
