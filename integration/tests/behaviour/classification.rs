@@ -82,9 +82,12 @@ fn data_above_the_grant_is_refused() {
         data["grants"][0]["max_classification"] = json!("internal");
     });
     let mut agent = sidecar.agent();
-    refused(&sidecar, &server, (ToolResult, "policy_denied"), || {
-        agent.call("secret", &hi())
-    });
+    refused(
+        &sidecar,
+        &server,
+        (ToolResult, "classification_exceeded"),
+        || agent.call("secret", &hi()),
+    );
     assert!(agent.call("echo", &hi()).is_tool_success());
 }
 
