@@ -107,9 +107,11 @@ fn a_request_names_one_host_and_one_only() {
 #[test]
 fn a_unix_socket_is_a_listener_like_any_other() {
     let server = echo();
-    let sidecar = Setup::new(OUTRIDER, &server)
+    let setup = Setup::new(OUTRIDER, &server);
+    let address = format!("unix:{}", setup.path("agent.sock").display());
+    let sidecar = setup
         .config(|config| {
-            let unix = json!({"mode": "reverse", "name": "local", "address": "unix:agent.sock"});
+            let unix = json!({"mode": "reverse", "name": "local", "address": address});
             config["listeners"].as_array_mut().unwrap().push(unix);
         })
         .start();
