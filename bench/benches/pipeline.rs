@@ -3,7 +3,12 @@
 //! No sockets: what the stages cost is measured here, what they cost as a proxy is measured by
 //! `compare`. The stages are the program's own functions, on a configuration as in `compare`.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::expect_used, clippy::missing_panics_doc)]
+#![allow(
+    missing_docs,
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::missing_panics_doc
+)]
 
 #[allow(dead_code)]
 #[path = "../src/message.rs"]
@@ -60,12 +65,27 @@ impl Rig {
         fs::write(directory.path().join("grants.yaml"), grants()).unwrap();
         fs::write(&file, configuration()).unwrap();
         let loaded = config::load(&file).unwrap();
-        let running = serve::start(loaded, &Options { compiler: Compiler::Here, open_task: false }).unwrap();
+        let running = serve::start(
+            loaded,
+            &Options {
+                compiler: Compiler::Here,
+                open_task: false,
+            },
+        )
+        .unwrap();
         let outrider = Arc::clone(running.outrider());
         let snapshot = outrider.snapshot();
         let service = Arc::clone(snapshot.catalogue.service("mcp").unwrap());
         let (head, body) = request();
-        Self { _directory: directory, task: open(&outrider), running, snapshot, service, head, body }
+        Self {
+            _directory: directory,
+            task: open(&outrider),
+            running,
+            snapshot,
+            service,
+            head,
+            body,
+        }
     }
 
     fn outrider(&self) -> &Outrider {
@@ -77,7 +97,15 @@ impl Rig {
     }
 
     fn read(&self) -> outrider::call::ToolCall {
-        let Kind::Call(call) = self.service.protocol.read(&self.head, &self.body).unwrap().kind else { unreachable!() };
+        let Kind::Call(call) = self
+            .service
+            .protocol
+            .read(&self.head, &self.body)
+            .unwrap()
+            .kind
+        else {
+            unreachable!()
+        };
         call
     }
 
@@ -86,7 +114,13 @@ impl Rig {
     }
 
     fn subjects<'a>(&'a self, tool: &'a Tool) -> Subjects<'a> {
-        Subjects { agent: &self.outrider().agent, subject: &self.task.subject, task: &self.task.id, service: "mcp", tool: tool.id.as_str() }
+        Subjects {
+            agent: &self.outrider().agent,
+            subject: &self.task.subject,
+            task: &self.task.id,
+            service: "mcp",
+            tool: tool.id.as_str(),
+        }
     }
 
     fn input(&self, call: &ValidCall, hash: &[u8; 32]) -> Input {
@@ -105,7 +139,11 @@ impl Rig {
                 listener: "reverse".into(),
                 arguments: nothing.clone(),
                 arguments_bytes: self.body.len() as u64,
-                body_sha256: hash.iter().map(|byte| format!("{byte:02x}")).collect::<String>().into(),
+                body_sha256: hash
+                    .iter()
+                    .map(|byte| format!("{byte:02x}"))
+                    .collect::<String>()
+                    .into(),
                 input_responses: nothing,
                 trace_id: "".into(),
             },
@@ -117,7 +155,11 @@ impl Rig {
             spent: Vec::new(),
         };
         let tool = self.tool();
-        let admitted = self.snapshot.limits.check(&self.subjects(&tool), &tool.traits()).unwrap();
+        let admitted = self
+            .snapshot
+            .limits
+            .check(&self.subjects(&tool), &tool.traits())
+            .unwrap();
         authorize::input(&facts, call, classify(call), &admitted)
     }
 
@@ -135,11 +177,20 @@ impl Rig {
             body_hash: Some(hash),
             now_s: Timestamp::now().as_second(),
         };
-        tag::write(self.service.identity, &facts, &self.outrider().signer, headers).unwrap();
+        tag::write(
+            self.service.identity,
+            &facts,
+            &self.outrider().signer,
+            headers,
+        )
+        .unwrap();
     }
 
     fn entry(&self, input: Option<Value>) -> Entry {
-        let peer = PeerAddr::Unix { uid: 1000, pid: None };
+        let peer = PeerAddr::Unix {
+            uid: 1000,
+            pid: None,
+        };
         let mut entry = Entry::open(&self.outrider().recorder, &"reverse".into(), peer);
         entry.facts = Facts {
             service: Some(self.service.name.clone()),
@@ -158,12 +209,20 @@ impl Rig {
 }
 
 fn lock() -> String {
-    let tools: Vec<_> = (0..TOOLS).map(|number| json!({"name": tool(number), "inputSchema": message::schema()})).collect();
-    outrider_schemas::lock::Lock::from_listed(&tools, "bench@example.org").0.to_json()
+    let tools: Vec<_> = (0..TOOLS)
+        .map(|number| json!({"name": tool(number), "inputSchema": message::schema()}))
+        .collect();
+    outrider_schemas::lock::Lock::from_listed(&tools, "bench@example.org")
+        .0
+        .to_json()
 }
 
 fn tool(number: usize) -> String {
-    if number == 0 { message::TOOL.into() } else { format!("tool_{number}") }
+    if number == 0 {
+        message::TOOL.into()
+    } else {
+        format!("tool_{number}")
+    }
 }
 
 fn agent(number: usize) -> String {
@@ -189,8 +248,8 @@ fn configuration() -> String {
         "services": [{"name": "mcp", "protocol": "mcp", "upstream": "http://127.0.0.1:9/mcp", "schemas": "tools.json"}],
         "policy": {"data": ["grants.yaml"]},
         "limits": [
-            {"name": "per-agent", "key": ["agent"], "rate": "1000000/s"},
-            {"name": "per-tool", "key": ["agent", "tool"], "rate": "1000000/s"},
+            {"name": "per-agent", "key": ["agent"], "rate": "1000000/s", "burst": 100_000_000},
+            {"name": "per-tool", "key": ["agent", "tool"], "rate": "1000000/s", "burst": 100_000_000},
         ],
         "decision_log": {"path": "decisions.jsonl"},
     })
@@ -225,7 +284,10 @@ fn request() -> (Parts, Vec<u8>) {
         .header("mcp-protocol-version", "2026-07-28")
         .header("mcp-method", "tools/call")
         .header("mcp-name", HeaderValue::from_static(message::TOOL));
-    (request.body(()).unwrap().into_parts().0, body.to_string().into_bytes())
+    (
+        request.body(()).unwrap().into_parts().0,
+        body.to_string().into_bytes(),
+    )
 }
 
 fn stages(c: &mut Criterion) {
@@ -235,15 +297,33 @@ fn stages(c: &mut Criterion) {
     let tool = rig.tool();
     let input = rig.input(&call, &hash);
     let mut group = c.benchmark_group("stage");
-    group.bench_function("json (strict parse)", |b| b.iter(|| json::parse(black_box(&rig.body)).unwrap()));
-    group.bench_function("parse (message, header agreement)", |b| b.iter(|| black_box(rig.read())));
-    group.bench_function("schema", |b| b.iter(|| tool.contract.input.is_valid(black_box(&call.call().arguments))));
+    group.bench_function("json (strict parse)", |b| {
+        b.iter(|| json::parse(black_box(&rig.body)).unwrap())
+    });
+    group.bench_function("parse (message, header agreement)", |b| {
+        b.iter(|| black_box(rig.read()))
+    });
+    group.bench_function("schema", |b| {
+        b.iter(|| {
+            tool.contract
+                .input
+                .is_valid(black_box(&call.call().arguments))
+        })
+    });
     group.bench_function("limits (two)", |b| {
-        b.iter(|| rig.snapshot.limits.check(&rig.subjects(&tool), &tool.traits()).unwrap());
+        b.iter(|| {
+            rig.snapshot
+                .limits
+                .check(&rig.subjects(&tool), &tool.traits()).is_ok()
+        });
     });
     group.bench_function("input", |b| b.iter(|| black_box(rig.input(&call, &hash))));
-    group.bench_function("policy (1,000 grants)", |b| b.iter(|| rig.snapshot.policy.decide(black_box(&input))));
-    group.bench_function("body digest", |b| b.iter(|| tag::body_hash(black_box(&rig.body))));
+    group.bench_function("policy (1,000 grants)", |b| {
+        b.iter(|| rig.snapshot.policy.decide(black_box(&input)))
+    });
+    group.bench_function("body digest", |b| {
+        b.iter(|| tag::body_hash(black_box(&rig.body)))
+    });
     group.bench_function("tag (headers and assertion)", |b| {
         b.iter(|| {
             let mut headers = HeaderMap::new();

@@ -154,7 +154,8 @@ impl Policy {
         for _ in 0..TRIES {
             let started = thread_time();
             match self.guarded(question.clone()) {
-                Err(Failed::Time) if thread_time().saturating_sub(started) < self.bounds.timeout => {}
+                Err(Failed::Time)
+                    if thread_time().saturating_sub(started) < self.bounds.timeout => {}
                 result => return result,
             }
         }

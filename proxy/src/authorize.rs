@@ -12,7 +12,10 @@ use jiff::Timestamp;
 use outrider_policy::{
     Decision, Level, Value, Verdict,
     data::Data,
-    input::{self, ActorFacts, Budget, CallFacts, Content, Input, LimitFacts, Phase, SubjectFacts, TaskFacts, TaskState},
+    input::{
+        self, ActorFacts, Budget, CallFacts, Content, Input, LimitFacts, Phase, SubjectFacts,
+        TaskFacts, TaskState,
+    },
 };
 
 use crate::{
@@ -49,12 +52,24 @@ pub fn input(facts: &Facts<'_>, call: &ValidCall, content: Content, admitted: &A
     let mut asked = facts.call.clone();
     asked.arguments = call.call().arguments.clone();
     asked.input_responses = call.call().input_responses.clone();
-    assemble(facts, call.tool(), (Phase::Call, asked), content, limits(admitted))
+    assemble(
+        facts,
+        call.tool(),
+        (Phase::Call, asked),
+        content,
+        limits(admitted),
+    )
 }
 
 /// What policy is asked when a list is to show a tool: any arguments.
 pub fn listing(facts: &Facts<'_>, tool: &Tool) -> Input {
-    assemble(facts, tool, (Phase::List, facts.call.clone()), classify::of(tool), Value::new_array())
+    assemble(
+        facts,
+        tool,
+        (Phase::List, facts.call.clone()),
+        classify::of(tool),
+        Value::new_array(),
+    )
 }
 
 fn assemble(
@@ -64,15 +79,27 @@ fn assemble(
     content: Content,
     limits: Value,
 ) -> Input {
-    let subject = SubjectFacts { id: facts.task.map_or_else(String::new, |task| task.subject.to_string()) };
+    let subject = SubjectFacts {
+        id: facts
+            .task
+            .map_or_else(String::new, |task| task.subject.to_string()),
+    };
     let actor = |id: &Arc<str>| ActorFacts { id: id.to_string() };
-    let actors: Vec<_> = facts.task.map_or(&[][..], |task| &task.actors).iter().map(actor).collect();
+    let actors: Vec<_> = facts
+        .task
+        .map_or(&[][..], |task| &task.actors)
+        .iter()
+        .map(actor)
+        .collect();
     Input {
         call,
         agent: facts.agent.clone(),
         subject: subject.to_value(),
         actors: input::actors(&actors),
-        task: facts.task.map_or_else(TaskFacts::none, |task| terms(facts, task)).to_value(),
+        task: facts
+            .task
+            .map_or_else(TaskFacts::none, |task| terms(facts, task))
+            .to_value(),
         tool: tool.facts.clone(),
         content,
         limits,
@@ -95,7 +122,10 @@ fn terms(facts: &Facts<'_>, task: &Task) -> TaskFacts {
             .max_classification
             .or_else(|| intent.and_then(|intent| intent.max_classification))
             .unwrap_or(Level::Public),
-        budget: Budget { calls: task.budget.unwrap_or(u64::MAX), used: task.used() },
+        budget: Budget {
+            calls: task.budget.unwrap_or(u64::MAX),
+            used: task.used(),
+        },
         expires: Some(task.expires),
         state: state(task.state(facts.now)),
         confidence: 1.0,
@@ -118,7 +148,11 @@ fn limits(admitted: &Admitted) -> Value {
     let facts: Vec<_> = admitted
         .remaining
         .iter()
-        .map(|left| LimitFacts { name: left.name.clone(), remaining: left.remaining.into(), reset_s: left.reset_s })
+        .map(|left| LimitFacts {
+            name: left.name.clone(),
+            remaining: left.remaining.into(),
+            reset_s: left.reset_s,
+        })
         .collect();
     input::limits(&facts)
 }
@@ -127,7 +161,13 @@ fn limits(admitted: &Admitted) -> Value {
 pub fn settle(decision: Decision, task: Option<&Task>, uses: &Uses) -> Ruling {
     let refusal = match &decision.verdict {
         Verdict::Allow => spend(&decision, task, uses).err(),
-        Verdict::Hold(approval) => Some(Rejection::ApprovalRequired(approval.approvers.iter().map(|who| who.as_str().into()).collect())),
+        Verdict::Hold(approval) => Some(Rejection::ApprovalRequired(
+            approval
+                .approvers
+                .iter()
+                .map(|who| who.as_str().into())
+                .collect(),
+        )),
         Verdict::Deny(refusal) => Some(Rejection::denied(*refusal, public(&decision))),
     };
     Ruling::judged(decision, refusal)
@@ -135,17 +175,25 @@ pub fn settle(decision: Decision, task: Option<&Task>, uses: &Uses) -> Ruling {
 
 /// What the rules let the agent read.
 fn public(decision: &Decision) -> Vec<Arc<str>> {
-    decision.reasons.iter().filter_map(|reason| reason.public.clone()).collect()
+    decision
+        .reasons
+        .iter()
+        .filter_map(|reason| reason.public.clone())
+        .collect()
 }
 
 fn spend(decision: &Decision, task: Option<&Task>, uses: &Uses) -> Result<(), Rejection> {
     if let Some(exception) = &decision.exception {
-        let left = exception.max_uses.is_none_or(|most| uses.spend(&exception.id, most));
+        let left = exception
+            .max_uses
+            .is_none_or(|most| uses.spend(&exception.id, most));
         if !left {
             return Err(Rejection::PolicyDenied(Vec::new()));
         }
     }
-    task.map_or(Ok(0), Task::spend).map(drop).map_err(|_| Rejection::BudgetExhausted)
+    task.map_or(Ok(0), Task::spend)
+        .map(drop)
+        .map_err(|_| Rejection::BudgetExhausted)
 }
 
 /// How often exceptions were used; counted where they permit and nowhere else.
@@ -180,7 +228,12 @@ impl Uses {
     /// The exceptions of which nothing is left.
     pub fn spent(&self) -> Vec<Arc<str>> {
         let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let gone = |(id, count): (&Arc<str>, &Use)| count.most.is_some_and(|most| count.used >= most).then(|| Arc::clone(id));
+        let gone = |(id, count): (&Arc<str>, &Use)| {
+            count
+                .most
+                .is_some_and(|most| count.used >= most)
+                .then(|| Arc::clone(id))
+        };
         uses.iter().filter_map(gone).collect()
     }
 }

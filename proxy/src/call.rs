@@ -66,7 +66,9 @@ impl TryFrom<String> for ServiceName {
         if fits {
             Ok(Self(name.into()))
         } else {
-            Err(BadName { expected: "a service name: lower-case letters, digits and `-`, at most 63" })
+            Err(BadName {
+                expected: "a service name: lower-case letters, digits and `-`, at most 63",
+            })
         }
     }
 }
@@ -93,7 +95,10 @@ pub struct ToolId {
 impl ToolId {
     /// Joins a service and one of its operations.
     pub fn new(service: &ServiceName, operation: &str) -> Self {
-        Self { text: format!("{service}/{operation}").into(), slash: service.as_str().len() }
+        Self {
+            text: format!("{service}/{operation}").into(),
+            slash: service.as_str().len(),
+        }
     }
 
     /// The whole ID.
@@ -121,7 +126,9 @@ impl TryFrom<String> for ToolId {
     type Error = BadName;
 
     fn try_from(text: String) -> Result<Self, BadName> {
-        let bad = BadName { expected: "a tool ID: `service/operation`" };
+        let bad = BadName {
+            expected: "a tool ID: `service/operation`",
+        };
         let (service, operation) = text.split_once('/').ok_or_else(|| bad.clone())?;
         let service = ServiceName::try_from(service.to_owned())?;
         if operation.is_empty() {
@@ -170,29 +177,47 @@ impl Trace {
     /// that breaks the format (W3C Trace Context §3.2.2).
     pub fn parse(text: &str) -> Option<Self> {
         let mut parts = text.split('-');
-        let (version, trace, parent, flags) = (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
+        let (version, trace, parent, flags) =
+            (parts.next()?, parts.next()?, parts.next()?, parts.next()?);
         let known = version != "ff" && (version != "00" || parts.next().is_none());
-        let (version, trace_id, parent): ([u8; 1], [u8; 16], [u8; 8]) = (unhex(version)?, unhex(trace)?, unhex(parent)?);
+        let (version, trace_id, parent): ([u8; 1], [u8; 16], [u8; 8]) =
+            (unhex(version)?, unhex(trace)?, unhex(parent)?);
         let flags: [u8; 1] = unhex(flags)?;
         let _ = version;
-        (known && trace_id != [0; 16] && parent != [0; 8])
-            .then(|| Self { trace_id, span_id: random_span(), sampled: flags[0] & 1 == 1 })
+        (known && trace_id != [0; 16] && parent != [0; 8]).then(|| Self {
+            trace_id,
+            span_id: random_span(),
+            sampled: flags[0] & 1 == 1,
+        })
     }
 
     /// Starts a trace.
     pub fn start() -> Self {
         let random = uuid::Uuid::new_v4();
-        Self { trace_id: *random.as_bytes(), span_id: random_span(), sampled: false }
+        Self {
+            trace_id: *random.as_bytes(),
+            span_id: random_span(),
+            sampled: false,
+        }
     }
 
     /// The header as we send it on.
     pub fn header(&self) -> String {
-        let hex = |bytes: &[u8]| bytes.iter().fold(String::with_capacity(32), |mut text, byte| {
-            use fmt::Write as _;
-            write!(text, "{byte:02x}").unwrap_or_default();
-            text
-        });
-        format!("00-{}-{}-{:02x}", hex(&self.trace_id), hex(&self.span_id), u8::from(self.sampled))
+        let hex = |bytes: &[u8]| {
+            bytes
+                .iter()
+                .fold(String::with_capacity(32), |mut text, byte| {
+                    use fmt::Write as _;
+                    write!(text, "{byte:02x}").unwrap_or_default();
+                    text
+                })
+        };
+        format!(
+            "00-{}-{}-{:02x}",
+            hex(&self.trace_id),
+            hex(&self.span_id),
+            u8::from(self.sampled)
+        )
     }
 }
 

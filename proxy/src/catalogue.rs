@@ -74,7 +74,9 @@ impl Service {
 
 /// A level that is not one of the four.
 #[derive(Debug, thiserror::Error)]
-#[error("tool `{tool}`: expected `classification` to be public, internal, confidential or restricted")]
+#[error(
+    "tool `{tool}`: expected `classification` to be public, internal, confidential or restricted"
+)]
 pub struct BadLevel {
     tool: String,
 }
@@ -89,7 +91,10 @@ pub fn tools(
     published: &contract::Contract,
 ) -> Result<HashMap<Arc<str>, Arc<Tool>>, BadLevel> {
     let ready = |tool: &Arc<contract::Tool>| {
-        Ok((Arc::clone(&tool.operation), Arc::new(Tool::new(service, floor, tool)?)))
+        Ok((
+            Arc::clone(&tool.operation),
+            Arc::new(Tool::new(service, floor, tool)?),
+        ))
     };
     published.tools().map(ready).collect()
 }
@@ -103,10 +108,17 @@ impl Tool {
         let id = ToolId::new(service, &contract.operation);
         let own: Option<Level> = match &contract.classification {
             None => None,
-            Some(level) => Some(level.parse().map_err(|_| BadLevel { tool: id.to_string() })?),
+            Some(level) => Some(level.parse().map_err(|_| BadLevel {
+                tool: id.to_string(),
+            })?),
         };
         let level = own.max(floor).unwrap_or(Level::Restricted);
-        let labels: Value = contract.labels.iter().map(|label| Value::String(Arc::clone(label))).collect::<Vec<_>>().into();
+        let labels: Value = contract
+            .labels
+            .iter()
+            .map(|label| Value::String(Arc::clone(label)))
+            .collect::<Vec<_>>()
+            .into();
         let facts = input::ToolFacts {
             id: id.to_string(),
             service: service.to_string(),
@@ -123,7 +135,13 @@ impl Tool {
             open_world: contract.open_world,
         }
         .to_value();
-        Ok(Self { id, contract: Arc::clone(contract), level, labels, facts })
+        Ok(Self {
+            id,
+            contract: Arc::clone(contract),
+            level,
+            labels,
+            facts,
+        })
     }
 
     /// Its facts for limits.
@@ -142,7 +160,9 @@ impl Catalogue {
     /// Collects services; a later one of the same name replaces an earlier one.
     pub fn new(services: Vec<Service>) -> Self {
         let by_name = |service: Service| (service.name.as_str().into(), Arc::new(service));
-        Self { services: services.into_iter().map(by_name).collect() }
+        Self {
+            services: services.into_iter().map(by_name).collect(),
+        }
     }
 
     /// The service of that name.
@@ -157,6 +177,9 @@ impl Catalogue {
 
     /// The ID of every tool.
     pub fn tool_ids(&self) -> Vec<String> {
-        self.services().flat_map(|service| service.tools()).map(|tool| tool.id.to_string()).collect()
+        self.services()
+            .flat_map(|service| service.tools())
+            .map(|tool| tool.id.to_string())
+            .collect()
     }
 }

@@ -3,19 +3,19 @@
 //! Modules stand in the order in which a call passes them; [`pipeline`] is that order as code.
 
 // the pipeline
-pub mod listen;
-pub mod identify;
-pub mod protocol;
-pub mod catalogue;
-pub mod validate;
-pub mod limit;
-pub mod classify;
 pub mod authorize;
-pub mod tag;
+pub mod catalogue;
+pub mod classify;
 pub mod credentials;
-pub mod upstream;
-pub mod respond;
+pub mod identify;
+pub mod limit;
+pub mod listen;
+pub mod protocol;
 pub mod record;
+pub mod respond;
+pub mod tag;
+pub mod upstream;
+pub mod validate;
 // what flows, what joins
 pub mod call;
 pub mod headers;

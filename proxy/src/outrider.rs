@@ -91,7 +91,13 @@ impl Outrider {
     /// # Errors
     /// A user whom `peers` does not name, or who is not known.
     pub fn admit(&self, connection: &Connection) -> Result<(), Rejection> {
-        let Some(peers) = self.peers.get(&connection.listener.name) else { return Ok(()) };
-        if connection.admits(|uid| peers.admit(uid).is_ok()) { Ok(()) } else { Err(Rejection::IdentityInvalid) }
+        let Some(peers) = self.peers.get(&connection.listener.name) else {
+            return Ok(());
+        };
+        if connection.admits(|uid| peers.admit(uid).is_ok()) {
+            Ok(())
+        } else {
+            Err(Rejection::IdentityInvalid)
+        }
     }
 }

@@ -52,13 +52,26 @@ pub struct Pipeline {
 impl listen::Service for Pipeline {
     type Body = Answer;
 
-    async fn call(self: Rc<Self>, connection: Rc<Connection>, request: Request<Incoming>) -> Response<Answer> {
-        let mut entry = Entry::open(&self.outrider.recorder, &connection.listener.name, connection.peer);
+    async fn call(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        request: Request<Incoming>,
+    ) -> Response<Answer> {
+        let mut entry = Entry::open(
+            &self.outrider.recorder,
+            &connection.listener.name,
+            connection.peer,
+        );
         let mut said = None;
-        match self.enforce(&connection, request, &mut entry, &mut said).await {
+        match self
+            .enforce(&connection, request, &mut entry, &mut said)
+            .await
+        {
             Ok(accepted) => respond::answer(accepted, entry),
             Err(rejection) => {
-                let form = said.as_ref().map(|(service, exchange)| (service.protocol, exchange));
+                let form = said
+                    .as_ref()
+                    .map(|(service, exchange)| (service.protocol, exchange));
                 respond::refuse(entry, form, &rejection)
             }
         }
@@ -84,7 +97,8 @@ impl Pipeline {
         let errand = case.and_then(|case| case.settle(entry, said));
         let recorded = entry.record(ruling)?;
         let permit = recorded.permit()?;
-        self.act(permit, errand.ok_or(Rejection::PolicyError)?, entry).await
+        self.act(permit, errand.ok_or(Rejection::PolicyError)?, entry)
+            .await
     }
 
     /// What is decided by head and size alone; then the body, in one buffer.
@@ -98,19 +112,29 @@ impl Pipeline {
         let (head, body) = request.into_parts();
         let target = reverse::admit(&connection.listener, &head)?;
         self.outrider.admit(connection)?;
-        let service = snapshot.catalogue.service(target.service).ok_or(Rejection::ServiceUnknown)?;
+        let service = snapshot
+            .catalogue
+            .service(target.service)
+            .ok_or(Rejection::ServiceUnknown)?;
         let service = Arc::clone(service);
         entry.facts.service = Some(service.name.clone());
-        let rest = target.rest(path::EncodedSlash::Refused).map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
+        let rest = target
+            .rest(path::EncodedSlash::Refused)
+            .map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
         if !rest.is_empty() || target.query.is_some() {
             return Err(malformed("the path is the service's name and nothing else"));
         }
         service.protocol.admit(&head)?;
-        let body = collect_request(body, snapshot.max_request, BODY_TIME).await.map_err(unread)?;
+        let body = collect_request(body, snapshot.max_request, BODY_TIME)
+            .await
+            .map_err(unread)?;
         Ok(Case {
             outrider: Arc::clone(&self.outrider),
             listener: Arc::clone(&connection.listener.name),
-            known: Known { facts: std::mem::take(&mut entry.facts), ..Known::default() },
+            known: Known {
+                facts: std::mem::take(&mut entry.facts),
+                ..Known::default()
+            },
             id: entry.id(),
             now: entry.time(),
             snapshot,
@@ -121,12 +145,28 @@ impl Pipeline {
     }
 
     /// Sends what was permitted and receives what may pass, unless the task ends first.
-    async fn act(&self, permit: Permit, errand: Errand, entry: &mut Entry) -> Result<Accepted, Rejection> {
-        let Errand { request, service, expected } = errand;
+    async fn act(
+        &self,
+        permit: Permit,
+        errand: Errand,
+        entry: &mut Entry,
+    ) -> Result<Accepted, Rejection> {
+        let Errand {
+            request,
+            service,
+            expected,
+        } = errand;
         let task = expected.task.clone();
         let started = Instant::now();
         let exchange = async {
-            let answer = forward(permit, &self.pool, &service.upstream, request, service.timeout).await?;
+            let answer = forward(
+                permit,
+                &self.pool,
+                &service.upstream,
+                request,
+                service.timeout,
+            )
+            .await?;
             respond::receive(answer, expected).await
         };
         let over = async {
@@ -205,11 +245,16 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
         return Ok(Ruling::passed());
     }
     let task = case.task()?;
-    let Kind::Call(call) = message.kind else { return Ok(Ruling::passed()) };
+    let Kind::Call(call) = message.kind else {
+        return Ok(Ruling::passed());
+    };
     let tool = case.resolve(&call)?;
-    case.service.protocol.agree(&case.head, &call, &tool.contract)?;
+    case.service
+        .protocol
+        .agree(&case.head, &call, &tool.contract)?;
     let started = Instant::now();
-    let call = validate(call, &tool).map_err(|misfit| case.misfit(misfit, task.as_deref(), &tool))?;
+    let call =
+        validate(call, &tool).map_err(|misfit| case.misfit(misfit, task.as_deref(), &tool))?;
     case.known.timers.schema = started.elapsed();
     let admitted = case.admit(task.as_deref(), &tool)?;
     let content = classify(&call);
@@ -220,7 +265,11 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     case.known.timers.policy = started.elapsed();
     case.known.facts.input = Some(input.to_value());
     case.known.admitted = Some(admitted);
-    Ok(authorize::settle(decision, task.as_deref(), &case.outrider.uses))
+    Ok(authorize::settle(
+        decision,
+        task.as_deref(),
+        &case.outrider.uses,
+    ))
 }
 
 impl Case {
@@ -229,18 +278,30 @@ impl Case {
     fn read(&mut self) -> Result<Message, Rejection> {
         let started = Instant::now();
         for token in self.head.headers.get_all(identify::TASK_TOKEN) {
-            self.known.tokens.append(identify::TASK_TOKEN, token.clone());
+            self.known
+                .tokens
+                .append(identify::TASK_TOKEN, token.clone());
         }
-        self.known.facts.forged = identify::strip(&mut self.head.headers, &self.service.passthrough);
+        self.known.facts.forged =
+            identify::strip(&mut self.head.headers, &self.service.passthrough);
         self.known.body_hash = tag::body_hash(&self.body);
-        self.known.facts.request_digest = self.outrider.recorder.digests.keyed(&self.known.body_hash);
+        self.known.facts.request_digest =
+            self.outrider.recorder.digests.keyed(&self.known.body_hash);
         self.known.facts.revision = Some(self.snapshot.policy.revision().into());
         let read = self.service.protocol.read(&self.head, &self.body);
-        let header = || self.head.headers.get("traceparent")?.to_str().ok().and_then(Trace::parse);
+        let header = || {
+            self.head
+                .headers
+                .get("traceparent")?
+                .to_str()
+                .ok()
+                .and_then(Trace::parse)
+        };
         let (exchange, read) = match read {
             Ok(message) => {
                 self.known.facts.method = message.method;
-                self.known.facts.trace = Some(message.trace.or_else(header).unwrap_or_else(Trace::start));
+                self.known.facts.trace =
+                    Some(message.trace.or_else(header).unwrap_or_else(Trace::start));
                 (message.exchange.clone(), Ok(message))
             }
             Err(unreadable) => (unreadable.exchange, Err(unreadable.rejection)),
@@ -264,7 +325,10 @@ impl Case {
     }
 
     fn resolve(&mut self, call: &ToolCall) -> Result<Arc<Tool>, Rejection> {
-        let tool = self.service.tool(&call.operation).ok_or(Rejection::ToolUnknown(Unknown::Tool))?;
+        let tool = self
+            .service
+            .tool(&call.operation)
+            .ok_or(Rejection::ToolUnknown(Unknown::Tool))?;
         self.known.facts.tool = Some(tool.id.clone());
         self.known.facts.classification = tool.level.as_str();
         Ok(Arc::clone(tool))
@@ -289,8 +353,15 @@ impl Case {
 
     /// Violations are told only where the call itself would have been permitted.
     fn misfit(&self, misfit: Misfit, task: Option<&Task>, tool: &Tool) -> Rejection {
-        let reachable = self.snapshot.policy.listable(&authorize::listing(&self.facts(task), tool));
-        Rejection::SchemaViolation(if reachable { misfit.violations } else { Vec::new() })
+        let reachable = self
+            .snapshot
+            .policy
+            .listable(&authorize::listing(&self.facts(task), tool));
+        Rejection::SchemaViolation(if reachable {
+            misfit.violations
+        } else {
+            Vec::new()
+        })
     }
 
     fn facts<'a>(&'a self, task: Option<&'a Task>) -> authorize::Facts<'a> {
@@ -310,7 +381,13 @@ impl Case {
                 arguments_bytes: self.body.len() as u64,
                 body_sha256: hex(&self.known.body_hash).into(),
                 input_responses: nothing,
-                trace_id: self.known.facts.trace.map(|trace| hex(&trace.trace_id)).unwrap_or_default().into(),
+                trace_id: self
+                    .known
+                    .facts
+                    .trace
+                    .map(|trace| hex(&trace.trace_id))
+                    .unwrap_or_default()
+                    .into(),
             },
             now: self.now,
             agent: &self.snapshot.agent,
@@ -339,9 +416,15 @@ impl Case {
         let upstream = &self.service.upstream;
         let mut headers = std::mem::take(&mut self.head.headers);
         headers.remove(header::CONTENT_LENGTH);
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
         let facts = &self.known.facts;
-        if let Some(trace) = facts.trace.and_then(|trace| HeaderValue::try_from(trace.header()).ok()) {
+        if let Some(trace) = facts
+            .trace
+            .and_then(|trace| HeaderValue::try_from(trace.header()).ok())
+        {
             headers.insert("traceparent", trace);
         }
         let mut id = [0; 36];
@@ -357,7 +440,12 @@ impl Case {
             body_hash: Some(&self.known.body_hash),
             now_s: self.now.as_second(),
         };
-        tag::write(self.service.identity, &said, &self.outrider.signer, &mut headers)?;
+        tag::write(
+            self.service.identity,
+            &said,
+            &self.outrider.signer,
+            &mut headers,
+        )?;
         if let Some(credentials) = &self.service.credentials {
             credentials.inject(&mut headers);
         }
@@ -371,7 +459,14 @@ impl Case {
     /// Hands what became known to the entry, and gives the errand of a passing case.
     fn settle(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
         let shown = self.shown();
-        let Known { exchange, facts, timers, admitted, request, .. } = self.known;
+        let Known {
+            exchange,
+            facts,
+            timers,
+            admitted,
+            request,
+            ..
+        } = self.known;
         entry.facts = facts;
         entry.timers = timers;
         entry.hold(admitted);
@@ -397,11 +492,17 @@ impl Case {
         if self.known.facts.method != "tools/list" {
             return Arc::new(|_| false);
         }
-        let (outrider, snapshot, service) = (Arc::clone(&self.outrider), Arc::clone(&self.snapshot), Arc::clone(&self.service));
+        let (outrider, snapshot, service) = (
+            Arc::clone(&self.outrider),
+            Arc::clone(&self.snapshot),
+            Arc::clone(&self.service),
+        );
         let (task, source) = (self.known.facts.task.clone(), self.known.facts.task_source);
         let (call, now) = (self.facts(None).call, self.now);
         Arc::new(move |operation| {
-            let Some(tool) = service.tool(operation) else { return false };
+            let Some(tool) = service.tool(operation) else {
+                return false;
+            };
             let facts = authorize::Facts {
                 call: call.clone(),
                 now,

@@ -11,15 +11,15 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::Unproven,
-    limit::Throttled,
-    listen::reverse::Unadmitted,
-    upstream::Unreachable,
+    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, upstream::Unreachable,
 };
 
 /// A stable word for the outcome of a call: in refusals, records, metrics and the demo.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[expect(missing_docs, reason = "each code is explained by the table of refusals below")]
+#[expect(
+    missing_docs,
+    reason = "each code is explained by the table of refusals below"
+)]
 pub enum Code {
     Ok,
     CallMalformed,
@@ -239,38 +239,193 @@ impl Rejection {
     /// The row of the table for this refusal. The table is exhaustive on purpose.
     pub fn row(&self) -> Row {
         use Retry::{After, No, WithApproval, WithChange, WithNewTask};
-        let row = |code, status, retry, title| Row { code, status, retry, title };
+        let row = |code, status, retry, title| Row {
+            code,
+            status,
+            retry,
+            title,
+        };
         match self {
-            Self::CallMalformed(Malformed::Method) => row(Code::CallMalformed, StatusCode::METHOD_NOT_ALLOWED, WithChange, "method not allowed"),
-            Self::CallMalformed(_) => row(Code::CallMalformed, StatusCode::BAD_REQUEST, WithChange, "the call is malformed"),
-            Self::HeaderMismatch(_) => row(Code::HeaderMismatch, StatusCode::BAD_REQUEST, WithChange, "headers and body differ"),
-            Self::IdentityInvalid => row(Code::IdentityInvalid, StatusCode::UNAUTHORIZED, No, "the caller is not served here"),
-            Self::TaskMissing => row(Code::TaskMissing, StatusCode::UNAUTHORIZED, WithNewTask, "no task was presented"),
-            Self::TaskInvalid => row(Code::TaskInvalid, StatusCode::UNAUTHORIZED, WithNewTask, "the task token is not valid"),
-            Self::TaskExpired => row(Code::TaskExpired, StatusCode::UNAUTHORIZED, WithNewTask, "the task has expired"),
-            Self::TaskRevoked => row(Code::TaskRevoked, StatusCode::UNAUTHORIZED, WithNewTask, "the task has ended"),
-            Self::TaskSuspended => row(Code::TaskSuspended, StatusCode::FORBIDDEN, WithNewTask, "the task is suspended"),
-            Self::AgentUnknown => row(Code::AgentUnknown, StatusCode::FORBIDDEN, No, "the agent is not in the inventory"),
-            Self::AgentExpired => row(Code::AgentExpired, StatusCode::FORBIDDEN, No, "the agent's entry is not complete or has expired"),
-            Self::AgentRevoked => row(Code::AgentRevoked, StatusCode::FORBIDDEN, No, "the agent is not active"),
-            Self::ServiceUnknown => row(Code::ServiceUnknown, StatusCode::FORBIDDEN, No, "no such service"),
-            Self::ToolUnknown(_) => row(Code::ToolUnknown, StatusCode::FORBIDDEN, No, "no such tool or method"),
-            Self::DestinationRefused(_) => row(Code::DestinationRefused, StatusCode::FORBIDDEN, No, "not a destination of this listener"),
-            Self::SchemaViolation(_) => row(Code::SchemaViolation, StatusCode::UNPROCESSABLE_ENTITY, WithChange, "the arguments do not fit the tool's schema"),
-            Self::RateLimited(_) => row(Code::RateLimited, StatusCode::TOO_MANY_REQUESTS, After, "a rate limit is spent"),
-            Self::BudgetExhausted => row(Code::BudgetExhausted, StatusCode::TOO_MANY_REQUESTS, After, "the task's budget of calls is spent"),
-            Self::PolicyDenied(_) => row(Code::PolicyDenied, StatusCode::FORBIDDEN, No, "policy does not permit this call"),
-            Self::ScopeExceeded => row(Code::ScopeExceeded, StatusCode::FORBIDDEN, No, "the tool is outside the task's scope"),
-            Self::ClassificationExceeded => row(Code::ClassificationExceeded, StatusCode::FORBIDDEN, No, "the data is classified too high for this task"),
-            Self::ApprovalRequired(_) => row(Code::ApprovalRequired, StatusCode::FORBIDDEN, WithApproval, "a person has to approve this call"),
-            Self::PolicyError => row(Code::PolicyError, StatusCode::SERVICE_UNAVAILABLE, After, "policy gave no verdict"),
-            Self::RecordUnavailable => row(Code::RecordUnavailable, StatusCode::SERVICE_UNAVAILABLE, After, "the decision cannot be recorded"),
-            Self::Overloaded => row(Code::Overloaded, StatusCode::SERVICE_UNAVAILABLE, After, "too many calls are running"),
-            Self::BodyTooLarge => row(Code::BodyTooLarge, StatusCode::PAYLOAD_TOO_LARGE, WithChange, "the body is too large"),
-            Self::MediaTypeRefused(_) => row(Code::MediaTypeRefused, StatusCode::UNSUPPORTED_MEDIA_TYPE, WithChange, "the media type is not served"),
-            Self::UpstreamUnreachable => row(Code::UpstreamUnreachable, StatusCode::BAD_GATEWAY, No, "the service cannot be reached"),
-            Self::UpstreamTimeout => row(Code::UpstreamTimeout, StatusCode::GATEWAY_TIMEOUT, No, "the service did not answer in time"),
-            Self::ResponseRefused(_) => row(Code::ResponseRefused, StatusCode::BAD_GATEWAY, No, "the service's answer was refused"),
+            Self::CallMalformed(Malformed::Method) => row(
+                Code::CallMalformed,
+                StatusCode::METHOD_NOT_ALLOWED,
+                WithChange,
+                "method not allowed",
+            ),
+            Self::CallMalformed(_) => row(
+                Code::CallMalformed,
+                StatusCode::BAD_REQUEST,
+                WithChange,
+                "the call is malformed",
+            ),
+            Self::HeaderMismatch(_) => row(
+                Code::HeaderMismatch,
+                StatusCode::BAD_REQUEST,
+                WithChange,
+                "headers and body differ",
+            ),
+            Self::IdentityInvalid => row(
+                Code::IdentityInvalid,
+                StatusCode::UNAUTHORIZED,
+                No,
+                "the caller is not served here",
+            ),
+            Self::TaskMissing => row(
+                Code::TaskMissing,
+                StatusCode::UNAUTHORIZED,
+                WithNewTask,
+                "no task was presented",
+            ),
+            Self::TaskInvalid => row(
+                Code::TaskInvalid,
+                StatusCode::UNAUTHORIZED,
+                WithNewTask,
+                "the task token is not valid",
+            ),
+            Self::TaskExpired => row(
+                Code::TaskExpired,
+                StatusCode::UNAUTHORIZED,
+                WithNewTask,
+                "the task has expired",
+            ),
+            Self::TaskRevoked => row(
+                Code::TaskRevoked,
+                StatusCode::UNAUTHORIZED,
+                WithNewTask,
+                "the task has ended",
+            ),
+            Self::TaskSuspended => row(
+                Code::TaskSuspended,
+                StatusCode::FORBIDDEN,
+                WithNewTask,
+                "the task is suspended",
+            ),
+            Self::AgentUnknown => row(
+                Code::AgentUnknown,
+                StatusCode::FORBIDDEN,
+                No,
+                "the agent is not in the inventory",
+            ),
+            Self::AgentExpired => row(
+                Code::AgentExpired,
+                StatusCode::FORBIDDEN,
+                No,
+                "the agent's entry is not complete or has expired",
+            ),
+            Self::AgentRevoked => row(
+                Code::AgentRevoked,
+                StatusCode::FORBIDDEN,
+                No,
+                "the agent is not active",
+            ),
+            Self::ServiceUnknown => row(
+                Code::ServiceUnknown,
+                StatusCode::FORBIDDEN,
+                No,
+                "no such service",
+            ),
+            Self::ToolUnknown(_) => row(
+                Code::ToolUnknown,
+                StatusCode::FORBIDDEN,
+                No,
+                "no such tool or method",
+            ),
+            Self::DestinationRefused(_) => row(
+                Code::DestinationRefused,
+                StatusCode::FORBIDDEN,
+                No,
+                "not a destination of this listener",
+            ),
+            Self::SchemaViolation(_) => row(
+                Code::SchemaViolation,
+                StatusCode::UNPROCESSABLE_ENTITY,
+                WithChange,
+                "the arguments do not fit the tool's schema",
+            ),
+            Self::RateLimited(_) => row(
+                Code::RateLimited,
+                StatusCode::TOO_MANY_REQUESTS,
+                After,
+                "a rate limit is spent",
+            ),
+            Self::BudgetExhausted => row(
+                Code::BudgetExhausted,
+                StatusCode::TOO_MANY_REQUESTS,
+                After,
+                "the task's budget of calls is spent",
+            ),
+            Self::PolicyDenied(_) => row(
+                Code::PolicyDenied,
+                StatusCode::FORBIDDEN,
+                No,
+                "policy does not permit this call",
+            ),
+            Self::ScopeExceeded => row(
+                Code::ScopeExceeded,
+                StatusCode::FORBIDDEN,
+                No,
+                "the tool is outside the task's scope",
+            ),
+            Self::ClassificationExceeded => row(
+                Code::ClassificationExceeded,
+                StatusCode::FORBIDDEN,
+                No,
+                "the data is classified too high for this task",
+            ),
+            Self::ApprovalRequired(_) => row(
+                Code::ApprovalRequired,
+                StatusCode::FORBIDDEN,
+                WithApproval,
+                "a person has to approve this call",
+            ),
+            Self::PolicyError => row(
+                Code::PolicyError,
+                StatusCode::SERVICE_UNAVAILABLE,
+                After,
+                "policy gave no verdict",
+            ),
+            Self::RecordUnavailable => row(
+                Code::RecordUnavailable,
+                StatusCode::SERVICE_UNAVAILABLE,
+                After,
+                "the decision cannot be recorded",
+            ),
+            Self::Overloaded => row(
+                Code::Overloaded,
+                StatusCode::SERVICE_UNAVAILABLE,
+                After,
+                "too many calls are running",
+            ),
+            Self::BodyTooLarge => row(
+                Code::BodyTooLarge,
+                StatusCode::PAYLOAD_TOO_LARGE,
+                WithChange,
+                "the body is too large",
+            ),
+            Self::MediaTypeRefused(_) => row(
+                Code::MediaTypeRefused,
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                WithChange,
+                "the media type is not served",
+            ),
+            Self::UpstreamUnreachable => row(
+                Code::UpstreamUnreachable,
+                StatusCode::BAD_GATEWAY,
+                No,
+                "the service cannot be reached",
+            ),
+            Self::UpstreamTimeout => row(
+                Code::UpstreamTimeout,
+                StatusCode::GATEWAY_TIMEOUT,
+                No,
+                "the service did not answer in time",
+            ),
+            Self::ResponseRefused(_) => row(
+                Code::ResponseRefused,
+                StatusCode::BAD_GATEWAY,
+                No,
+                "the service's answer was refused",
+            ),
         }
     }
 
@@ -283,13 +438,24 @@ impl Rejection {
     pub fn detail(&self) -> Cow<'_, str> {
         match self {
             Self::CallMalformed(malformed) => malformed.detail(),
-            Self::HeaderMismatch(header) => format!("`{header}` must be present once and equal the body").into(),
+            Self::HeaderMismatch(header) => {
+                format!("`{header}` must be present once and equal the body").into()
+            }
             Self::TaskMissing => "send the task's token in `Outrider-Task-Token`".into(),
-            Self::ToolUnknown(Unknown::Tool) => "this service publishes no tool of that name".into(),
+            Self::ToolUnknown(Unknown::Tool) => {
+                "this service publishes no tool of that name".into()
+            }
             Self::ToolUnknown(Unknown::Method) => "this method is not served here".into(),
-            Self::DestinationRefused(why) | Self::MediaTypeRefused(why) | Self::ResponseRefused(why) => (*why).into(),
+            Self::DestinationRefused(why)
+            | Self::MediaTypeRefused(why)
+            | Self::ResponseRefused(why) => (*why).into(),
             Self::SchemaViolation(violations) => told(violations).into(),
-            Self::RateLimited(spent) => format!("limit `{}`; try again in {} s", spent.limit, spent.retry_after_s()).into(),
+            Self::RateLimited(spent) => format!(
+                "limit `{}`; try again in {} s",
+                spent.limit,
+                spent.retry_after_s()
+            )
+            .into(),
             Self::PolicyDenied(texts) | Self::ApprovalRequired(texts) => texts.join("; ").into(),
             _ => "".into(),
         }
@@ -346,7 +512,14 @@ impl From<Unproven> for Rejection {
 
 impl From<Throttled> for Rejection {
     fn from(spent: Throttled) -> Self {
-        Self::RateLimited(Spent { limit: spent.limit, retry_after: spent.retry_after, quota: spent.policy.window_s.map(|window| (spent.policy.quota, window)) })
+        Self::RateLimited(Spent {
+            limit: spent.limit,
+            retry_after: spent.retry_after,
+            quota: spent
+                .policy
+                .window_s
+                .map(|window| (spent.policy.quota, window)),
+        })
     }
 }
 
@@ -354,10 +527,16 @@ impl From<Unadmitted> for Rejection {
     fn from(unadmitted: Unadmitted) -> Self {
         match unadmitted {
             Unadmitted::NoService => Self::ServiceUnknown,
-            Unadmitted::Coding => Self::MediaTypeRefused("send the body without transfer coding other than `chunked`"),
+            Unadmitted::Coding => {
+                Self::MediaTypeRefused("send the body without transfer coding other than `chunked`")
+            }
             Unadmitted::Host => Self::DestinationRefused("the host is not one of this listener's"),
-            Unadmitted::Origin => Self::DestinationRefused("the origin is not one of this listener's"),
-            Unadmitted::Tunnel | Unadmitted::Target => Self::DestinationRefused("a request names a path of this listener"),
+            Unadmitted::Origin => {
+                Self::DestinationRefused("the origin is not one of this listener's")
+            }
+            Unadmitted::Tunnel | Unadmitted::Target => {
+                Self::DestinationRefused("a request names a path of this listener")
+            }
         }
     }
 }
@@ -365,9 +544,13 @@ impl From<Unadmitted> for Rejection {
 impl From<Unreachable> for Rejection {
     fn from(unreachable: Unreachable) -> Self {
         match unreachable {
-            Unreachable::Connect(_) | Unreachable::Tls(_) | Unreachable::Broken(_) => Self::UpstreamUnreachable,
+            Unreachable::Connect(_) | Unreachable::Tls(_) | Unreachable::Broken(_) => {
+                Self::UpstreamUnreachable
+            }
             Unreachable::Timeout => Self::UpstreamTimeout,
-            Unreachable::Unacceptable(_) => Self::ResponseRefused("the service's answer is not well-framed HTTP"),
+            Unreachable::Unacceptable(_) => {
+                Self::ResponseRefused("the service's answer is not well-framed HTTP")
+            }
         }
     }
 }
@@ -385,14 +568,20 @@ impl Malformed {
             Self::Request(why) | Self::Message(why) | Self::Params(why) => (*why).into(),
             Self::Method => "only POST is served here".into(),
             Self::Json(malformed) => malformed.to_string().into(),
-            Self::Revision { .. } => "this protocol revision is not served; use MCP 2026-07-28".into(),
+            Self::Revision { .. } => {
+                "this protocol revision is not served; use MCP 2026-07-28".into()
+            }
         }
     }
 }
 
 fn told(violations: &[Violation]) -> String {
     let one = |v: &Violation| {
-        let at = if v.pointer.is_empty() { "the arguments" } else { &v.pointer };
+        let at = if v.pointer.is_empty() {
+            "the arguments"
+        } else {
+            &v.pointer
+        };
         format!("{at}: {}", v.message)
     };
     violations.iter().map(one).collect::<Vec<_>>().join("; ")

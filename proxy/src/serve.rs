@@ -1,10 +1,13 @@
 //! The sidecar as a whole: everything is bound before anything is served, and what runs beside
 //! the calls (admin, control, ticks, reload) runs on a thread of its own.
 
-mod beside;
 mod banner;
+mod beside;
 
-use std::{collections::HashMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Duration};
+use std::{
+    collections::HashMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use jiff::Timestamp;
@@ -17,7 +20,10 @@ use crate::{
     control,
     drain::{Drain, Draining},
     keys::SigningKey,
-    listen::{ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound, reverse::Hosts},
+    listen::{
+        ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound,
+        reverse::Hosts,
+    },
     metrics::Metrics,
     outrider::Outrider,
     pipeline::Pipeline,
@@ -81,21 +87,45 @@ pub(crate) struct Edge {
 /// # Errors
 /// What is wrong with the configuration, or what could not be bound; then nothing is served.
 pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
-    let Built { snapshot, labels, warnings } = loaded.build(&options.compiler, None).map_err(|problems| Unusable { problems })?;
+    let Built {
+        snapshot,
+        labels,
+        warnings,
+    } = loaded
+        .build(&options.compiler, None)
+        .map_err(|problems| Unusable { problems })?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let isolation = loaded.isolation();
     let recorder = Arc::new(recorder(&loaded, isolation)?);
     recorder.prepare(&labels);
-    recorder.metrics.policy_in_force(snapshot.policy.revision(), "enforce");
+    recorder
+        .metrics
+        .policy_in_force(snapshot.policy.revision(), "enforce");
     recorder.metrics.policy_reloaded("ok");
-    let tasks = Arc::new(Tasks::new(format!("outrider:{}", recorder.log.instance()), SigningKey::generate()?));
+    let tasks = Arc::new(Tasks::new(
+        format!("outrider:{}", recorder.log.instance()),
+        SigningKey::generate()?,
+    ));
     let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl);
-    let peers = loaded.config.listeners.iter().filter_map(|listener| Some((listener.name().into(), listener.peers.clone()?)));
-    let outrider = Arc::new(Outrider::new(snapshot, peers.collect(), Arc::clone(&recorder), tasks, signer));
+    let peers = loaded
+        .config
+        .listeners
+        .iter()
+        .filter_map(|listener| Some((listener.name().into(), listener.peers.clone()?)));
+    let outrider = Arc::new(Outrider::new(
+        snapshot,
+        peers.collect(),
+        Arc::clone(&recorder),
+        tasks,
+        signer,
+    ));
     feed(&outrider);
-    let opened = options.open_task.then(|| open_task(&loaded, &outrider)).transpose()?;
+    let opened = options
+        .open_task
+        .then(|| open_task(&loaded, &outrider))
+        .transpose()?;
     let edge = bind(loaded, options, outrider, isolation)?;
     let banner = Banner::of(&edge, opened);
     let outrider = Arc::clone(&edge.outrider);
@@ -104,7 +134,12 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         .name("outrider-edge".into())
         .stack_size(STACK)
         .spawn(move || beside::run(edge, received))?;
-    Ok(Running { outrider, banner, orders, edge: Some(edge) })
+    Ok(Running {
+        outrider,
+        banner,
+        orders,
+        edge: Some(edge),
+    })
 }
 
 /// Compiling and reloading policies wants room.
@@ -145,8 +180,12 @@ impl Running {
     /// Why the old one stays in force.
     pub fn reload(&self) -> Result<(), String> {
         let (done, result) = oneshot::channel();
-        self.orders.send(Order::Reload(done)).map_err(|_| "the sidecar has stopped".to_owned())?;
-        result.blocking_recv().unwrap_or_else(|_| Err("the sidecar has stopped".into()))
+        self.orders
+            .send(Order::Reload(done))
+            .map_err(|_| "the sidecar has stopped".to_owned())?;
+        result
+            .blocking_recv()
+            .unwrap_or_else(|_| Err("the sidecar has stopped".into()))
     }
 
     /// Finishes what runs, writes what is left to write, and stops.
@@ -198,14 +237,25 @@ fn recorder(loaded: &Loaded, isolation: Isolation) -> anyhow::Result<Recorder> {
         isolation: isolation.as_str(),
     };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), isolation.as_str()));
-    Ok(Recorder::new(log, SecurityLog::open(security, now)?, metrics, digests, &standing))
+    Ok(Recorder::new(
+        log,
+        SecurityLog::open(security, now)?,
+        metrics,
+        digests,
+        &standing,
+    ))
 }
 
 /// The least that makes a digest hard to guess.
 const DIGEST_KEY_BYTES: usize = 16;
 
 fn digest_key(file: &PathBuf) -> anyhow::Result<DigestKey> {
-    let secret = std::fs::read(file).with_context(|| format!("`decision_log.digest_key`: cannot read `{}`", file.display()))?;
+    let secret = std::fs::read(file).with_context(|| {
+        format!(
+            "`decision_log.digest_key`: cannot read `{}`",
+            file.display()
+        )
+    })?;
     let secret = secret.trim_ascii();
     anyhow::ensure!(
         secret.len() >= DIGEST_KEY_BYTES,
@@ -241,14 +291,21 @@ fn feed(outrider: &Arc<Outrider>) {
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.
 fn open_task(loaded: &Loaded, outrider: &Outrider) -> anyhow::Result<String> {
-    anyhow::ensure!(!loaded.config.production(), "`--open-task` is off when `environment` is `production`: open tasks with `outrider task open`");
+    anyhow::ensure!(
+        !loaded.config.production(),
+        "`--open-task` is off when `environment` is `production`: open tasks with `outrider task open`"
+    );
     let snapshot = outrider.snapshot();
     let mut intents = snapshot.data.intents();
     let (Some(intent), None) = (intents.next(), intents.next()) else {
-        anyhow::bail!("`--open-task` needs exactly one intent in the policy data: open tasks with `outrider task open --intent …`");
+        anyhow::bail!(
+            "`--open-task` needs exactly one intent in the policy data: open tasks with `outrider task open --intent …`"
+        );
     };
     let [listener] = loaded.config.listeners.as_slice() else {
-        anyhow::bail!("`--open-task` needs exactly one listener: bind tasks with `outrider task open --current LISTENER`");
+        anyhow::bail!(
+            "`--open-task` needs exactly one listener: bind tasks with `outrider task open --current LISTENER`"
+        );
     };
     let uid = rustix::process::geteuid().as_raw();
     let open = state::Open {
@@ -267,12 +324,21 @@ fn open_task(loaded: &Loaded, outrider: &Outrider) -> anyhow::Result<String> {
     outrider.recorder.event(
         SecurityKind::TaskOpened,
         Some(listener.name()),
-        &[("task", &task), ("who", &opened.task.opened_by), ("why", "--open-task")],
+        &[
+            ("task", &task),
+            ("who", &opened.task.opened_by),
+            ("why", "--open-task"),
+        ],
     );
     Ok(task)
 }
 
-fn bind(loaded: Loaded, options: &Options, outrider: Arc<Outrider>, isolation: Isolation) -> anyhow::Result<Edge> {
+fn bind(
+    loaded: Loaded,
+    options: &Options,
+    outrider: Arc<Outrider>,
+    isolation: Isolation,
+) -> anyhow::Result<Edge> {
     let control = loaded.config.control.as_ref().map(|section| {
         let mut section = section.clone();
         section.socket = loaded.resolve(&section.socket);
@@ -280,15 +346,26 @@ fn bind(loaded: Loaded, options: &Options, outrider: Arc<Outrider>, isolation: I
     });
     let control = control.transpose()?;
     let admin = loaded.config.admin.map(|admin| {
-        let listener = std::net::TcpListener::bind(admin.address).with_context(|| format!("`admin.address`: cannot listen on `{}`", admin.address))?;
+        let listener = std::net::TcpListener::bind(admin.address)
+            .with_context(|| format!("`admin.address`: cannot listen on `{}`", admin.address))?;
         listener.set_nonblocking(true)?;
         anyhow::Ok(listener)
     });
     let admin = admin.transpose()?;
-    let listeners = loaded.config.listeners.iter().map(|section| listener(&loaded, section)).collect::<anyhow::Result<Vec<_>>>()?;
+    let listeners = loaded
+        .config
+        .listeners
+        .iter()
+        .map(|section| listener(&loaded, section))
+        .collect::<anyhow::Result<Vec<_>>>()?;
     let (drain, draining) = Drain::new();
     let observer = observer(&outrider);
-    let roots = if outrider.snapshot().catalogue.services().any(|service| service.upstream.is_secure()) {
+    let roots = if outrider
+        .snapshot()
+        .catalogue
+        .services()
+        .any(|service| service.upstream.is_secure())
+    {
         TlsRoots::system().context("the system's certificate authorities")?
     } else {
         TlsRoots::none()?
@@ -297,7 +374,10 @@ fn bind(loaded: Loaded, options: &Options, outrider: Arc<Outrider>, isolation: I
     let build = move |tasks: &workers::Tasks| {
         let pool = Pool::new(PoolConfig::default(), roots.clone());
         tasks.background(pool.clone().keep_clean());
-        Pipeline { outrider: Arc::clone(&shared), pool }
+        Pipeline {
+            outrider: Arc::clone(&shared),
+            pool,
+        }
     };
     let count = loaded.config.workers.unwrap_or_else(default_workers);
     let workers = Workers::start(count, build, &observer, &draining)?;
@@ -320,7 +400,10 @@ fn default_workers() -> NonZeroUsize {
     workers::default_count()
 }
 
-fn listener(loaded: &Loaded, section: &crate::config::Listener) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
+fn listener(
+    loaded: &Loaded,
+    section: &crate::config::Listener,
+) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
     let bound = Bound::bind(&match &section.address {
         ListenAddress::Unix(path) => ListenAddress::Unix(loaded.resolve(path)),
         tcp @ ListenAddress::Tcp(_) => tcp.clone(),
@@ -330,7 +413,8 @@ fn listener(loaded: &Loaded, section: &crate::config::Listener) -> anyhow::Resul
     let facts = ListenerFacts {
         name: section.name().into(),
         mode: Mode::Reverse,
-        hosts: Hosts::new(configured, &address).with_context(|| format!("listener `{}`: `hosts`", section.name()))?,
+        hosts: Hosts::new(configured, &address)
+            .with_context(|| format!("listener `{}`: `hosts`", section.name()))?,
         origins: section.origins.clone(),
         patience: Patience::default(),
         max_connections: MAX_CONNECTIONS,
@@ -345,13 +429,21 @@ fn observer(outrider: &Arc<Outrider>) -> Observer {
     Arc::new(move |listener, peer, fault| {
         recorder.metrics.connection_error(fault.as_str());
         let peer = peer.map(ToString::to_string).unwrap_or_default();
-        recorder.event(SecurityKind::ConnectionError, Some(&listener.name), &[("reason", fault.as_str()), ("peer", &peer)]);
+        recorder.event(
+            SecurityKind::ConnectionError,
+            Some(&listener.name),
+            &[("reason", fault.as_str()), ("peer", &peer)],
+        );
     })
 }
 
 /// The peers of every listener: the agents, whom the control socket never serves.
 pub(crate) fn agents(loaded: &Loaded) -> Vec<u32> {
-    let peers = loaded.config.listeners.iter().filter_map(|listener| listener.peers.as_ref());
+    let peers = loaded
+        .config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.peers.as_ref());
     peers.flat_map(|peers| peers.uid.iter().copied()).collect()
 }
 

@@ -24,7 +24,9 @@ impl TryFrom<String> for Period {
     type Error = BadQuantity;
 
     fn try_from(text: String) -> Result<Self, BadQuantity> {
-        let bad = BadQuantity { expected: "a duration such as `250ms`, `30s`, `15m`, `8h` or `1d`" };
+        let bad = BadQuantity {
+            expected: "a duration such as `250ms`, `30s`, `15m`, `8h` or `1d`",
+        };
         let (count, unit) = split(&text).ok_or(bad)?;
         let millis = match unit {
             "ms" => 1,
@@ -34,7 +36,12 @@ impl TryFrom<String> for Period {
             "d" => 86_400_000,
             _ => return Err(bad),
         };
-        count.checked_mul(millis).filter(|millis| *millis > 0).map(Duration::from_millis).map(Self).ok_or(bad)
+        count
+            .checked_mul(millis)
+            .filter(|millis| *millis > 0)
+            .map(Duration::from_millis)
+            .map(Self)
+            .ok_or(bad)
     }
 }
 
@@ -42,7 +49,9 @@ impl TryFrom<String> for Size {
     type Error = BadQuantity;
 
     fn try_from(text: String) -> Result<Self, BadQuantity> {
-        let bad = BadQuantity { expected: "a size such as `64KiB` or `1MiB`" };
+        let bad = BadQuantity {
+            expected: "a size such as `64KiB` or `1MiB`",
+        };
         let (count, unit) = split(&text).ok_or(bad)?;
         let factor = match unit {
             "" | "B" => 1,
@@ -51,7 +60,12 @@ impl TryFrom<String> for Size {
             "GiB" => 1 << 30,
             _ => return Err(bad),
         };
-        count.checked_mul(factor).filter(|bytes| *bytes > 0).and_then(|bytes| usize::try_from(bytes).ok()).map(Self).ok_or(bad)
+        count
+            .checked_mul(factor)
+            .filter(|bytes| *bytes > 0)
+            .and_then(|bytes| usize::try_from(bytes).ok())
+            .map(Self)
+            .ok_or(bad)
     }
 }
 
@@ -71,7 +85,17 @@ mod tests {
         let period = |text: &str| Period::try_from(text.to_owned()).map(|p| p.0.as_millis());
         assert_eq!(period("250ms").unwrap(), 250);
         assert_eq!(period("15m").unwrap(), 900_000);
-        for bad in ["", "5", "s", "0s", "-1s", "1.5s", "1 s", "99999999999999999999d", "18446744073709551615d"] {
+        for bad in [
+            "",
+            "5",
+            "s",
+            "0s",
+            "-1s",
+            "1.5s",
+            "1 s",
+            "99999999999999999999d",
+            "18446744073709551615d",
+        ] {
             assert!(period(bad).is_err(), "{bad}");
         }
         let size = |text: &str| Size::try_from(text.to_owned()).map(|s| s.0);

@@ -59,7 +59,12 @@ pub struct Misfit {
 pub fn validate(call: ToolCall, tool: &Arc<Tool>) -> Result<ValidCall, Misfit> {
     let schema = &tool.contract.input;
     if schema.is_valid(&call.arguments) {
-        return Ok(ValidCall { call, tool: Arc::clone(tool) });
+        return Ok(ValidCall {
+            call,
+            tool: Arc::clone(tool),
+        });
     }
-    Err(Misfit { violations: schema.violations(&call.arguments, MOST) })
+    Err(Misfit {
+        violations: schema.violations(&call.arguments, MOST),
+    })
 }

@@ -9,7 +9,9 @@ use crate::config::{self, Compiler};
 
 /// Check configuration, policy and schemas; show all problems
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Exit status: 0 nothing wrong, 1 problems were found, 2 a file could not be opened.")]
+#[command(
+    after_help = "Exit status: 0 nothing wrong, 1 problems were found, 2 a file could not be opened."
+)]
 pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT)]
@@ -33,7 +35,10 @@ struct Found {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let found = look(args);
     if args.json {
-        println!("{}", serde_json::json!({"problems": found.problems, "warnings": found.warnings}));
+        println!(
+            "{}",
+            serde_json::json!({"problems": found.problems, "warnings": found.warnings})
+        );
     } else {
         tell(&found);
     }
@@ -47,10 +52,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn look(args: &Args) -> Found {
     let none = Vec::new;
     match config::load(&args.config) {
-        Err(failure) => Found { problems: failure.problems, warnings: none(), unopened: failure.unopened },
+        Err(failure) => Found {
+            problems: failure.problems,
+            warnings: none(),
+            unopened: failure.unopened,
+        },
         Ok(loaded) => match loaded.build(&Compiler::of_this_program(), None) {
-            Ok(built) => Found { problems: none(), warnings: built.warnings, unopened: false },
-            Err(problems) => Found { problems, warnings: none(), unopened: loaded.found.unopened },
+            Ok(built) => Found {
+                problems: none(),
+                warnings: built.warnings,
+                unopened: false,
+            },
+            Err(problems) => Found {
+                problems,
+                warnings: none(),
+                unopened: loaded.found.unopened,
+            },
         },
     }
 }

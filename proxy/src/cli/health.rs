@@ -29,8 +29,15 @@ pub struct Args {
 /// # Errors
 /// When the configuration cannot be read or names no admin address.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let admin = read(&args.config)?.config.admin.context("`admin.address` is missing: there is nothing to ask")?;
-    Ok(if ready(admin.address).unwrap_or(false) { ExitCode::SUCCESS } else { ExitCode::from(1) })
+    let admin = read(&args.config)?
+        .config
+        .admin
+        .context("`admin.address` is missing: there is nothing to ask")?;
+    Ok(if ready(admin.address).unwrap_or(false) {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::from(1)
+    })
 }
 
 fn ready(address: std::net::SocketAddr) -> std::io::Result<bool> {

@@ -92,13 +92,23 @@ fn control_socket(file: &Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let file = file.as_deref().unwrap_or(Path::new(DEFAULT));
     let loaded = read(file)?;
     let control = loaded.config.control.as_ref();
-    let control = control.with_context(|| format!("{}: `control.socket` is missing: name the socket with `--control`", file.display()))?;
+    let control = control.with_context(|| {
+        format!(
+            "{}: `control.socket` is missing: name the socket with `--control`",
+            file.display()
+        )
+    })?;
     Ok(loaded.resolve(&control.socket))
 }
 
 fn assertion_key(file: &Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
     let loaded = read(file.as_deref().unwrap_or(Path::new(DEFAULT)))?;
-    Ok(loaded.config.assertion.key.as_ref().map(|key| loaded.resolve(key)))
+    Ok(loaded
+        .config
+        .assertion
+        .key
+        .as_ref()
+        .map(|key| loaded.resolve(key)))
 }
 
 fn record_of(loaded: &Loaded) -> PathBuf {
@@ -110,8 +120,12 @@ fn policy_compile() -> anyhow::Result<ExitCode> {
     let mut input = Vec::new();
     std::io::stdin().read_to_end(&mut input)?;
     // As much room as where the policy will be compiled for good.
-    let work = std::thread::Builder::new().stack_size(crate::serve::STACK).spawn(move || config::child(&input))?;
-    let answer = work.join().map_err(|_| anyhow::anyhow!("the compiler failed"))??;
+    let work = std::thread::Builder::new()
+        .stack_size(crate::serve::STACK)
+        .spawn(move || config::child(&input))?;
+    let answer = work
+        .join()
+        .map_err(|_| anyhow::anyhow!("the compiler failed"))??;
     println!("{answer}");
     Ok(ExitCode::SUCCESS)
 }

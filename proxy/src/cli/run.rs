@@ -12,9 +12,11 @@ use crate::{
 
 /// Start the sidecar
 #[derive(Debug, clap::Args)]
-#[command(after_help = "SIGHUP and file changes reload: a bad file keeps the old configuration. \
+#[command(
+    after_help = "SIGHUP and file changes reload: a bad file keeps the old configuration. \
 SIGTERM and SIGINT drain: running calls finish, nothing new is accepted. \
-OUTRIDER_LOG sets what is logged on standard error, such as `info` or `outrider=debug`.")]
+OUTRIDER_LOG sets what is logged on standard error, such as `info` or `outrider=debug`."
+)]
 pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT)]
@@ -36,11 +38,17 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = match config::load(&args.config) {
         Ok(loaded) => loaded,
         Err(failure) => {
-            failure.problems.iter().for_each(|problem| eprintln!("error: {problem}"));
+            failure
+                .problems
+                .iter()
+                .for_each(|problem| eprintln!("error: {problem}"));
             return Ok(ExitCode::from(2));
         }
     };
-    let options = Options { compiler: Compiler::of_this_program(), open_task: args.open_task };
+    let options = Options {
+        compiler: Compiler::of_this_program(),
+        open_task: args.open_task,
+    };
     let running = serve::start(loaded, &options)?;
     if args.json {
         println!("{}", running.banner().to_json());
@@ -55,10 +63,16 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// Waits for a signal to stop; reloads on SIGHUP.
 fn until_told(running: &Running) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
     let (mut hang_up, mut terminate, mut interrupt) = {
         let _entered = runtime.enter();
-        (signal(SignalKind::hangup())?, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+        (
+            signal(SignalKind::hangup())?,
+            signal(SignalKind::terminate())?,
+            signal(SignalKind::interrupt())?,
+        )
     };
     loop {
         let stop = runtime.block_on(async {
@@ -78,9 +92,14 @@ fn until_told(running: &Running) -> anyhow::Result<()> {
 
 /// Structured logs on standard error: for people on a terminal, as JSON elsewhere if asked.
 pub(super) fn log_to_stderr(json: bool) {
-    let filter = EnvFilter::try_from_env("OUTRIDER_LOG").unwrap_or_else(|_| EnvFilter::new("outrider=info,warn"));
-    let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(colours);
+    let filter = EnvFilter::try_from_env("OUTRIDER_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("outrider=info,warn"));
+    let colours = std::io::stderr().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let logs = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(colours);
     // A second subscriber in one process is refused, which changes nothing.
     if json {
         logs.json().flatten_event(true).try_init().ok();

@@ -57,7 +57,12 @@ impl Loaded {
     pub fn isolation(&self) -> Isolation {
         let own = rustix::process::geteuid().as_raw();
         let apart = |uids: &[u32]| !uids.is_empty() && !uids.contains(&own) && !uids.contains(&0);
-        let named = |listener: &super::Listener| listener.peers.as_ref().is_some_and(|peers| apart(&peers.uid));
+        let named = |listener: &super::Listener| {
+            listener
+                .peers
+                .as_ref()
+                .is_some_and(|peers| apart(&peers.uid))
+        };
         if self.config.isolation.is_some() {
             Isolation::Declared
         } else if self.config.listeners.iter().all(named) {
@@ -71,18 +76,34 @@ impl Loaded {
     ///
     /// # Errors
     /// All problems.
-    pub fn build(&self, compiler: &Compiler, before: Option<&Snapshot>) -> Result<Built, Vec<Problem>> {
+    pub fn build(
+        &self,
+        compiler: &Compiler,
+        before: Option<&Snapshot>,
+    ) -> Result<Built, Vec<Problem>> {
         let mut problems = self.found.problems.clone();
         problems.extend(self.cross_check());
         let catalogue = self.catalogue(&mut problems);
         let compiled = self.compile(compiler, &catalogue, &mut problems);
-        let (Some((data, policy)), true) = (compiled, problems.is_empty()) else { return Err(problems) };
+        let (Some((data, policy)), true) = (compiled, problems.is_empty()) else {
+            return Err(problems);
+        };
         let labels = self.labels(&catalogue);
         let warnings = self.warnings(&catalogue, &data);
-        Ok(Built { snapshot: self.snapshot(catalogue, data, policy, before), labels, warnings })
+        Ok(Built {
+            snapshot: self.snapshot(catalogue, data, policy, before),
+            labels,
+            warnings,
+        })
     }
 
-    fn snapshot(&self, catalogue: Catalogue, data: Data, policy: Policy, before: Option<&Snapshot>) -> Snapshot {
+    fn snapshot(
+        &self,
+        catalogue: Catalogue,
+        data: Data,
+        policy: Policy,
+        before: Option<&Snapshot>,
+    ) -> Snapshot {
         let config = &self.config;
         let limits = match before {
             Some(before) => before.limits.renew(&config.limits),
@@ -95,7 +116,11 @@ impl Loaded {
                 ..AgentFacts::new(&config.agent.id.0, data.agent(&config.agent.id.0))
             }
             .to_value(),
-            required: if config.tasks.required { Required::Yes } else { Required::No },
+            required: if config.tasks.required {
+                Required::Yes
+            } else {
+                Required::No
+            },
             max_request: config.body.max_request.0,
             max_response: config.body.max_response.0,
             catalogue,
@@ -114,7 +139,9 @@ impl Loaded {
             refuse("`listeners`: name at least one address where the agent calls".into());
         }
         for name in twice(config.listeners.iter().map(super::Listener::name)) {
-            refuse(format!("`listeners`: two are named `{name}`: give each its own `name`"));
+            refuse(format!(
+                "`listeners`: two are named `{name}`: give each its own `name`"
+            ));
         }
         for name in twice(config.services.iter().map(|service| service.name.as_str())) {
             refuse(format!("`services`: two are named `{name}`"));
@@ -126,10 +153,15 @@ impl Loaded {
             refuse("`environment: production` needs isolation: serve the agent under its own uid (`listeners[].peers.uid`), or declare `isolation: container`".into());
         }
         if config.tasks.required && !config.tasks.local {
-            refuse("`tasks`: with `required: true` and `local: false` no call could ever have a task".into());
+            refuse(
+                "`tasks`: with `required: true` and `local: false` no call could ever have a task"
+                    .into(),
+            );
         }
         if config.tasks.required && config.control.is_none() {
-            refuse("`control.socket` is missing: tasks are required and could not be opened".into());
+            refuse(
+                "`control.socket` is missing: tasks are required and could not be opened".into(),
+            );
         }
         found
     }
@@ -148,20 +180,33 @@ impl Loaded {
     }
 
     fn service(&self, section: &Section) -> Result<Service, Vec<Problem>> {
-        let at = |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
-        let lock = self.locks.iter().find(|(name, _)| *name == section.name).map(|(_, lock)| lock.clone());
+        let at =
+            |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
+        let lock = self
+            .locks
+            .iter()
+            .find(|(name, _)| *name == section.name)
+            .map(|(_, lock)| lock.clone());
         let lock_file = self.resolve(&section.schemas).display().to_string();
-        let contract = Contract::compile(lock.ok_or_else(|| at("its lock file was not read".into()))?).map_err(|bad| {
-            bad.iter().map(|tool| Problem::in_file(&lock_file, tool.to_string())).collect::<Vec<_>>()
-        })?;
+        let contract =
+            Contract::compile(lock.ok_or_else(|| at("its lock file was not read".into()))?)
+                .map_err(|bad| {
+                    bad.iter()
+                        .map(|tool| Problem::in_file(&lock_file, tool.to_string()))
+                        .collect::<Vec<_>>()
+                })?;
         let tools = catalogue::tools(&section.name, section.classification, &contract)
             .map_err(|bad| vec![Problem::in_file(&lock_file, bad.to_string())])?;
-        let protocol = PROTOCOLS.iter().find(|(name, _)| *name == "mcp").map(|(_, protocol)| *protocol);
+        let protocol = PROTOCOLS
+            .iter()
+            .find(|(name, _)| *name == "mcp")
+            .map(|(_, protocol)| *protocol);
         let base = self.file.parent().unwrap_or(Path::new("."));
         Ok(Service {
             name: section.name.clone(),
             protocol: protocol.ok_or_else(|| at("its protocol is not served".into()))?,
-            upstream: Upstream::parse(&section.upstream).map_err(|bad| at(format!("`upstream`: {bad}")))?,
+            upstream: Upstream::parse(&section.upstream)
+                .map_err(|bad| at(format!("`upstream`: {bad}")))?,
             identity: section.identity,
             credentials: section
                 .credentials
@@ -169,29 +214,60 @@ impl Loaded {
                 .map(|credentials| credentials.load(base, |name| std::env::var(name).ok()))
                 .transpose()
                 .map_err(|bad| at(format!("`credentials`: {bad}")))?,
-            passthrough: section.passthrough.iter().map(|name| passing(name)).collect::<Result<_, _>>().map_err(at)?,
+            passthrough: section
+                .passthrough
+                .iter()
+                .map(|name| passing(name))
+                .collect::<Result<_, _>>()
+                .map_err(at)?,
             timeout: section.timeout.0,
             stream_idle: section.stream_idle.0,
             tools,
         })
     }
 
-    fn compile(&self, compiler: &Compiler, catalogue: &Catalogue, problems: &mut Vec<Problem>) -> Option<(Data, Policy)> {
+    fn compile(
+        &self,
+        compiler: &Compiler,
+        catalogue: &Catalogue,
+        problems: &mut Vec<Problem>,
+    ) -> Option<(Data, Policy)> {
         let ingredients = Ingredients {
             sources: self.sources.clone(),
             documents: self.documents.clone(),
             tools: catalogue.tool_ids(),
             timeout: self.config.policy.timeout.0,
         };
-        compiler.compile(&ingredients).map_err(|found| problems.extend(found)).ok()
+        compiler
+            .compile(&ingredients)
+            .map_err(|found| problems.extend(found))
+            .ok()
     }
 
     fn labels(&self, catalogue: &Catalogue) -> Labels {
-        let tools = |service: &Service| service.tools().map(|tool| tool.id.operation().to_owned()).collect();
+        let tools = |service: &Service| {
+            service
+                .tools()
+                .map(|tool| tool.id.operation().to_owned())
+                .collect()
+        };
         Labels {
-            listeners: self.config.listeners.iter().map(|listener| listener.name().to_owned()).collect(),
-            limits: self.config.limits.iter().map(|limit| limit.name.to_string()).collect(),
-            services: catalogue.services().map(|service| (service.name.to_string(), tools(service))).collect(),
+            listeners: self
+                .config
+                .listeners
+                .iter()
+                .map(|listener| listener.name().to_owned())
+                .collect(),
+            limits: self
+                .config
+                .limits
+                .iter()
+                .map(|limit| limit.name.to_string())
+                .collect(),
+            services: catalogue
+                .services()
+                .map(|service| (service.name.to_string(), tools(service)))
+                .collect(),
         }
     }
 
@@ -202,14 +278,23 @@ impl Loaded {
             warn("isolation is `none`: the agent shares our uid, and nothing stops it from going round".into());
         }
         if self.config.decision_log.digest_key.is_none() {
-            warn("`decision_log.digest_key` is missing: digests of two runs cannot be compared".into());
+            warn(
+                "`decision_log.digest_key` is missing: digests of two runs cannot be compared"
+                    .into(),
+            );
         }
         if data.agent(&self.config.agent.id.0).is_none() {
-            warn(format!("agent `{}` is not in the inventory (`agents`): every call will be refused", self.config.agent.id.0));
+            warn(format!(
+                "agent `{}` is not in the inventory (`agents`): every call will be refused",
+                self.config.agent.id.0
+            ));
         }
         for service in catalogue.services() {
             if service.identity == IdentityLevel::Full && public(service.upstream.host()) {
-                warn(format!("service `{}`: `identity: full` tells a public host who calls and for what", service.name));
+                warn(format!(
+                    "service `{}`: `identity: full` tells a public host who calls and for what",
+                    service.name
+                ));
             }
         }
         found
@@ -228,8 +313,15 @@ fn passing(name: &str) -> Result<HeaderName, String> {
 fn public(host: &str) -> bool {
     match host.trim_matches(['[', ']']).parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => !(ip.is_loopback() || ip.is_private() || ip.is_link_local()),
-        Ok(IpAddr::V6(ip)) => !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local()),
-        Err(_) => host.contains('.') && !host.ends_with(".local") && !host.ends_with(".internal") && !host.ends_with(".svc"),
+        Ok(IpAddr::V6(ip)) => {
+            !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local())
+        }
+        Err(_) => {
+            host.contains('.')
+                && !host.ends_with(".local")
+                && !host.ends_with(".internal")
+                && !host.ends_with(".svc")
+        }
     }
 }
 

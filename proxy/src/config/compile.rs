@@ -49,7 +49,10 @@ impl Ingredients {
     /// All problems of data and rules.
     pub fn compile(&self) -> Result<(Data, Policy), Vec<Problem>> {
         let data = Data::build(self.documents.clone(), &self.tools)?;
-        let bounds = Bounds { timeout: self.timeout, instructions: INSTRUCTIONS };
+        let bounds = Bounds {
+            timeout: self.timeout,
+            instructions: INSTRUCTIONS,
+        };
         let policy = Policy::compile(&self.sources, &data, bounds)?;
         Ok((data, policy))
     }
@@ -78,7 +81,8 @@ impl Compiler {
         if let Self::Child(program) = self
             && !ingredients.sources.is_empty()
         {
-            let problems = try_out(program, ingredients).map_err(|why| vec![whole(ingredients, why)])?;
+            let problems =
+                try_out(program, ingredients).map_err(|why| vec![whole(ingredients, why)])?;
             if !problems.is_empty() {
                 return Err(problems);
             }
@@ -88,8 +92,17 @@ impl Compiler {
 }
 
 fn whole(ingredients: &Ingredients, message: String) -> Problem {
-    let file = ingredients.sources.first().map_or("policy", |source| &source.name).to_owned();
-    Problem { file, line: 0, column: 0, message }
+    let file = ingredients
+        .sources
+        .first()
+        .map_or("policy", |source| &source.name)
+        .to_owned();
+    Problem {
+        file,
+        line: 0,
+        column: 0,
+        message,
+    }
 }
 
 fn try_out(program: &PathBuf, ingredients: &Ingredients) -> Result<Vec<Problem>, String> {
@@ -142,7 +155,10 @@ fn wait(child: &mut Child) -> bool {
 /// # Errors
 /// When it cannot limit itself, or is asked for something else.
 pub fn child(input: &[u8]) -> anyhow::Result<String> {
-    let limit = |most| Rlimit { current: Some(most), maximum: Some(most) };
+    let limit = |most| Rlimit {
+        current: Some(most),
+        maximum: Some(most),
+    };
     setrlimit(Resource::Cpu, limit(CPU_SECONDS))?;
     setrlimit(Resource::As, limit(MEMORY))?;
     setrlimit(Resource::Core, limit(0))?;

@@ -58,7 +58,9 @@ pub struct Failure {
 /// The first syntax or type error of the configuration itself.
 pub fn load(file: &Path) -> Result<Loaded, Failure> {
     let mut reader = Reader::default();
-    let Some(config) = reader.yaml::<Config>(file) else { return Err(reader.found) };
+    let Some(config) = reader.yaml::<Config>(file) else {
+        return Err(reader.found);
+    };
     let mut loaded = Loaded {
         config,
         file: file.to_owned(),
@@ -68,13 +70,21 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         watched: Vec::new(),
         found: Failure::default(),
     };
-    loaded.documents = loaded.config.policy.data.iter().filter_map(|path| reader.document(file, path)).collect();
+    loaded.documents = loaded
+        .config
+        .policy
+        .data
+        .iter()
+        .filter_map(|path| reader.document(file, path))
+        .collect();
     if let Some(path) = &loaded.config.policy.path {
         loaded.sources = reader.rules(file, path);
     }
     for service in &loaded.config.services {
         let lock = reader.lock(&beside(file, &service.schemas));
-        loaded.locks.extend(lock.map(|lock| (service.name.clone(), lock)));
+        loaded
+            .locks
+            .extend(lock.map(|lock| (service.name.clone(), lock)));
     }
     loaded.watched = reader.watched;
     loaded.found = reader.found;
@@ -82,11 +92,17 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
 }
 
 fn beside(file: &Path, path: &Path) -> PathBuf {
-    file.parent().map_or_else(|| path.to_owned(), |directory| directory.join(path))
+    file.parent()
+        .map_or_else(|| path.to_owned(), |directory| directory.join(path))
 }
 
 fn problem(file: &Path, message: impl Into<String>) -> Problem {
-    Problem { file: file.display().to_string(), line: 0, column: 0, message: message.into() }
+    Problem {
+        file: file.display().to_string(),
+        line: 0,
+        column: 0,
+        message: message.into(),
+    }
 }
 
 /// Reads files and keeps what went wrong.
@@ -104,7 +120,10 @@ impl Reader {
             Err(failed) => failed,
         };
         self.found.unopened = true;
-        self.found.problems.push(problem(file, format!("cannot be read: {}", reason(&failed))));
+        self.found.problems.push(problem(
+            file,
+            format!("cannot be read: {}", reason(&failed)),
+        ));
         None
     }
 
@@ -114,7 +133,8 @@ impl Reader {
             Ok(value) => Some(value),
             Err(error) => {
                 let place = error.location();
-                let at = |number: Option<u64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+                let at =
+                    |number: Option<u64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
                 self.found.problems.push(Problem {
                     file: file.display().to_string(),
                     line: at(place.map(|place| place.line())),
@@ -128,14 +148,20 @@ impl Reader {
 
     /// Policy data, under the name by which the configuration calls it.
     fn document(&mut self, config: &Path, path: &Path) -> Option<(String, Document)> {
-        self.yaml(&beside(config, path)).map(|document| (path.display().to_string(), document))
+        self.yaml(&beside(config, path))
+            .map(|document| (path.display().to_string(), document))
     }
 
     /// Every `*.rego` of a directory but its tests, in order of name.
     fn rules(&mut self, config: &Path, path: &Path) -> Vec<Source> {
-        let remote = path.to_str().is_some_and(|path| path.contains("://") || path.ends_with(".tar.gz"));
+        let remote = path
+            .to_str()
+            .is_some_and(|path| path.contains("://") || path.ends_with(".tar.gz"));
         if remote {
-            self.found.problems.push(problem(config, "`policy.path`: bundles are not built yet: name a directory"));
+            self.found.problems.push(problem(
+                config,
+                "`policy.path`: bundles are not built yet: name a directory",
+            ));
             return Vec::new();
         }
         let directory = beside(config, path);
@@ -144,12 +170,23 @@ impl Reader {
             Ok(files) => files,
             Err(failed) => {
                 self.found.unopened = true;
-                self.found.problems.push(problem(&directory, format!("cannot be read: {}", reason(&failed))));
+                self.found.problems.push(problem(
+                    &directory,
+                    format!("cannot be read: {}", reason(&failed)),
+                ));
                 return Vec::new();
             }
         };
         files.sort();
-        files.iter().filter_map(|file| Some(Source { name: file.display().to_string(), text: self.text(file)? })).collect()
+        files
+            .iter()
+            .filter_map(|file| {
+                Some(Source {
+                    name: file.display().to_string(),
+                    text: self.text(file)?,
+                })
+            })
+            .collect()
     }
 
     fn lock(&mut self, file: &Path) -> Option<Lock> {
@@ -178,7 +215,10 @@ fn rego_files(directory: &Path) -> io::Result<Vec<PathBuf>> {
 }
 
 fn is_rule(path: &Path) -> bool {
-    let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    let name = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default();
     name.ends_with(".rego") && !name.ends_with("_test.rego") && !name.starts_with('.')
 }
 

@@ -113,7 +113,11 @@ impl TryFrom<String> for AgentId {
             !rest.is_empty() && scheme.starts_with(|c: char| c.is_ascii_alphabetic())
         });
         let fits = id.len() <= 2048 && id.bytes().all(|b| b.is_ascii_graphic());
-        if scheme && fits { Ok(Self(id)) } else { Err("expected a URI such as `spiffe://example.org/agent/triage`") }
+        if scheme && fits {
+            Ok(Self(id))
+        } else {
+            Err("expected a URI such as `spiffe://example.org/agent/triage`")
+        }
     }
 }
 
@@ -236,7 +240,12 @@ pub struct Tasks {
 
 impl Default for Tasks {
     fn default() -> Self {
-        Self { required: true, local: true, min_confidence: None, issuers: None }
+        Self {
+            required: true,
+            local: true,
+            min_confidence: None,
+            issuers: None,
+        }
     }
 }
 
@@ -335,6 +344,9 @@ pub struct Body {
 
 impl Default for Body {
     fn default() -> Self {
-        Self { max_request: Size(1 << 20), max_response: Size(8 << 20) }
+        Self {
+            max_request: Size(1 << 20),
+            max_response: Size(8 << 20),
+        }
     }
 }

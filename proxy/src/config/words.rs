@@ -42,11 +42,20 @@ impl<W: Word> fmt::Debug for Served<W> {
 impl<'de, W: Word> Deserialize<'de> for Served<W> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let word = String::deserialize(deserializer)?;
-        let later = |later: &&str| if later.ends_with(':') { word.starts_with(*later) } else { word == **later };
+        let later = |later: &&str| {
+            if later.ends_with(':') {
+                word.starts_with(*later)
+            } else {
+                word == **later
+            }
+        };
         if word == W::SERVED {
             Ok(Self::default())
         } else if W::LATER.iter().any(|word| later(word)) {
-            Err(de::Error::custom(format!("`{word}` is not built yet: use `{}`", W::SERVED)))
+            Err(de::Error::custom(format!(
+                "`{word}` is not built yet: use `{}`",
+                W::SERVED
+            )))
         } else {
             Err(de::Error::custom(format!("expected `{}`", W::SERVED)))
         }

@@ -392,7 +392,8 @@ fn declare_length(known: Length, line: &[u8]) -> Result<Length, Ambiguous> {
 fn ends_chunked(value: &[u8]) -> bool {
     let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
     let chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
-    codings.next().is_some_and(chunked) && codings.all(|coding| !coding.is_empty() && !chunked(coding))
+    codings.next().is_some_and(chunked)
+        && codings.all(|coding| !coding.is_empty() && !chunked(coding))
 }
 
 /// Whether a line continues the one before (obs-fold, RFC 9112 §5.2).

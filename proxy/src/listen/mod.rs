@@ -82,10 +82,16 @@ impl FromStr for ListenAddress {
     type Err = BadAddress;
 
     fn from_str(text: &str) -> Result<Self, BadAddress> {
-        let path = text.strip_prefix("unix:").or_else(|| text.starts_with('/').then_some(text));
+        let path = text
+            .strip_prefix("unix:")
+            .or_else(|| text.starts_with('/').then_some(text));
         if let Some(path) = path {
             let usable = !path.is_empty() && !path.ends_with('/') && !path.contains('\0');
-            return if usable { Ok(Self::Unix(path.into())) } else { Err(BadAddress) };
+            return if usable {
+                Ok(Self::Unix(path.into()))
+            } else {
+                Err(BadAddress)
+            };
         }
         text.parse().map(Self::Tcp).map_err(|_| BadAddress)
     }
@@ -162,7 +168,11 @@ pub struct Connection {
 
 impl Connection {
     pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr) -> Self {
-        Self { listener, peer, admitted: OnceCell::new() }
+        Self {
+            listener,
+            peer,
+            admitted: OnceCell::new(),
+        }
     }
 
     /// Whether the user at the other end may call: asked of the kernel and of `admit` once.
@@ -179,7 +189,10 @@ impl fmt::Display for PeerAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tcp { peer, .. } => peer.fmt(f),
-            Self::Unix { uid, pid: Some(pid) } => write!(f, "unix:uid={uid},pid={pid}"),
+            Self::Unix {
+                uid,
+                pid: Some(pid),
+            } => write!(f, "unix:uid={uid},pid={pid}"),
             Self::Unix { uid, pid: None } => write!(f, "unix:uid={uid}"),
         }
     }

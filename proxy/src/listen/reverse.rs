@@ -241,7 +241,11 @@ fn check_origin(origins: &[String], headers: &HeaderMap) -> Result<(), Unadmitte
 fn check_coding(headers: &HeaderMap) -> Result<(), Unadmitted> {
     let chunked = |coding: &http::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
     let known = headers.get_all(TRANSFER_ENCODING).iter().all(chunked);
-    if known { Ok(()) } else { Err(Unadmitted::Coding) }
+    if known {
+        Ok(())
+    } else {
+        Err(Unadmitted::Coding)
+    }
 }
 
 /// Splits a target into service, rest and query.

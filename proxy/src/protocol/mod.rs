@@ -50,7 +50,12 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// Why the message may not reach the agent.
-    fn inspect(&self, exchange: &Exchange, message: Bytes, shown: &Shown<'_>) -> Result<Passed, Rejection>;
+    fn inspect(
+        &self,
+        exchange: &Exchange,
+        message: Bytes,
+        shown: &Shown<'_>,
+    ) -> Result<Passed, Rejection>;
 }
 
 /// Whether a tool, by its operation's name, may be shown to this task.

@@ -49,13 +49,36 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     timers(entry, line);
     put(line, "requested_by", &entry.peer.to_string());
     verdict(ruling, line);
-    put(line, "tool", facts.tool.as_ref().map_or("", |tool| tool.as_str()));
-    put(line, "service", facts.service.as_ref().map_or("", |service| service.as_str()));
+    put(
+        line,
+        "tool",
+        facts.tool.as_ref().map_or("", |tool| tool.as_str()),
+    );
+    put(
+        line,
+        "service",
+        facts
+            .service
+            .as_ref()
+            .map_or("", |service| service.as_str()),
+    );
     put(line, "agent", &entry.recorder.agent);
-    put(line, "subject", facts.task.as_ref().map_or("", |task| &task.subject));
-    put(line, "task", facts.task.as_ref().map_or("", |task| &task.id));
+    put(
+        line,
+        "subject",
+        facts.task.as_ref().map_or("", |task| &task.subject),
+    );
+    put(
+        line,
+        "task",
+        facts.task.as_ref().map_or("", |task| &task.id),
+    );
     put(line, "task_source", facts.task_source);
-    put(line, "intent", facts.task.as_ref().map_or("", |task| &task.intent));
+    put(
+        line,
+        "intent",
+        facts.task.as_ref().map_or("", |task| &task.intent),
+    );
     put(line, "classification", facts.classification);
     policy(entry, ruling, line);
     put(line, "request_digest", &facts.request_digest);
@@ -74,7 +97,10 @@ pub(super) fn outcome(entry: &Entry, ended: Ended, line: &mut Vec<u8>) {
     write_u64(entry.answered.bytes, line);
     put(line, "classification", entry.facts.classification);
     line.extend_from_slice(b",\"duration_ms\":");
-    write_u64(u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX), line);
+    write_u64(
+        u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX),
+        line,
+    );
     line.extend_from_slice(b",\"error\":");
     let failed = matches!(ended, Ended::UpstreamFailed | Ended::Cut);
     write_str(if failed { entry.code().as_str() } else { "" }, line);
@@ -93,7 +119,10 @@ fn head(entry: &Entry, kind: &str, line: &mut Vec<u8>) {
 
 /// `input` (masked), `result`, `erased`, `masked`.
 fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
-    let redact: &[String] = ruling.decision.as_ref().map_or(&[], |decision| &decision.redact);
+    let redact: &[String] = ruling
+        .decision
+        .as_ref()
+        .map_or(&[], |decision| &decision.redact);
     line.extend_from_slice(b",\"input\":");
     match &entry.facts.input {
         Some(input) => masked_input(entry, input, redact, line),
@@ -105,7 +134,10 @@ fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
         None => line.extend_from_slice(b"{}"),
     }
     line.extend_from_slice(b",\"erased\":[");
-    list(line, redact.iter().map(|pointer| format!("/input/call{pointer}")));
+    list(
+        line,
+        redact.iter().map(|pointer| format!("/input/call{pointer}")),
+    );
     line.extend_from_slice(if entry.facts.input.is_some() {
         br#"],"masked":["/input/call/arguments","/input/call/body_sha256","/input/call/input_responses"]"#
     } else {
@@ -122,7 +154,10 @@ fn masked_input(entry: &Entry, input: &Value, redact: &[String], line: &mut Vec<
 
 fn masked_call(entry: &Entry, call: &Value, redact: &[String], line: &mut Vec<u8>) {
     object(line, call, |name, value, line| match name {
-        "arguments" | "input_responses" => entry.recorder.digests.write_masked(&without(value, &below(redact, name)), line),
+        "arguments" | "input_responses" => entry
+            .recorder
+            .digests
+            .write_masked(&without(value, &below(redact, name)), line),
         "body_sha256" => write_str(&entry.facts.request_digest, line),
         _ => write_value(value, line),
     });
@@ -130,19 +165,28 @@ fn masked_call(entry: &Entry, call: &Value, redact: &[String], line: &mut Vec<u8
 
 /// The pointers that lie below one member, without its own name.
 fn below<'a>(redact: &'a [String], name: &str) -> Vec<&'a str> {
-    redact.iter().filter_map(|pointer| pointer.strip_prefix('/')?.strip_prefix(name)).collect()
+    redact
+        .iter()
+        .filter_map(|pointer| pointer.strip_prefix('/')?.strip_prefix(name))
+        .collect()
 }
 
 /// The value without what the pointers name (RFC 6901).
 fn without(value: &Value, pointers: &[&str]) -> Value {
     pointers.iter().fold(value.clone(), |value, pointer| {
-        let tokens: Vec<String> = pointer.split('/').skip(1).map(|token| token.replace("~1", "/").replace("~0", "~")).collect();
+        let tokens: Vec<String> = pointer
+            .split('/')
+            .skip(1)
+            .map(|token| token.replace("~1", "/").replace("~0", "~"))
+            .collect();
         erased(&value, &tokens)
     })
 }
 
 fn erased(value: &Value, tokens: &[String]) -> Value {
-    let Some((token, rest)) = tokens.split_first() else { return Value::new_object() };
+    let Some((token, rest)) = tokens.split_first() else {
+        return Value::new_object();
+    };
     let kept = |name: &str, child: &Value| match (name == token, rest.is_empty()) {
         (true, true) => None,
         (true, false) => Some(erased(child, rest)),
@@ -150,18 +194,30 @@ fn erased(value: &Value, tokens: &[String]) -> Value {
     };
     match value {
         Value::Object(members) => {
-            let name = |key: &Value| key.as_string().map_or_else(|_| String::new(), |name| name.to_string());
-            members.iter().filter_map(|(key, child)| Some((key.clone(), kept(&name(key), child)?))).collect::<std::collections::BTreeMap<_, _>>().into()
+            let name = |key: &Value| {
+                key.as_string()
+                    .map_or_else(|_| String::new(), |name| name.to_string())
+            };
+            members
+                .iter()
+                .filter_map(|(key, child)| Some((key.clone(), kept(&name(key), child)?)))
+                .collect::<std::collections::BTreeMap<_, _>>()
+                .into()
         }
-        Value::Array(items) => {
-            items.iter().enumerate().filter_map(|(index, child)| kept(&index.to_string(), child)).collect::<Vec<_>>().into()
-        }
+        Value::Array(items) => items
+            .iter()
+            .enumerate()
+            .filter_map(|(index, child)| kept(&index.to_string(), child))
+            .collect::<Vec<_>>()
+            .into(),
         other => other.clone(),
     }
 }
 
 fn object(line: &mut Vec<u8>, value: &Value, mut member: impl FnMut(&str, &Value, &mut Vec<u8>)) {
-    let Value::Object(members) = value else { return write_value(value, line) };
+    let Value::Object(members) = value else {
+        return write_value(value, line);
+    };
     line.push(b'{');
     for (index, (name, value)) in members.iter().enumerate() {
         let Value::String(name) = name else { continue };
@@ -203,7 +259,11 @@ fn verdict(ruling: &Ruling, line: &mut Vec<u8>) {
     match &ruling.decision {
         Some(decision) if !decision.reasons.is_empty() => {
             for (index, reason) in decision.reasons.iter().enumerate() {
-                line.extend_from_slice(if index == 0 { b"{\"reason\":" } else { b",{\"reason\":" });
+                line.extend_from_slice(if index == 0 {
+                    b"{\"reason\":"
+                } else {
+                    b",{\"reason\":"
+                });
                 write_str(&reason.reason, line);
                 put(line, "message", &reason.message);
                 line.push(b'}');
@@ -216,7 +276,9 @@ fn verdict(ruling: &Ruling, line: &mut Vec<u8>) {
 
 /// What a stage before policy found.
 fn why(ruling: &Ruling, line: &mut Vec<u8>) {
-    let Some(rejection) = &ruling.refusal else { return };
+    let Some(rejection) = &ruling.refusal else {
+        return;
+    };
     line.extend_from_slice(b"{\"reason\":");
     write_str(rejection.code().as_str(), line);
     put(line, "message", &rejection.detail());
@@ -230,7 +292,11 @@ fn policy(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     put(line, "rule", decision.map_or("", |decision| &decision.rule));
     line.extend_from_slice(b",\"mode\":\"enforce\"},\"approval\":\"\"");
     let exception = decision.and_then(|decision| decision.exception.as_ref());
-    put(line, "exception", exception.map_or("", |exception| &exception.id));
+    put(
+        line,
+        "exception",
+        exception.map_or("", |exception| &exception.id),
+    );
 }
 
 fn list(line: &mut Vec<u8>, items: impl Iterator<Item = String>) {

@@ -31,8 +31,8 @@ use outrider_policy::{Decision, Value};
 
 use super::{Recorder, compose};
 use crate::{
-    listen::PeerAddr,
     call::{DecisionId, ServiceName, ToolId, Trace},
+    listen::PeerAddr,
     metrics::InFlight,
     rejection::{Code, Rejection},
     task::Task,
@@ -48,17 +48,26 @@ pub struct Ruling {
 impl Ruling {
     /// Lets a message pass that needs no policy.
     pub fn passed() -> Self {
-        Self { refusal: None, decision: None }
+        Self {
+            refusal: None,
+            decision: None,
+        }
     }
 
     /// Refuses before policy was asked.
     pub fn refused(rejection: Rejection) -> Self {
-        Self { refusal: Some(rejection), decision: None }
+        Self {
+            refusal: Some(rejection),
+            decision: None,
+        }
     }
 
     /// What policy decided, and the refusal that follows from it, if any.
     pub fn judged(decision: Decision, refusal: Option<Rejection>) -> Self {
-        Self { refusal, decision: Some(decision) }
+        Self {
+            refusal,
+            decision: Some(decision),
+        }
     }
 
     /// Whether the call would pass.
@@ -69,7 +78,10 @@ impl Ruling {
     /// The same evidence, refused after all.
     #[must_use]
     pub fn overruled(self, rejection: Rejection) -> Self {
-        Self { refusal: Some(rejection), ..self }
+        Self {
+            refusal: Some(rejection),
+            ..self
+        }
     }
 
     pub(super) fn code(&self) -> Code {
@@ -227,7 +239,10 @@ impl Entry {
             peer,
             held: None,
             under_way: recorder.enter(listener),
-            facts: Facts { task_source: "none", ..Facts::default() },
+            facts: Facts {
+                task_source: "none",
+                ..Facts::default()
+            },
             timers: Timers::default(),
             answered: Answered::default(),
             stage: Stage::Open,
@@ -282,7 +297,9 @@ impl Entry {
             None => self.stage = Stage::Permitted,
             Some(_) => self.finish(Stage::Refused),
         }
-        Ok(Recorded { refusal: ruling.refusal })
+        Ok(Recorded {
+            refusal: ruling.refusal,
+        })
     }
 
     /// Closes a permitted call. The first close counts, later ones do nothing.
@@ -315,7 +332,9 @@ impl Drop for Entry {
     fn drop(&mut self) {
         match self.stage {
             Stage::Open => {
-                let gone = Rejection::CallMalformed(crate::rejection::Malformed::Request("the request did not arrive whole"));
+                let gone = Rejection::CallMalformed(crate::rejection::Malformed::Request(
+                    "the request did not arrive whole",
+                ));
                 drop(self.record(Ruling::refused(gone)));
             }
             Stage::Permitted => self.close(Ended::AgentGone, Code::Ok),

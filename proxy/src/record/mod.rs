@@ -19,8 +19,8 @@ pub mod verify;
 mod writer;
 
 pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};
-pub use recorder::{Labels, Recorder, Standing};
 pub use file::OpenError;
+pub use recorder::{Labels, Recorder, Standing};
 pub use resume::ResumeError;
 
 #[cfg(test)]

@@ -12,7 +12,10 @@ use super::{
     security::{SecurityEvent, SecurityKind, SecurityLog},
 };
 use crate::{
-    metrics::{Direction, LimitMetrics, ListenerMetrics, Metrics, OTHER, ServiceMetrics, Stage, ToolMetrics},
+    metrics::{
+        Direction, LimitMetrics, ListenerMetrics, Metrics, OTHER, ServiceMetrics, Stage,
+        ToolMetrics,
+    },
     rejection::{Code, Rejection},
 };
 
@@ -49,7 +52,13 @@ pub struct Standing<'a> {
 
 impl Recorder {
     /// Joins the two logs and the metrics.
-    pub fn new(log: Log, security: SecurityLog, metrics: Arc<Metrics>, digests: DigestKey, standing: &Standing<'_>) -> Self {
+    pub fn new(
+        log: Log,
+        security: SecurityLog,
+        metrics: Arc<Metrics>,
+        digests: DigestKey,
+        standing: &Standing<'_>,
+    ) -> Self {
         let labels = serde_json::json!({
             "agent": standing.agent,
             "environment": standing.environment,
@@ -58,7 +67,10 @@ impl Recorder {
         });
         Self {
             labels: format!(",\"labels\":{labels}"),
-            durability: format!(",\"durable\":true,\"isolation\":{}", serde_json::json!(standing.isolation)),
+            durability: format!(
+                ",\"durable\":true,\"isolation\":{}",
+                serde_json::json!(standing.isolation)
+            ),
             agent: standing.agent.into(),
             handles: ArcSwap::from_pointee(Handles::new(&metrics, &Labels::default())),
             log,
@@ -70,14 +82,19 @@ impl Recorder {
 
     /// Makes ready the labels that configuration and catalogue know.
     pub fn prepare(&self, labels: &Labels) {
-        self.handles.store(Arc::new(Handles::new(&self.metrics, labels)));
+        self.handles
+            .store(Arc::new(Handles::new(&self.metrics, labels)));
     }
 
     /// Tells security of what a call attempted.
     pub(super) fn notice(&self, entry: &Entry, ruling: &Ruling) {
         let tool = entry.facts.tool.as_ref().map_or("", |tool| tool.as_str());
         for name in &entry.facts.forged {
-            self.attempt(entry, SecurityKind::HeaderForgery, &[("header", name.as_str())]);
+            self.attempt(
+                entry,
+                SecurityKind::HeaderForgery,
+                &[("header", name.as_str())],
+            );
         }
         let kind = match &ruling.refusal {
             Some(Rejection::SchemaViolation(_)) => SecurityKind::SchemaViolation,
@@ -86,7 +103,11 @@ impl Recorder {
             Some(Rejection::DestinationRefused(_)) => SecurityKind::DestinationRefused,
             _ => return,
         };
-        self.attempt(entry, kind, &[("code", ruling.code().as_str()), ("tool", tool)]);
+        self.attempt(
+            entry,
+            kind,
+            &[("code", ruling.code().as_str()), ("tool", tool)],
+        );
     }
 
     fn attempt(&self, entry: &Entry, kind: SecurityKind, what: &[(&'static str, &str)]) {
@@ -102,13 +123,23 @@ impl Recorder {
 
     /// Notes what is not one call's: a connection error, a change of authority.
     pub fn event(&self, kind: SecurityKind, listener: Option<&str>, what: &[(&'static str, &str)]) {
-        let event = SecurityEvent { kind, agent: Some(&self.agent), decision_id: None, listener, what };
+        let event = SecurityEvent {
+            kind,
+            agent: Some(&self.agent),
+            decision_id: None,
+            listener,
+            what,
+        };
         self.security.write(&event, Timestamp::now());
     }
 
     /// Counts a call as under way.
     pub(super) fn enter(&self, listener: &str) -> Option<crate::metrics::InFlight> {
-        self.handles.load().listeners.get(listener).map(ListenerMetrics::enter)
+        self.handles
+            .load()
+            .listeners
+            .get(listener)
+            .map(ListenerMetrics::enter)
     }
 
     /// Counts what was decided on a call.
@@ -151,7 +182,11 @@ impl Recorder {
         let tool = handles.tool(entry);
         tool.decided(outcome, entry.code().as_str());
         tool.ended(entry.opened.elapsed());
-        let service = entry.facts.service.as_ref().and_then(|service| handles.services.get(service.as_str()));
+        let service = entry
+            .facts
+            .service
+            .as_ref()
+            .and_then(|service| handles.services.get(service.as_str()));
         if let Some(service) = service.filter(|_| !refused) {
             service.answered(entry.timers.upstream);
         }
@@ -183,21 +218,44 @@ struct Handles {
 impl Handles {
     fn new(metrics: &Metrics, labels: &Labels) -> Self {
         let services = || labels.services.iter();
-        let tools = services().flat_map(|(service, tools)| tools.iter().map(move |tool| (service, tool)));
+        let tools =
+            services().flat_map(|(service, tools)| tools.iter().map(move |tool| (service, tool)));
         Self {
-            listeners: labels.listeners.iter().map(|name| (name.clone(), metrics.listener(name))).collect(),
-            limits: labels.limits.iter().map(|name| (name.as_str().into(), metrics.limit(name))).collect(),
-            services: services().map(|(name, _)| (name.clone(), metrics.service(name))).collect(),
-            tools: tools.map(|(service, tool)| (format!("{service}/{tool}"), metrics.tool(service, tool))).collect(),
-            others: services().map(|(name, _)| (name.clone(), metrics.tool(name, OTHER))).collect(),
+            listeners: labels
+                .listeners
+                .iter()
+                .map(|name| (name.clone(), metrics.listener(name)))
+                .collect(),
+            limits: labels
+                .limits
+                .iter()
+                .map(|name| (name.as_str().into(), metrics.limit(name)))
+                .collect(),
+            services: services()
+                .map(|(name, _)| (name.clone(), metrics.service(name)))
+                .collect(),
+            tools: tools
+                .map(|(service, tool)| (format!("{service}/{tool}"), metrics.tool(service, tool)))
+                .collect(),
+            others: services()
+                .map(|(name, _)| (name.clone(), metrics.tool(name, OTHER)))
+                .collect(),
             nowhere: metrics.tool(OTHER, OTHER),
         }
     }
 
     fn tool(&self, entry: &Entry) -> &Arc<ToolMetrics> {
         let facts = &entry.facts;
-        let known = facts.tool.as_ref().and_then(|tool| self.tools.get(tool.as_str()));
-        let other = || facts.service.as_ref().and_then(|service| self.others.get(service.as_str()));
+        let known = facts
+            .tool
+            .as_ref()
+            .and_then(|tool| self.tools.get(tool.as_str()));
+        let other = || {
+            facts
+                .service
+                .as_ref()
+                .and_then(|service| self.others.get(service.as_str()))
+        };
         known.or_else(other).unwrap_or(&self.nowhere)
     }
 }

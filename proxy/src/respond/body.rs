@@ -61,7 +61,10 @@ impl Body for Answer {
     type Data = Bytes;
     type Error = Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
         if let Inner::Events(next) = &mut self.0 {
             let step = ready!(next.as_mut().poll(cx));
             return Poll::Ready(self.advance(step).map(|bytes| Ok(Frame::data(bytes))));
@@ -87,7 +90,9 @@ impl Body for Answer {
 
     fn size_hint(&self) -> SizeHint {
         match &self.0 {
-            Inner::Bytes(bytes) | Inner::Whole(bytes, _) => SizeHint::with_exact(bytes.len() as u64),
+            Inner::Bytes(bytes) | Inner::Whole(bytes, _) => {
+                SizeHint::with_exact(bytes.len() as u64)
+            }
             Inner::Events(_) => SizeHint::default(),
             Inner::Ended => SizeHint::with_exact(0),
         }

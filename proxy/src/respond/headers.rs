@@ -62,7 +62,10 @@ pub(super) fn problem(rejection: &Rejection, id: DecisionId) -> Response<Answer>
     }
     let mut response = Response::new(Answer::bytes(Bytes::from(body.to_string())));
     *response.status_mut() = row.status;
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    response.headers_mut().insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("application/problem+json"),
+    );
     response
 }
 
@@ -79,7 +82,10 @@ pub(super) fn advise(headers: &mut HeaderMap, rejection: &Rejection) {
     }
     match rejection {
         Rejection::RateLimited(spent) => {
-            put(HeaderName::from_static("ratelimit"), format!("\"{}\";r=0;t={}", spent.limit, spent.retry_after_s()));
+            put(
+                HeaderName::from_static("ratelimit"),
+                format!("\"{}\";r=0;t={}", spent.limit, spent.retry_after_s()),
+            );
             if let Some((quota, window)) = spent.quota {
                 let mut policy = format!("\"{}\";q={quota}", spent.limit);
                 write!(policy, ";w={window}").unwrap_or_default();
@@ -87,8 +93,13 @@ pub(super) fn advise(headers: &mut HeaderMap, rejection: &Rejection) {
             }
         }
         Rejection::CallMalformed(Malformed::Method) => put(header::ALLOW, "POST".into()),
-        _ if rejection.row().retry == Retry::WithNewTask || rejection.row().status == http::StatusCode::UNAUTHORIZED => {
-            put(header::WWW_AUTHENTICATE, "Outrider-Task-Token realm=\"outrider\"".into());
+        _ if rejection.row().retry == Retry::WithNewTask
+            || rejection.row().status == http::StatusCode::UNAUTHORIZED =>
+        {
+            put(
+                header::WWW_AUTHENTICATE,
+                "Outrider-Task-Token realm=\"outrider\"".into(),
+            );
         }
         _ => {}
     }

@@ -51,7 +51,9 @@ pub struct Expected {
 
 impl std::fmt::Debug for Expected {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Expected").field("exchange", &self.exchange).finish_non_exhaustive()
+        f.debug_struct("Expected")
+            .field("exchange", &self.exchange)
+            .finish_non_exhaustive()
     }
 }
 
@@ -69,18 +71,27 @@ pub enum Accepted {
 /// # Errors
 /// A redirect, an encoding, another media type, a message that is not the answer, or one that
 /// breaks a bound.
-pub async fn receive(response: Response<UpstreamBody>, expected: Expected) -> Result<Accepted, Rejection> {
+pub async fn receive(
+    response: Response<UpstreamBody>,
+    expected: Expected,
+) -> Result<Accepted, Rejection> {
     let (mut head, body) = response.into_parts();
     if head.status.is_redirection() {
         return Err(refused("the service redirected the call"));
     }
-    if head.headers.get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+    if head
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| coding != "identity")
+    {
         return Err(refused("the service encoded its answer"));
     }
     let media = media(&head);
     headers::clean(&mut head.headers);
     match media {
-        Media::Events if head.status.is_success() && expected.exchange.form != Form::Notification => {
+        Media::Events
+            if head.status.is_success() && expected.exchange.form != Form::Notification =>
+        {
             Ok(Accepted::Events(head, body, expected))
         }
         Media::Json => whole(head, body, &expected).await,
@@ -89,28 +100,50 @@ pub async fn receive(response: Response<UpstreamBody>, expected: Expected) -> Re
     }
 }
 
-async fn whole(head: Parts, body: UpstreamBody, expected: &Expected) -> Result<Accepted, Rejection> {
+async fn whole(
+    head: Parts,
+    body: UpstreamBody,
+    expected: &Expected,
+) -> Result<Accepted, Rejection> {
     let message = collect(body, expected.max, expected.timeout).await?;
     match inspect(expected, message).await? {
         Passed::Final(message) => Ok(Accepted::Whole(head, message)),
-        Passed::Interim(_) | Passed::Dropped => Err(refused("the service's answer is for another request")),
+        Passed::Interim(_) | Passed::Dropped => {
+            Err(refused("the service's answer is for another request"))
+        }
     }
 }
 
 /// The answer to a notification: a status.
-async fn empty(head: Parts, body: UpstreamBody, expected: &Expected) -> Result<Accepted, Rejection> {
+async fn empty(
+    head: Parts,
+    body: UpstreamBody,
+    expected: &Expected,
+) -> Result<Accepted, Rejection> {
     let rest = collect(body, expected.max, expected.timeout).await?;
-    if rest.is_empty() { Ok(Accepted::Whole(head, rest)) } else { Err(refused("the service answered a notification")) }
+    if rest.is_empty() {
+        Ok(Accepted::Whole(head, rest))
+    } else {
+        Err(refused("the service answered a notification"))
+    }
 }
 
 /// Inspects one message, off the event loop when that takes long.
 async fn inspect(expected: &Expected, message: Bytes) -> Result<Passed, Rejection> {
     if expected.exchange.form != Form::ToolList && message.len() <= LARGE {
-        return expected.protocol.inspect(&expected.exchange, message, &*expected.shown);
+        return expected
+            .protocol
+            .inspect(&expected.exchange, message, &*expected.shown);
     }
     let expected = expected.clone();
-    let work = move || expected.protocol.inspect(&expected.exchange, message, &*expected.shown);
-    tokio::task::spawn_blocking(work).await.unwrap_or(Err(refused("the service's answer could not be read")))
+    let work = move || {
+        expected
+            .protocol
+            .inspect(&expected.exchange, message, &*expected.shown)
+    };
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or(Err(refused("the service's answer could not be read")))
 }
 
 /// Ties an accepted answer to its entry.
@@ -120,22 +153,30 @@ pub fn answer(accepted: Accepted, mut entry: Entry) -> Response<Answer> {
     entry.answered.status = head.status.as_u16();
     let response = match accepted {
         Accepted::Whole(head, bytes) => Response::from_parts(head, Answer::whole(bytes, entry)),
-        Accepted::Events(head, body, expected) => {
-            Response::from_parts(head, Answer::events(relay::Relay::new(body, expected, entry)))
-        }
+        Accepted::Events(head, body, expected) => Response::from_parts(
+            head,
+            Answer::events(relay::Relay::new(body, expected, entry)),
+        ),
     };
     stamped(response, id)
 }
 
 /// Says a refusal and ends the entry's call with it.
-pub fn refuse(mut entry: Entry, said: Option<(&dyn Protocol, &Exchange)>, rejection: &Rejection) -> Response<Answer> {
+pub fn refuse(
+    mut entry: Entry,
+    said: Option<(&dyn Protocol, &Exchange)>,
+    rejection: &Rejection,
+) -> Response<Answer> {
     let id = entry.id();
     let mut response = match said {
         Some((protocol, exchange)) => {
             let refusal = protocol.refuse(exchange, rejection, id);
             let mut response = Response::new(Answer::bytes(refusal.body));
             *response.status_mut() = refusal.status;
-            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(refusal.media_type));
+            response.headers_mut().insert(
+                header::CONTENT_TYPE,
+                HeaderValue::from_static(refusal.media_type),
+            );
             response
         }
         None => headers::problem(rejection, id),
@@ -170,8 +211,15 @@ enum Media {
 
 fn media(head: &Parts) -> Media {
     let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
-    let (Some(one), None) = (types.next(), types.next()) else { return Media::Other };
-    let essence = one.as_bytes().split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let (Some(one), None) = (types.next(), types.next()) else {
+        return Media::Other;
+    };
+    let essence = one
+        .as_bytes()
+        .split(|byte| *byte == b';')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
     if essence.eq_ignore_ascii_case(b"application/json") {
         Media::Json
     } else if essence.eq_ignore_ascii_case(b"text/event-stream") {

@@ -47,7 +47,14 @@ enum Heard {
 
 impl Relay {
     pub(super) fn new(upstream: UpstreamBody, expected: Expected, entry: Entry) -> Self {
-        Self { upstream: Some(upstream), events: sse::Decoder::new(expected.max), unread: Bytes::new(), expected, entry, answered: false }
+        Self {
+            upstream: Some(upstream),
+            events: sse::Decoder::new(expected.max),
+            unread: Bytes::new(),
+            expected,
+            entry,
+            answered: false,
+        }
     }
 
     /// Waits for the next event that may pass.
@@ -72,7 +79,11 @@ impl Relay {
                     Some(Heard::End(rejection)) => return self.break_off(&rejection),
                     None => return Step::End,
                 },
-                Err(_) => return self.break_off(&Rejection::ResponseRefused("an event of the service is too large, or no text")),
+                Err(_) => {
+                    return self.break_off(&Rejection::ResponseRefused(
+                        "an event of the service is too large, or no text",
+                    ));
+                }
             }
         }
     }
@@ -116,7 +127,9 @@ impl Relay {
             sse::Item::Event(event) => event,
         };
         // A block without data is no event (WHATWG HTML, server-sent events).
-        let Some(data) = event.data.take() else { return Ok(None) };
+        let Some(data) = event.data.take() else {
+            return Ok(None);
+        };
         match inspect(&self.expected, data).await? {
             Passed::Dropped => Ok(None),
             Passed::Interim(message) => {
@@ -140,9 +153,16 @@ impl Relay {
     fn break_off(mut self: Box<Self>, rejection: &Rejection) -> Step {
         self.upstream = None;
         self.unread = Bytes::new();
-        let refusal = self.expected.protocol.refuse(&self.expected.exchange, rejection, self.entry.id());
+        let refusal =
+            self.expected
+                .protocol
+                .refuse(&self.expected.exchange, rejection, self.entry.id());
         self.entry.close(ended(rejection), rejection.code());
-        self.emit(written(&sse::Event { event: Some("message".into()), data: Some(refusal.body), ..sse::Event::default() }))
+        self.emit(written(&sse::Event {
+            event: Some("message".into()),
+            data: Some(refusal.body),
+            ..sse::Event::default()
+        }))
     }
 }
 

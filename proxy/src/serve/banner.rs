@@ -26,12 +26,27 @@ impl Banner {
     pub(super) fn of(edge: &Edge, task: Option<String>) -> Self {
         let loaded = &edge.loaded;
         let snapshot = edge.outrider.snapshot();
-        let mut services: Vec<_> = snapshot.catalogue.services().map(|service| service.name.to_string()).collect();
+        let mut services: Vec<_> = snapshot
+            .catalogue
+            .services()
+            .map(|service| service.name.to_string())
+            .collect();
         services.sort();
         Self {
-            listening: edge.listeners.iter().map(|(bound, facts)| (facts.name.to_string(), bound.address().clone())).collect(),
-            admin: edge.admin.as_ref().and_then(|admin| admin.local_addr().ok()),
-            control: loaded.config.control.as_ref().map(|control| loaded.resolve(&control.socket)),
+            listening: edge
+                .listeners
+                .iter()
+                .map(|(bound, facts)| (facts.name.to_string(), bound.address().clone()))
+                .collect(),
+            admin: edge
+                .admin
+                .as_ref()
+                .and_then(|admin| admin.local_addr().ok()),
+            control: loaded
+                .config
+                .control
+                .as_ref()
+                .map(|control| loaded.resolve(&control.socket)),
             record: loaded.resolve(&loaded.config.decision_log.path),
             agent: edge.outrider.agent.to_string(),
             services,
@@ -45,7 +60,9 @@ impl Banner {
         let listening: Vec<_> = self
             .listening
             .iter()
-            .map(|(name, address)| serde_json::json!({"name": name, "address": address.to_string()}))
+            .map(
+                |(name, address)| serde_json::json!({"name": name, "address": address.to_string()}),
+            )
             .collect();
         serde_json::json!({
             "listening": listening,
@@ -61,16 +78,26 @@ impl Banner {
 
 impl fmt::Display for Banner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "outrider {} rides beside {}", env!("CARGO_PKG_VERSION"), self.agent)?;
+        writeln!(
+            f,
+            "outrider {} rides beside {}",
+            env!("CARGO_PKG_VERSION"),
+            self.agent
+        )?;
         for (name, address) in &self.listening {
             match address {
-                ListenAddress::Tcp(address) => writeln!(f, "  {name:<9} http://{address}/<service>")?,
+                ListenAddress::Tcp(address) => {
+                    writeln!(f, "  {name:<9} http://{address}/<service>")?
+                }
                 ListenAddress::Unix(path) => writeln!(f, "  {name:<9} unix:{}", path.display())?,
             }
         }
         writeln!(f, "  services  {}", self.services.join(", "))?;
         if let Some(admin) = self.admin {
-            writeln!(f, "  admin     http://{admin}/readyz  /metrics  /.well-known/jwks.json")?;
+            writeln!(
+                f,
+                "  admin     http://{admin}/readyz  /metrics  /.well-known/jwks.json"
+            )?;
         }
         if let Some(control) = &self.control {
             writeln!(f, "  control   {}", control.display())?;
@@ -80,8 +107,13 @@ impl fmt::Display for Banner {
             writeln!(f, "  task      {task}, bound to the listener for 24 h")?;
         }
         match self.isolation {
-            Isolation::Uid | Isolation::Declared => write!(f, "  isolation {}", self.isolation.as_str()),
-            Isolation::None => write!(f, "  isolation none: the agent shares our uid, and nothing stops it from going round"),
+            Isolation::Uid | Isolation::Declared => {
+                write!(f, "  isolation {}", self.isolation.as_str())
+            }
+            Isolation::None => write!(
+                f,
+                "  isolation none: the agent shares our uid, and nothing stops it from going round"
+            ),
         }
     }
 }

@@ -35,7 +35,10 @@ const SWEEP: u32 = 240;
 
 /// Runs the edge until it is told to stop.
 pub(super) fn run(edge: Edge, orders: mpsc::UnboundedReceiver<Order>) {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().thread_stack_size(STACK).build();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .thread_stack_size(STACK)
+        .build();
     match runtime {
         Ok(runtime) => LocalSet::new().block_on(&runtime, serve(edge, orders)),
         Err(error) => tracing::error!(%error, "the sidecar cannot run"),
@@ -43,7 +46,19 @@ pub(super) fn run(edge: Edge, orders: mpsc::UnboundedReceiver<Order>) {
 }
 
 async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
-    let Edge { outrider, loaded, compiler, isolation, listeners, admin, control, workers, observer, drain, draining } = edge;
+    let Edge {
+        outrider,
+        loaded,
+        compiler,
+        isolation,
+        listeners,
+        admin,
+        control,
+        workers,
+        observer,
+        drain,
+        draining,
+    } = edge;
     let (stop, stopped) = watch::channel(false);
     let mut running = JoinSet::new();
     if let Some(admin) = admin.and_then(|admin| tokio::net::TcpListener::from_std(admin).ok()) {
@@ -60,9 +75,16 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     let mut accepting = JoinSet::new();
     for (bound, facts) in listeners {
-        accepting.spawn_local(bound.accept(facts, workers.dispatcher(), Arc::clone(&observer), draining.clone()));
+        accepting.spawn_local(bound.accept(
+            facts,
+            workers.dispatcher(),
+            Arc::clone(&observer),
+            draining.clone(),
+        ));
     }
-    Watch::new(outrider.clone(), loaded, compiler).until_stopped(&mut orders).await;
+    Watch::new(outrider.clone(), loaded, compiler)
+        .until_stopped(&mut orders)
+        .await;
     tracing::info!("draining");
     drain.begin();
     while accepting.join_next().await.is_some() {}
@@ -75,7 +97,11 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
 
 async fn told(mut stopped: watch::Receiver<bool>) {
     // A sender that is gone means the same.
-    stopped.wait_for(|stopped| *stopped).await.map(drop).unwrap_or_default();
+    stopped
+        .wait_for(|stopped| *stopped)
+        .await
+        .map(drop)
+        .unwrap_or_default();
 }
 
 /// The configuration in force, its files, and the clock of everything periodic.
@@ -93,7 +119,13 @@ type Fingerprint = BTreeMap<PathBuf, Option<(SystemTime, u64, u64)>>;
 impl Watch {
     fn new(outrider: Arc<Outrider>, loaded: Loaded, compiler: Compiler) -> Self {
         let seen = fingerprint(&loaded);
-        Self { outrider, loaded, compiler, seen, healthy: true }
+        Self {
+            outrider,
+            loaded,
+            compiler,
+            seen,
+            healthy: true,
+        }
     }
 
     async fn until_stopped(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
@@ -139,8 +171,12 @@ impl Watch {
             if healthy {
                 tracing::info!("the decision log can be written again");
             } else {
-                tracing::error!("the decision log cannot be written: calls are refused until it can");
-                self.outrider.recorder.event(SecurityKind::LogFailed, None, &[]);
+                tracing::error!(
+                    "the decision log cannot be written: calls are refused until it can"
+                );
+                self.outrider
+                    .recorder
+                    .event(SecurityKind::LogFailed, None, &[]);
             }
         }
     }
@@ -148,16 +184,28 @@ impl Watch {
     /// Puts what the files now say in force, or keeps everything as it is.
     async fn reload(&mut self) -> Result<(), String> {
         self.seen = fingerprint(&self.loaded);
-        let (outrider, compiler, file) = (Arc::clone(&self.outrider), self.compiler.clone(), self.loaded.file.clone());
+        let (outrider, compiler, file) = (
+            Arc::clone(&self.outrider),
+            self.compiler.clone(),
+            self.loaded.file.clone(),
+        );
         let before = fixed(&self.loaded);
-        let outcome = tokio::task::spawn_blocking(move || replace(&outrider, &compiler, &file, &before)).await;
+        let outcome =
+            tokio::task::spawn_blocking(move || replace(&outrider, &compiler, &file, &before))
+                .await;
         let outcome = outcome.unwrap_or_else(|_| Err("the reload failed".into()));
-        self.outrider.recorder.metrics.policy_reloaded(if outcome.is_ok() { "ok" } else { "failed" });
+        self.outrider
+            .recorder
+            .metrics
+            .policy_reloaded(if outcome.is_ok() { "ok" } else { "failed" });
         match outcome {
             Ok(loaded) => {
                 self.loaded = loaded;
                 self.seen = fingerprint(&self.loaded);
-                tracing::info!(revision = self.outrider.snapshot().policy.revision(), "reloaded");
+                tracing::info!(
+                    revision = self.outrider.snapshot().policy.revision(),
+                    "reloaded"
+                );
                 Ok(())
             }
             Err(why) => {
@@ -174,17 +222,36 @@ fn replace(
     file: &Path,
     before: &std::collections::HashMap<&'static str, String>,
 ) -> Result<Loaded, String> {
-    let lines = |problems: &[outrider_policy::Problem]| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
+    let lines = |problems: &[outrider_policy::Problem]| {
+        problems
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("\n")
+    };
     let loaded = load(file).map_err(|failure| lines(&failure.problems))?;
     let after = fixed(&loaded);
-    let mut changed: Vec<_> = before.iter().filter(|(name, value)| after.get(*name) != Some(value)).map(|(name, _)| *name).collect();
+    let mut changed: Vec<_> = before
+        .iter()
+        .filter(|(name, value)| after.get(*name) != Some(value))
+        .map(|(name, _)| *name)
+        .collect();
     changed.sort_unstable();
     if !changed.is_empty() {
-        return Err(format!("{}: `{}` changed: that needs a restart", file.display(), changed.join("`, `")));
+        return Err(format!(
+            "{}: `{}` changed: that needs a restart",
+            file.display(),
+            changed.join("`, `")
+        ));
     }
-    let built = loaded.build(compiler, Some(&outrider.snapshot())).map_err(|problems| lines(&problems))?;
+    let built = loaded
+        .build(compiler, Some(&outrider.snapshot()))
+        .map_err(|problems| lines(&problems))?;
     outrider.recorder.prepare(&built.labels);
-    outrider.recorder.metrics.policy_in_force(built.snapshot.policy.revision(), "enforce");
+    outrider
+        .recorder
+        .metrics
+        .policy_in_force(built.snapshot.policy.revision(), "enforce");
     outrider.replace(built.snapshot);
     Ok(loaded)
 }
@@ -199,14 +266,25 @@ fn fingerprint(loaded: &Loaded) -> Fingerprint {
     files.map(|path| (path.clone(), look(path))).collect()
 }
 
-fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &crate::drain::Draining) -> AdminState {
-    let (ready, pages, keys) = (Arc::clone(outrider), Arc::clone(outrider), Arc::clone(outrider));
+fn admin_state(
+    outrider: &Arc<Outrider>,
+    isolation: Isolation,
+    draining: &crate::drain::Draining,
+) -> AdminState {
+    let (ready, pages, keys) = (
+        Arc::clone(outrider),
+        Arc::clone(outrider),
+        Arc::clone(outrider),
+    );
     let draining = draining.clone();
     AdminState {
         ready: Box::new(move || readiness(&ready, isolation, draining.has_begun())),
         metrics: Box::new(move |accept| {
             let format = Format::accepted(accept);
-            Page { content_type: format.content_type(), text: pages.recorder.metrics.page(format) }
+            Page {
+                content_type: format.content_type(),
+                text: pages.recorder.metrics.page(format),
+            }
         }),
         jwks: Box::new(move || jwks([keys.signer.key()])),
     }
@@ -219,20 +297,46 @@ fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readi
     } else {
         Check::NotReady("cannot be written: calls are refused".into())
     };
-    let identity = if draining { Check::NotReady("draining".into()) } else { Check::Ready(format!("static: {}", outrider.agent)) };
-    Readiness { policy: Check::Ready(format!("revision {}", snapshot.policy.revision())), identity, log, isolation: isolation.as_str() }
+    let identity = if draining {
+        Check::NotReady("draining".into())
+    } else {
+        Check::Ready(format!("static: {}", outrider.agent))
+    };
+    Readiness {
+        policy: Check::Ready(format!("revision {}", snapshot.policy.revision())),
+        identity,
+        log,
+        isolation: isolation.as_str(),
+    }
 }
 
 fn control_of(loaded: &Loaded, outrider: &Arc<Outrider>) -> Control {
-    let listeners = loaded.config.listeners.iter().map(|listener| listener.name().to_owned()).collect();
+    let listeners = loaded
+        .config
+        .listeners
+        .iter()
+        .map(|listener| listener.name().to_owned())
+        .collect();
     Control {
         tasks: Arc::clone(&outrider.tasks),
-        declared: Box::new(Names { outrider: Arc::clone(outrider), listeners }),
+        declared: Box::new(Names {
+            outrider: Arc::clone(outrider),
+            listeners,
+        }),
         observer: Box::new(Notes(Arc::clone(&outrider.recorder))),
-        current: if loaded.config.production() { CurrentTasks::Off } else { CurrentTasks::Permitted },
+        current: if loaded.config.production() {
+            CurrentTasks::Off
+        } else {
+            CurrentTasks::Permitted
+        },
         access: control::Access {
             own: rustix::process::geteuid().as_raw(),
-            allow: loaded.config.control.as_ref().map(|control| control.allow.clone()).unwrap_or_default(),
+            allow: loaded
+                .config
+                .control
+                .as_ref()
+                .map(|control| control.allow.clone())
+                .unwrap_or_default(),
             peers: agents(loaded),
         },
         clock: Timestamp::now,
@@ -286,6 +390,10 @@ impl control::Observer for Notes {
 
     fn turned_away(&self, uid: u32) {
         let who = format!("uid:{uid}");
-        self.0.event(SecurityKind::ConnectionError, None, &[("reason", "control_refused"), ("who", &who)]);
+        self.0.event(
+            SecurityKind::ConnectionError,
+            None,
+            &[("reason", "control_refused"), ("who", &who)],
+        );
     }
 }

@@ -114,8 +114,16 @@ impl Upstream {
             host_header: HeaderValue::from_str(authority).map_err(|_| BadUpstream::Host)?,
             authority: authority.into(),
             path: uri.path().into(),
-            target: uri.path_and_query().cloned().map_or_else(|| Uri::from_static("/"), Uri::from),
-            uri: format!("{}://{authority}{}", if secure { "https" } else { "http" }, uri.path_and_query().map_or("/", PathAndQuery::as_str)).into(),
+            target: uri
+                .path_and_query()
+                .cloned()
+                .map_or_else(|| Uri::from_static("/"), Uri::from),
+            uri: format!(
+                "{}://{authority}{}",
+                if secure { "https" } else { "http" },
+                uri.path_and_query().map_or("/", PathAndQuery::as_str)
+            )
+            .into(),
             query: uri.query().map(Into::into),
             dial,
             tls: secure.then_some(name),
@@ -160,7 +168,10 @@ impl Upstream {
     /// The host alone.
     pub fn host(&self) -> &str {
         let authority = self.authority();
-        authority.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(authority, |(host, _)| host)
+        authority
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
+            .map_or(authority, |(host, _)| host)
     }
 
     /// The port, the scheme's own when the URL has none.

@@ -16,8 +16,13 @@ use crate::{
 };
 
 /// Checks one whole message and gives what may pass on.
-pub(super) fn inspect(exchange: &Exchange, message: Bytes, shown: &Shown<'_>) -> Result<Passed, Rejection> {
-    let tree = json::parse(&message).map_err(|_| refused("the service's answer is not strict JSON"))?;
+pub(super) fn inspect(
+    exchange: &Exchange,
+    message: Bytes,
+    shown: &Shown<'_>,
+) -> Result<Passed, Rejection> {
+    let tree =
+        json::parse(&message).map_err(|_| refused("the service's answer is not strict JSON"))?;
     match sort(&tree)? {
         // Servers put no requests on a stream of this revision; none is passed on.
         Sort::Request => Ok(Passed::Dropped),
@@ -27,7 +32,12 @@ pub(super) fn inspect(exchange: &Exchange, message: Bytes, shown: &Shown<'_>) ->
     }
 }
 
-fn finish(exchange: &Exchange, tree: &Value, message: Bytes, shown: &Shown<'_>) -> Result<Passed, Rejection> {
+fn finish(
+    exchange: &Exchange,
+    tree: &Value,
+    message: Bytes,
+    shown: &Shown<'_>,
+) -> Result<Passed, Rejection> {
     let message = scrub::scrub(message);
     match (exchange.form, member(tree, "result")) {
         (Form::ToolList, Some(_)) => filter(&message, shown).map(Passed::Final),
@@ -47,11 +57,20 @@ fn sort(tree: &Value) -> Result<Sort, Rejection> {
     if text(tree, "jsonrpc") != Some("2.0") {
         return Err(refused("the service's answer is not one JSON-RPC message"));
     }
-    match (text(tree, "method").is_some(), has("id"), has("result"), has("error")) {
+    match (
+        text(tree, "method").is_some(),
+        has("id"),
+        has("result"),
+        has("error"),
+    ) {
         (true, true, false, false) => Ok(Sort::Request),
         (true, false, false, false) => Ok(Sort::Notification),
-        (false, _, true, false) if matches!(member(tree, "result"), Some(Value::Object(_))) => Ok(Sort::Response),
-        (false, _, false, true) if matches!(member(tree, "error"), Some(Value::Object(_))) => Ok(Sort::Response),
+        (false, _, true, false) if matches!(member(tree, "result"), Some(Value::Object(_))) => {
+            Ok(Sort::Response)
+        }
+        (false, _, false, true) if matches!(member(tree, "error"), Some(Value::Object(_))) => {
+            Ok(Sort::Response)
+        }
         _ => Err(refused("the service's answer is not one JSON-RPC message")),
     }
 }
@@ -69,11 +88,19 @@ fn answers(tree: &Value, exchange: &Exchange) -> bool {
 fn filter(message: &[u8], shown: &Shown<'_>) -> Result<Bytes, Rejection> {
     let bad = |_| refused("the service's list of tools could not be read");
     let mut whole: Members<'_> = serde_json::from_slice(message).map_err(bad)?;
-    let result = whole.get("result").ok_or(refused("the service's list of tools could not be read"))?;
+    let result = whole
+        .get("result")
+        .ok_or(refused("the service's list of tools could not be read"))?;
     let mut result: Members<'_> = serde_json::from_str(result.get()).map_err(bad)?;
-    let tools = result.get("tools").ok_or(refused("the service's list of tools has no `tools`"))?;
+    let tools = result
+        .get("tools")
+        .ok_or(refused("the service's list of tools has no `tools`"))?;
     let tools: Vec<&RawValue> = serde_json::from_str(tools.get()).map_err(bad)?;
-    let kept: Vec<&RawValue> = tools.iter().copied().filter(|tool| named(tool).is_some_and(|name| shown(&name))).collect();
+    let kept: Vec<&RawValue> = tools
+        .iter()
+        .copied()
+        .filter(|tool| named(tool).is_some_and(|name| shown(&name)))
+        .collect();
     if kept.len() == tools.len() {
         return Ok(Bytes::copy_from_slice(message));
     }
@@ -93,7 +120,9 @@ fn named(tool: &RawValue) -> Option<String> {
     struct Named {
         name: String,
     }
-    serde_json::from_str::<Named>(tool.get()).ok().map(|tool| tool.name)
+    serde_json::from_str::<Named>(tool.get())
+        .ok()
+        .map(|tool| tool.name)
 }
 
 fn refused(why: &'static str) -> Rejection {

@@ -26,18 +26,24 @@ pub(super) fn admit(head: &Parts) -> Result<(), Rejection> {
     }
     let mut codings = head.headers.get_all(header::CONTENT_ENCODING).iter();
     if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Rejection::MediaTypeRefused("send the body without content encoding"));
+        return Err(Rejection::MediaTypeRefused(
+            "send the body without content encoding",
+        ));
     }
     let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
         (Some(one), None) if is_json(one.as_bytes()) => Ok(()),
-        _ => Err(Rejection::MediaTypeRefused("send one `Content-Type: application/json`")),
+        _ => Err(Rejection::MediaTypeRefused(
+            "send one `Content-Type: application/json`",
+        )),
     }
 }
 
 /// `application/json`, at most with the one character set that JSON has (RFC 8259 §8.1).
 pub(crate) fn is_json(value: &[u8]) -> bool {
-    let Ok(value) = std::str::from_utf8(value) else { return false };
+    let Ok(value) = std::str::from_utf8(value) else {
+        return false;
+    };
     let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
     let charset = parameters.trim().to_ascii_lowercase();
     essence.trim().eq_ignore_ascii_case("application/json")
@@ -45,17 +51,28 @@ pub(crate) fn is_json(value: &[u8]) -> bool {
 }
 
 /// The value of a header that may appear once.
-pub(super) fn once<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<&'a str>, Rejection> {
+pub(super) fn once<'a>(
+    headers: &'a HeaderMap,
+    name: &'static str,
+) -> Result<Option<&'a str>, Rejection> {
     let mut lines = headers.get_all(name).iter();
     match (lines.next(), lines.next()) {
         (None, _) => Ok(None),
-        (Some(line), None) => Ok(Some(line.to_str().map_err(|_| mismatch(name))?.trim_matches([' ', '\t']))),
+        (Some(line), None) => Ok(Some(
+            line.to_str()
+                .map_err(|_| mismatch(name))?
+                .trim_matches([' ', '\t']),
+        )),
         _ => Err(mismatch(name)),
     }
 }
 
 /// `Mcp-Method` equals the method: required of requests, checked where a notification has it.
-pub(super) fn method_agrees(headers: &HeaderMap, method: &str, form: Form) -> Result<(), Rejection> {
+pub(super) fn method_agrees(
+    headers: &HeaderMap,
+    method: &str,
+    form: Form,
+) -> Result<(), Rejection> {
     match once(headers, METHOD)? {
         Some(told) if told == method => Ok(()),
         None if form == Form::Notification => Ok(()),
@@ -66,19 +83,36 @@ pub(super) fn method_agrees(headers: &HeaderMap, method: &str, form: Form) -> Re
 /// `Mcp-Name` equals `params.name`.
 pub(super) fn name_agrees(headers: &HeaderMap, name: &str) -> Result<(), Rejection> {
     let told = once(headers, NAME)?.ok_or_else(|| mismatch(NAME))?;
-    if decoded(told).is_some_and(|told| told == name) { Ok(()) } else { Err(mismatch(NAME)) }
+    if decoded(told).is_some_and(|told| told == name) {
+        Ok(())
+    } else {
+        Err(mismatch(NAME))
+    }
 }
 
 /// Each `Mcp-Param-*` which the tool's schema declares equals its argument.
-pub(super) fn parameters_agree(headers: &HeaderMap, arguments: &Value, declared: &[ParamHeader]) -> Result<(), Rejection> {
+pub(super) fn parameters_agree(
+    headers: &HeaderMap,
+    arguments: &Value,
+    declared: &[ParamHeader],
+) -> Result<(), Rejection> {
     declared.iter().try_for_each(|header| {
-        let argument = header.path.iter().try_fold(arguments, |tree, name| member(tree, name));
+        let argument = header
+            .path
+            .iter()
+            .try_fold(arguments, |tree, name| member(tree, name));
         let mut lines = headers.get_all(header.name.as_str()).iter();
         let told = match (lines.next(), lines.next()) {
-            (told, None) => told.map(|told| told.to_str().unwrap_or("\0").trim_matches([' ', '\t'])),
+            (told, None) => {
+                told.map(|told| told.to_str().unwrap_or("\0").trim_matches([' ', '\t']))
+            }
             _ => return Err(mismatch_of(header)),
         };
-        if mirrors(header.kind, argument, told) { Ok(()) } else { Err(mismatch_of(header)) }
+        if mirrors(header.kind, argument, told) {
+            Ok(())
+        } else {
+            Err(mismatch_of(header))
+        }
     })
 }
 
@@ -88,9 +122,13 @@ fn mirrors(kind: Kind, argument: Option<&Value>, told: Option<&str>) -> bool {
         (None | Some(Value::Null), told) => told.is_none(),
         (Some(_), None) => false,
         (Some(argument), Some(told)) => match (kind, argument) {
-            (Kind::String, Value::String(text)) => decoded(told).is_some_and(|told| *told == **text),
+            (Kind::String, Value::String(text)) => {
+                decoded(told).is_some_and(|told| *told == **text)
+            }
             (Kind::Boolean, Value::Bool(flag)) => told == if *flag { "true" } else { "false" },
-            (Kind::Integer, Value::Number(number)) => same_integer(number.as_f64(), number.as_i64(), told),
+            (Kind::Integer, Value::Number(number)) => {
+                same_integer(number.as_f64(), number.as_i64(), told)
+            }
             // The schema refuses an argument of another type, after this.
             _ => true,
         },
@@ -101,17 +139,29 @@ fn mirrors(kind: Kind, argument: Option<&Value>, told: Option<&str>) -> bool {
 fn same_integer(float: Option<f64>, integer: Option<i64>, told: &str) -> bool {
     match (integer, told.parse::<i64>()) {
         (Some(argument), Ok(told)) => argument == told,
-        _ => told.bytes().all(|b| b.is_ascii_digit() || b == b'-' || b == b'.')
-            && told.parse::<f64>().ok().zip(float).is_some_and(|(told, argument)| (told - argument).abs() < f64::EPSILON),
+        _ => {
+            told.bytes()
+                .all(|b| b.is_ascii_digit() || b == b'-' || b == b'.')
+                && told
+                    .parse::<f64>()
+                    .ok()
+                    .zip(float)
+                    .is_some_and(|(told, argument)| (told - argument).abs() < f64::EPSILON)
+        }
     }
 }
 
 /// Undoes the base64 sentinel `=?base64?…?=`; anything that is not one is literal text.
 fn decoded(told: &str) -> Option<Cow<'_, str>> {
-    let Some(inner) = told.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) else {
+    let Some(inner) = told
+        .strip_prefix("=?base64?")
+        .and_then(|rest| rest.strip_suffix("?="))
+    else {
         return Some(told.into());
     };
-    String::from_utf8(STANDARD.decode(inner).ok()?).ok().map(Cow::Owned)
+    String::from_utf8(STANDARD.decode(inner).ok()?)
+        .ok()
+        .map(Cow::Owned)
 }
 
 /// The refusal of a header that is missing, repeated, malformed or different.
@@ -133,7 +183,10 @@ mod tests {
         let cases = [
             ("=?base64?SGVsbG8sIOS4lueVjA==?=", Some("Hello, 世界")),
             ("=?base64?IHBhZGRlZCA=?=", Some(" padded ")),
-            ("=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=", Some("=?base64?literal?=")),
+            (
+                "=?base64?PT9iYXNlNjQ/bGl0ZXJhbD89?=",
+                Some("=?base64?literal?="),
+            ),
             ("=?BASE64?SGVsbG8=?=", Some("=?BASE64?SGVsbG8=?=")),
             ("SGVsbG8=", Some("SGVsbG8=")),
             ("=?base64?SGVsbG8?=", None),
@@ -146,10 +199,20 @@ mod tests {
 
     #[test]
     fn only_json_in_its_one_character_set_is_admitted() {
-        for good in ["application/json", "Application/JSON; charset=UTF-8", "application/json;charset=\"utf-8\""] {
+        for good in [
+            "application/json",
+            "Application/JSON; charset=UTF-8",
+            "application/json;charset=\"utf-8\"",
+        ] {
             assert!(is_json(good.as_bytes()), "{good}");
         }
-        for bad in ["text/json", "application/json; charset=utf-16le", "application/x+json", "application/json, text/plain", ""] {
+        for bad in [
+            "text/json",
+            "application/json; charset=utf-16le",
+            "application/x+json",
+            "application/json, text/plain",
+            "",
+        ] {
             assert!(!is_json(bad.as_bytes()), "{bad}");
         }
     }

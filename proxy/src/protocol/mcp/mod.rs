@@ -47,7 +47,12 @@ impl Protocol for Mcp {
         refusal::say(exchange, rejection, id)
     }
 
-    fn inspect(&self, exchange: &Exchange, message: Bytes, shown: &Shown<'_>) -> Result<Passed, Rejection> {
+    fn inspect(
+        &self,
+        exchange: &Exchange,
+        message: Bytes,
+        shown: &Shown<'_>,
+    ) -> Result<Passed, Rejection> {
         answer::inspect(exchange, message, shown)
     }
 }

@@ -21,14 +21,28 @@ const REFUSED: i32 = 4030;
 pub(super) fn say(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> Refusal {
     let (status, code) = form(exchange, rejection);
     match (exchange.form, code) {
-        (Form::Notification, _) => reply(status, error(None, code.unwrap_or(REFUSED), rejection, id)),
+        (Form::Notification, _) => {
+            reply(status, error(None, code.unwrap_or(REFUSED), rejection, id))
+        }
         (Form::ToolResult, None) => reply(StatusCode::OK, result(exchange, rejection, id)),
-        (_, code) => reply(status, error(exchange.id.as_deref(), code.unwrap_or(REFUSED), rejection, id)),
+        (_, code) => reply(
+            status,
+            error(
+                exchange.id.as_deref(),
+                code.unwrap_or(REFUSED),
+                rejection,
+                id,
+            ),
+        ),
     }
 }
 
 fn reply(status: StatusCode, body: String) -> Refusal {
-    Refusal { status, media_type: "application/json", body: Bytes::from(body) }
+    Refusal {
+        status,
+        media_type: "application/json",
+        body: Bytes::from(body),
+    }
 }
 
 /// Status and JSON-RPC code; no code where the usual form of the exchange serves.
@@ -99,12 +113,18 @@ fn text(rejection: &Rejection, id: DecisionId) -> String {
     let advice = match row.retry {
         Retry::No => "Do not retry this call.".into(),
         Retry::WithChange => "Change the call before you retry it.".into(),
-        Retry::WithNewTask => "Only another task can make this call; do not retry it under this one.".into(),
+        Retry::WithNewTask => {
+            "Only another task can make this call; do not retry it under this one.".into()
+        }
         Retry::WithApproval => "Do not retry it until a person has approved it.".into(),
         Retry::After => match rejection.retry_after_s() {
             Some(seconds) => format!("You may retry after {seconds} s."),
             None => "Do not retry it within this task.".to_owned(),
         },
     };
-    format!("Refused by Outrider: {}{colon}{detail}. {advice} (code {}, decision {id})", row.title, row.code.as_str())
+    format!(
+        "Refused by Outrider: {}{colon}{detail}. {advice} (code {}, decision {id})",
+        row.title,
+        row.code.as_str()
+    )
 }

@@ -22,17 +22,29 @@ const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 /// Anything but exactly one request or notification of the served revision whose mirrored headers
 /// equal its body.
 pub(super) fn read(head: &Parts, body: &[u8]) -> Result<Message, Unreadable> {
-    let mut exchange = Exchange { id: None, form: Form::Request };
+    let mut exchange = Exchange {
+        id: None,
+        form: Form::Request,
+    };
     match message(head, body, &mut exchange) {
-        Ok((method, kind, trace)) => Ok(Message { exchange, method, kind, trace }),
-        Err(rejection) => Err(Unreadable { exchange, rejection }),
+        Ok((method, kind, trace)) => Ok(Message {
+            exchange,
+            method,
+            kind,
+            trace,
+        }),
+        Err(rejection) => Err(Unreadable {
+            exchange,
+            rejection,
+        }),
     }
 }
 
 type Read = (&'static str, Kind, Option<Trace>);
 
 fn message(head: &Parts, body: &[u8], exchange: &mut Exchange) -> Result<Read, Rejection> {
-    let tree = json::parse(body).map_err(|malformed| Rejection::CallMalformed(Malformed::Json(malformed)))?;
+    let tree = json::parse(body)
+        .map_err(|malformed| Rejection::CallMalformed(Malformed::Json(malformed)))?;
     let envelope = Envelope::open(&tree)?;
     exchange.id = envelope.id.clone();
     exchange.form = envelope.form();
@@ -40,7 +52,9 @@ fn message(head: &Parts, body: &[u8], exchange: &mut Exchange) -> Result<Read, R
     revision(&head.headers, &envelope, meta)?;
     headers::method_agrees(&head.headers, envelope.method, exchange.form)?;
     let method = served(envelope.method, exchange.form)?;
-    let trace = meta.and_then(|meta| text(meta, "traceparent")).and_then(Trace::parse);
+    let trace = meta
+        .and_then(|meta| text(meta, "traceparent"))
+        .and_then(Trace::parse);
     Ok((method, kind(method, &head.headers, &envelope)?, trace))
 }
 
@@ -54,21 +68,29 @@ struct Envelope<'a> {
 impl<'a> Envelope<'a> {
     fn open(tree: &'a Value) -> Result<Self, Rejection> {
         let Value::Object(members) = tree else {
-            return Err(invalid("expected one JSON-RPC message; arrays are not served"));
+            return Err(invalid(
+                "expected one JSON-RPC message; arrays are not served",
+            ));
         };
         let known = |name: &Value| matches!(name, Value::String(name) if matches!(&**name, "jsonrpc" | "id" | "method" | "params"));
         if text(tree, "jsonrpc") != Some("2.0") {
             return Err(invalid("expected `jsonrpc` to be \"2.0\""));
         }
         if !members.keys().all(known) {
-            return Err(invalid("expected no members but `jsonrpc`, `id`, `method` and `params`"));
+            return Err(invalid(
+                "expected no members but `jsonrpc`, `id`, `method` and `params`",
+            ));
         }
         let method = text(tree, "method").ok_or(invalid("expected a `method`"))?;
         let params = member(tree, "params");
         if !matches!(params, None | Some(Value::Object(_))) {
             return Err(invalid("expected `params` to be an object"));
         }
-        Ok(Self { id: request_id(tree)?, method, params })
+        Ok(Self {
+            id: request_id(tree)?,
+            method,
+            params,
+        })
     }
 
     fn form(&self) -> Form {
@@ -89,7 +111,10 @@ impl<'a> Envelope<'a> {
 fn request_id(tree: &Value) -> Result<Option<Arc<str>>, Rejection> {
     match member(tree, "id") {
         None => Ok(None),
-        Some(id @ Value::String(_)) => id.to_json_str().map(|text| Some(text.into())).map_err(|_| bad_id()),
+        Some(id @ Value::String(_)) => id
+            .to_json_str()
+            .map(|text| Some(text.into()))
+            .map_err(|_| bad_id()),
         Some(Value::Number(id)) => match (id.as_i64(), id.as_u64()) {
             (Some(id), _) => Ok(Some(id.to_string().into())),
             (_, Some(id)) => Ok(Some(id.to_string().into())),
@@ -100,14 +125,20 @@ fn request_id(tree: &Value) -> Result<Option<Arc<str>>, Rejection> {
 }
 
 /// Which revision the message is of: the one that is served, told alike by header and body.
-fn revision(headers: &HeaderMap, envelope: &Envelope<'_>, meta: Option<&Value>) -> Result<(), Rejection> {
+fn revision(
+    headers: &HeaderMap,
+    envelope: &Envelope<'_>,
+    meta: Option<&Value>,
+) -> Result<(), Rejection> {
     let header = headers::once(headers, headers::VERSION)?;
     let body = meta.and_then(|meta| text(meta, VERSION_KEY));
     match (header, body) {
         (Some(header), Some(body)) if header != body => Err(headers::mismatch(headers::VERSION)),
         (None, Some(_)) => Err(headers::mismatch(headers::VERSION)),
         (Some(REVISION), None) if envelope.id.is_none() => Ok(()),
-        (Some(REVISION), None) => Err(params("`_meta` lacks `io.modelcontextprotocol/protocolVersion`")),
+        (Some(REVISION), None) => Err(params(
+            "`_meta` lacks `io.modelcontextprotocol/protocolVersion`",
+        )),
         (Some(REVISION), Some(_)) => complete(envelope, meta),
         (header, _) => Err(unserved(header, envelope)),
     }
@@ -116,14 +147,20 @@ fn revision(headers: &HeaderMap, envelope: &Envelope<'_>, meta: Option<&Value>) 
 fn complete(envelope: &Envelope<'_>, meta: Option<&Value>) -> Result<(), Rejection> {
     let capabilities = meta.and_then(|meta| member(meta, CAPABILITIES_KEY));
     if envelope.id.is_some() && !matches!(capabilities, Some(Value::Object(_))) {
-        return Err(params("`_meta` lacks `io.modelcontextprotocol/clientCapabilities`"));
+        return Err(params(
+            "`_meta` lacks `io.modelcontextprotocol/clientCapabilities`",
+        ));
     }
     Ok(())
 }
 
 /// An older era: what it asked for is in the header, in `initialize`, or implied.
 fn unserved(header: Option<&str>, envelope: &Envelope<'_>) -> Rejection {
-    let told = header.or_else(|| envelope.params.and_then(|params| text(params, "protocolVersion")));
+    let told = header.or_else(|| {
+        envelope
+            .params
+            .and_then(|params| text(params, "protocolVersion"))
+    });
     let requested: String = told.unwrap_or("2025-03-26").chars().take(32).collect();
     Rejection::CallMalformed(Malformed::Revision { requested })
 }
@@ -144,10 +181,17 @@ fn served(method: &str, form: Form) -> Result<&'static str, Rejection> {
     if other.contains(&method) {
         return Err(invalid("requests carry an `id`, notifications do not"));
     }
-    mine.iter().find(|known| **known == method).copied().ok_or(Rejection::ToolUnknown(Unknown::Method))
+    mine.iter()
+        .find(|known| **known == method)
+        .copied()
+        .ok_or(Rejection::ToolUnknown(Unknown::Method))
 }
 
-fn kind(method: &'static str, headers: &HeaderMap, envelope: &Envelope<'_>) -> Result<Kind, Rejection> {
+fn kind(
+    method: &'static str,
+    headers: &HeaderMap,
+    envelope: &Envelope<'_>,
+) -> Result<Kind, Rejection> {
     match method {
         "tools/call" => tool_call(headers, envelope).map(Kind::Call),
         "tools/list" => Ok(Kind::List),

@@ -12,7 +12,9 @@ pub(super) fn scrub(message: Bytes) -> Bytes {
     if !suspect(&message) {
         return message;
     }
-    let Ok(mut tree) = serde_json::from_slice::<Value>(&message) else { return message };
+    let Ok(mut tree) = serde_json::from_slice::<Value>(&message) else {
+        return message;
+    };
     if !clean(&mut tree) {
         return message;
     }
@@ -29,7 +31,9 @@ fn suspect(message: &[u8]) -> bool {
 /// Whether anything was taken out.
 fn clean(tree: &mut Value) -> bool {
     match tree {
-        Value::Array(items) => items.iter_mut().fold(false, |found, item| clean(item) | found),
+        Value::Array(items) => items
+            .iter_mut()
+            .fold(false, |found, item| clean(item) | found),
         Value::Object(members) => members.iter_mut().fold(false, |found, (name, value)| {
             let ours = name == "_meta" && forget(value);
             clean(value) | ours | found
@@ -39,7 +43,9 @@ fn clean(tree: &mut Value) -> bool {
 }
 
 fn forget(meta: &mut Value) -> bool {
-    let Some(members) = meta.as_object_mut() else { return false };
+    let Some(members) = meta.as_object_mut() else {
+        return false;
+    };
     let before = members.len();
     members.retain(|name, _| !name.starts_with("outrider/"));
     members.len() != before
@@ -52,10 +58,20 @@ mod tests {
 
     #[test]
     fn keys_in_our_name_are_taken_out_however_they_are_spelled() {
-        for key in ["outrider/decision", "outrider\\/decision", "\\u006futrider/decision"] {
-            let text = format!(r#"{{"result":{{"_meta":{{"{key}":{{"id":"x"}},"a":1}},"content":[{{"_meta":{{"{key}":1}}}}]}}}}"#);
+        for key in [
+            "outrider/decision",
+            "outrider\\/decision",
+            "\\u006futrider/decision",
+        ] {
+            let text = format!(
+                r#"{{"result":{{"_meta":{{"{key}":{{"id":"x"}},"a":1}},"content":[{{"_meta":{{"{key}":1}}}}]}}}}"#
+            );
             let clean: Value = serde_json::from_slice(&scrub(text.into())).unwrap();
-            assert_eq!(clean, serde_json::json!({"result": {"_meta": {"a": 1}, "content": [{"_meta": {}}]}}), "{key}");
+            assert_eq!(
+                clean,
+                serde_json::json!({"result": {"_meta": {"a": 1}, "content": [{"_meta": {}}]}}),
+                "{key}"
+            );
         }
     }
 
