@@ -349,7 +349,8 @@ fn whole(c: &mut Criterion) {
             let call = validate(rig.read(), &rig.tool()).unwrap();
             let input = rig.input(&call, &hash);
             let decision = rig.snapshot.policy.decide(&input);
-            let ruling = authorize::settle(decision, Some(&rig.task), &rig.outrider().uses);
+            authorize::spend(&decision, Some(&rig.task), &rig.outrider().uses).unwrap();
+            let ruling = authorize::settle(decision);
             let mut headers = HeaderMap::new();
             rig.tag(&mut headers, &hash);
             let mut entry = rig.entry(Some(input.to_value()));

@@ -157,17 +157,11 @@ fn limits(admitted: &Admitted) -> Value {
     input::limits(&facts)
 }
 
-/// Turns policy's answer into the ruling, spending what an allowed call spends.
-pub fn settle(decision: Decision, task: Option<&Task>, uses: &Uses) -> Ruling {
+/// Turns policy's answer into the ruling.
+pub fn settle(decision: Decision) -> Ruling {
     let refusal = match &decision.verdict {
-        Verdict::Allow => spend(&decision, task, uses).err(),
-        Verdict::Hold(approval) => Some(Rejection::ApprovalRequired(
-            approval
-                .approvers
-                .iter()
-                .map(|who| who.as_str().into())
-                .collect(),
-        )),
+        Verdict::Allow => None,
+        Verdict::Hold(_) => Some(Rejection::ApprovalRequired(public(&decision))),
         Verdict::Deny(refusal) => Some(Rejection::denied(*refusal, public(&decision))),
     };
     Ruling::judged(decision, refusal)
@@ -182,7 +176,14 @@ fn public(decision: &Decision) -> Vec<Arc<str>> {
         .collect()
 }
 
-fn spend(decision: &Decision, task: Option<&Task>, uses: &Uses) -> Result<(), Rejection> {
+/// Spends what an allowed call spends: once, just before it is recorded.
+///
+/// # Errors
+/// The budget or the exception was used up meanwhile.
+pub fn spend(decision: &Decision, task: Option<&Task>, uses: &Uses) -> Result<(), Rejection> {
+    if task.is_some_and(Task::exhausted) {
+        return Err(Rejection::BudgetExhausted);
+    }
     if let Some(exception) = &decision.exception {
         let left = exception
             .max_uses

@@ -7,7 +7,7 @@ use outrider_policy::{Policy, Value, data::Data};
 
 use crate::{
     authorize::Uses,
-    catalogue::Catalogue,
+    catalogue::{Catalogue, Service},
     identify::{Peers, Required},
     limit::Limits,
     listen::Connection,
@@ -36,6 +36,17 @@ pub struct Snapshot {
     pub max_request: usize,
     /// Bytes of a buffered answer, or of one event.
     pub max_response: usize,
+}
+
+impl Snapshot {
+    /// The service of that name.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn service(&self, name: &str) -> Result<Arc<Service>, Rejection> {
+        let service = self.catalogue.service(name);
+        service.cloned().ok_or(Rejection::ServiceUnknown)
+    }
 }
 
 /// The sidecar.

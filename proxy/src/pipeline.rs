@@ -32,6 +32,7 @@ use crate::{
     task::Task,
     upstream::{Pool, RequestBody, Uncollected, collect_request, forward},
     validate::{Misfit, validate},
+    workers::Tasks,
 };
 
 /// From the first to the last byte of a request's body.
@@ -47,6 +48,8 @@ pub struct Pipeline {
     pub outrider: Arc<Outrider>,
     /// This worker's connections to upstreams.
     pub pool: Pool,
+    /// Where streams run beside their connections.
+    pub streams: Tasks,
 }
 
 impl listen::Service for Pipeline {
@@ -67,7 +70,7 @@ impl listen::Service for Pipeline {
             .enforce(&connection, request, &mut entry, &mut said)
             .await
         {
-            Ok(accepted) => respond::answer(accepted, entry),
+            Ok(accepted) => respond::answer(accepted, entry, &self.streams),
             Err(rejection) => {
                 let form = said
                     .as_ref()
@@ -94,7 +97,10 @@ impl Pipeline {
             Ok(case) => judged(case).await,
             Err(rejection) => (None, Ruling::refused(rejection)),
         };
-        let errand = case.and_then(|case| case.settle(entry, said));
+        let (ruling, errand) = match case {
+            Some(case) => case.settle(ruling, entry, said),
+            None => (ruling, None),
+        };
         let recorded = entry.record(ruling)?;
         let permit = recorded.permit()?;
         self.act(permit, errand.ok_or(Rejection::PolicyError)?, entry)
@@ -109,14 +115,10 @@ impl Pipeline {
         entry: &mut Entry,
     ) -> Result<Case, Rejection> {
         let snapshot = self.outrider.snapshot();
-        let (head, body) = request.into_parts();
+        let (mut head, body) = request.into_parts();
         let target = reverse::admit(&connection.listener, &head)?;
         self.outrider.admit(connection)?;
-        let service = snapshot
-            .catalogue
-            .service(target.service)
-            .ok_or(Rejection::ServiceUnknown)?;
-        let service = Arc::clone(service);
+        let service = snapshot.service(target.service)?;
         entry.facts.service = Some(service.name.clone());
         let rest = target
             .rest(path::EncodedSlash::Refused)
@@ -124,19 +126,35 @@ impl Pipeline {
         if !rest.is_empty() || target.query.is_some() {
             return Err(malformed("the path is the service's name and nothing else"));
         }
+        // What the agent says of itself goes first: nothing is judged that a `Connection` header
+        // would then take out.
+        let mut tokens = HeaderMap::new();
+        for token in head.headers.get_all(identify::TASK_TOKEN) {
+            tokens.append(identify::TASK_TOKEN, token.clone());
+        }
+        entry.facts.forged = identify::strip(&mut head.headers, &service.passthrough);
         service.protocol.admit(&head)?;
         let body = collect_request(body, snapshot.max_request, BODY_TIME)
             .await
             .map_err(unread)?;
+        // A body may take its time: what counts is what holds when it is there.
+        let snapshot = self.outrider.snapshot();
+        let service = snapshot.service(service.name.as_str())?;
         Ok(Case {
             outrider: Arc::clone(&self.outrider),
             listener: Arc::clone(&connection.listener.name),
             known: Known {
-                facts: std::mem::take(&mut entry.facts),
+                facts: Facts {
+                    service: Some(service.name.clone()),
+                    task_source: "none",
+                    forged: std::mem::take(&mut entry.facts.forged),
+                    ..Facts::default()
+                },
+                tokens,
                 ..Known::default()
             },
             id: entry.id(),
-            now: entry.time(),
+            now: jiff::Timestamp::now(),
             snapshot,
             service,
             head,
@@ -206,6 +224,7 @@ struct Known {
     facts: Facts,
     timers: Timers,
     admitted: Option<Admitted>,
+    level: Option<outrider_policy::Level>,
     body_hash: [u8; 32],
     tokens: HeaderMap,
     request: Option<Request<RequestBody>>,
@@ -265,25 +284,12 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     case.known.timers.policy = started.elapsed();
     case.known.facts.input = Some(input.to_value());
     case.known.admitted = Some(admitted);
-    Ok(authorize::settle(
-        decision,
-        task.as_deref(),
-        &case.outrider.uses,
-    ))
+    Ok(authorize::settle(decision))
 }
 
 impl Case {
-    /// Reads the message. What the agent says of itself goes first: nothing is judged that a
-    /// `Connection` header would then take out.
     fn read(&mut self) -> Result<Message, Rejection> {
         let started = Instant::now();
-        for token in self.head.headers.get_all(identify::TASK_TOKEN) {
-            self.known
-                .tokens
-                .append(identify::TASK_TOKEN, token.clone());
-        }
-        self.known.facts.forged =
-            identify::strip(&mut self.head.headers, &self.service.passthrough);
         self.known.body_hash = tag::body_hash(&self.body);
         self.known.facts.request_digest =
             self.outrider.recorder.digests.keyed(&self.known.body_hash);
@@ -331,6 +337,7 @@ impl Case {
             .ok_or(Rejection::ToolUnknown(Unknown::Tool))?;
         self.known.facts.tool = Some(tool.id.clone());
         self.known.facts.classification = tool.level.as_str();
+        self.known.level = Some(tool.level);
         Ok(Arc::clone(tool))
     }
 
@@ -456,8 +463,33 @@ impl Case {
         Ok(request)
     }
 
-    /// Hands what became known to the entry, and gives the errand of a passing case.
-    fn settle(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
+    /// Spends what a passing ruling spends, hands what became known to the entry, and gives the
+    /// errand of a passing case.
+    fn settle(
+        self,
+        ruling: Ruling,
+        entry: &mut Entry,
+        said: &mut Said,
+    ) -> (Ruling, Option<Errand>) {
+        let ruling = self.spend(ruling);
+        (ruling, self.errand(entry, said))
+    }
+
+    fn spend(&self, ruling: Ruling) -> Ruling {
+        let Some(decision) = ruling.decision().filter(|_| ruling.passes()) else {
+            return ruling;
+        };
+        let task = self.known.facts.task.as_deref();
+        if let Err(rejection) = authorize::spend(decision, task, &self.outrider.uses) {
+            return ruling.overruled(rejection);
+        }
+        if let (Some(task), Some(level)) = (task, self.known.level) {
+            task.raise_high_water(level);
+        }
+        ruling
+    }
+
+    fn errand(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
         let shown = self.shown();
         let Known {
             exchange,

@@ -368,7 +368,8 @@ fn bind(
     {
         TlsRoots::system().context("the system's certificate authorities")?
     } else {
-        TlsRoots::none()?
+        // A reload may name one.
+        TlsRoots::system().or_else(|_| TlsRoots::none())?
     };
     let shared = Arc::clone(&outrider);
     let build = move |tasks: &workers::Tasks| {
@@ -377,6 +378,7 @@ fn bind(
         Pipeline {
             outrider: Arc::clone(&shared),
             pool,
+            streams: tasks.clone(),
         }
     };
     let count = loaded.config.workers.unwrap_or_else(default_workers);

@@ -239,6 +239,8 @@ impl Worker {
                 report.send(outcome).ok();
                 if let Some(runtime) = runtime {
                     runtime.block_on(self.run(&*build));
+                    // Work that nobody waits for any more does not keep the process.
+                    runtime.shutdown_timeout(Duration::from_secs(1));
                 }
                 // Nobody may be waiting any more.
                 end.send(()).ok();

@@ -91,6 +91,11 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
     Ok(loaded)
 }
 
+/// What is wrong, without the lines around it: one of them may hold a credential.
+fn plain(error: &serde_saphyr::Error) -> String {
+    error.without_snippet().to_string()
+}
+
 fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent()
         .map_or_else(|| path.to_owned(), |directory| directory.join(path))
@@ -139,7 +144,7 @@ impl Reader {
                     file: file.display().to_string(),
                     line: at(place.map(|place| place.line())),
                     column: at(place.map(|place| place.column())),
-                    message: error.render(),
+                    message: plain(&error),
                 });
                 None
             }

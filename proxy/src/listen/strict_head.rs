@@ -148,6 +148,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
                 Poll::Pending => break,
             }
         }
+        if self.ahead.len() >= AHEAD_MAX {
+            // Behind so much that was sent ahead, the agent's end could not be seen any more.
+            self.gate.fault.set(Some(ConnectionFault::Peer));
+            return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+        }
         if !self.ahead.is_empty() {
             *self.gate.waiting.borrow_mut() = Some(cx.waker().clone());
         }

@@ -75,6 +75,11 @@ impl Ruling {
         self.refusal.is_none()
     }
 
+    /// What policy decided, if it was asked.
+    pub fn decision(&self) -> Option<&Decision> {
+        self.decision.as_ref()
+    }
+
     /// The same evidence, refused after all.
     #[must_use]
     pub fn overruled(self, rejection: Rejection) -> Self {
@@ -297,6 +302,8 @@ impl Entry {
             None => self.stage = Stage::Permitted,
             Some(_) => self.finish(Stage::Refused),
         }
+        // The line holds it; a call that runs for long need not.
+        self.facts.input = None;
         Ok(Recorded {
             refusal: ruling.refusal,
         })
@@ -333,7 +340,7 @@ impl Drop for Entry {
         match self.stage {
             Stage::Open => {
                 let gone = Rejection::CallMalformed(crate::rejection::Malformed::Request(
-                    "the request did not arrive whole",
+                    "the agent went away before the call was decided",
                 ));
                 drop(self.record(Ruling::refused(gone)));
             }

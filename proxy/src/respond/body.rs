@@ -2,17 +2,16 @@
 //! that the agent went away.
 
 use std::{
-    convert::Infallible,
     fmt,
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use tokio::sync::mpsc::Receiver;
 
-use super::relay::{Relay, Step};
+use super::relay::Said;
 use crate::{
     record::{Ended, Entry},
     rejection::Code,
@@ -26,11 +25,16 @@ enum Inner {
     Bytes(Bytes),
     /// One inspected message.
     Whole(Bytes, Box<Entry>),
-    /// A stream of inspected events: the next is being waited for.
-    Events(Pin<Box<dyn Future<Output = Step>>>),
+    /// A stream of inspected events, relayed beside this connection.
+    Events(Receiver<Said>),
     /// All was said.
     Ended,
 }
+
+/// The stream ended before its end: the connection is aborted, so that it does not look whole.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the stream was cut")]
+pub struct Cut;
 
 impl fmt::Debug for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -52,22 +56,28 @@ impl Answer {
         Self(Inner::Whole(bytes, Box::new(entry)))
     }
 
-    pub(super) fn events(relay: Relay) -> Self {
-        Self(Inner::Events(Box::pin(relay.step())))
+    pub(super) fn events(events: Receiver<Said>) -> Self {
+        Self(Inner::Events(events))
     }
 }
 
 impl Body for Answer {
     type Data = Bytes;
-    type Error = Infallible;
+    type Error = Cut;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        if let Inner::Events(next) = &mut self.0 {
-            let step = ready!(next.as_mut().poll(cx));
-            return Poll::Ready(self.advance(step).map(|bytes| Ok(Frame::data(bytes))));
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        if let Inner::Events(events) = &mut self.0 {
+            return Poll::Ready(match ready!(events.poll_recv(cx)) {
+                Some(Said::Event(bytes)) => Some(Ok(Frame::data(bytes))),
+                Some(Said::End) => {
+                    self.0 = Inner::Ended;
+                    None
+                }
+                None => Some(Err(Cut)),
+            });
         }
         match std::mem::replace(&mut self.0, Inner::Ended) {
             Inner::Bytes(bytes) if !bytes.is_empty() => Poll::Ready(Some(Ok(Frame::data(bytes)))),
@@ -95,21 +105,6 @@ impl Body for Answer {
             }
             Inner::Events(_) => SizeHint::default(),
             Inner::Ended => SizeHint::with_exact(0),
-        }
-    }
-}
-
-impl Answer {
-    fn advance(&mut self, step: Step) -> Option<Bytes> {
-        match step {
-            Step::Event(bytes, relay) => {
-                self.0 = Inner::Events(Box::pin(relay.step()));
-                Some(bytes)
-            }
-            Step::End => {
-                self.0 = Inner::Ended;
-                None
-            }
         }
     }
 }

@@ -10,17 +10,18 @@ use super::Answer;
 use crate::{
     call::DecisionId,
     headers::{begins_loosely, is_ours},
-    rejection::{Malformed, Rejection, Retry},
+    rejection::{Malformed, Rejection},
 };
 
 /// Headers that end with this hop, or that an inspected service has no business to set.
-const DROPPED: [HeaderName; 8] = [
+const DROPPED: [HeaderName; 9] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::TRAILER,
     header::TE,
     header::UPGRADE,
     header::SET_COOKIE,
+    header::ALT_SVC,
     HeaderName::from_static("keep-alive"),
     HeaderName::from_static("mcp-session-id"),
 ];
@@ -32,6 +33,7 @@ pub(super) fn clean(headers: &mut HeaderMap) {
         .iter()
         .filter_map(|line| line.to_str().ok())
         .flat_map(|line| line.split(',').filter_map(|name| name.trim().parse().ok()))
+        .filter(|name| name != header::CONTENT_TYPE)
         .collect();
     for name in DROPPED.iter().chain(&named) {
         headers.remove(name);
@@ -58,7 +60,9 @@ pub(super) fn problem(rejection: &Rejection, id: DecisionId) -> Response<Answer>
         "retry": row.retry.as_str(),
     });
     if !rejection.violations().is_empty() {
-        body["violations"] = json!(rejection.violations());
+        if let Some(body) = body.as_object_mut() {
+            body.insert("violations".into(), json!(rejection.violations()));
+        }
     }
     let mut response = Response::new(Answer::bytes(Bytes::from(body.to_string())));
     *response.status_mut() = row.status;
@@ -71,7 +75,9 @@ pub(super) fn problem(rejection: &Rejection, id: DecisionId) -> Response<Answer>
 
 /// What the agent's HTTP library reads: when to retry, what to send (RFC 9110 §10.2.3, §11.6.1,
 /// §15.5.6; draft-ietf-httpapi-ratelimit-headers-10).
-pub(super) fn advise(headers: &mut HeaderMap, rejection: &Rejection) {
+pub(super) fn advise(response: &mut Response<Answer>, rejection: &Rejection) {
+    let status = response.status();
+    let headers = response.headers_mut();
     let mut put = |name: HeaderName, value: String| {
         if let Ok(value) = HeaderValue::try_from(value) {
             headers.insert(name, value);
@@ -93,8 +99,7 @@ pub(super) fn advise(headers: &mut HeaderMap, rejection: &Rejection) {
             }
         }
         Rejection::CallMalformed(Malformed::Method) => put(header::ALLOW, "POST".into()),
-        _ if rejection.row().retry == Retry::WithNewTask
-            || rejection.row().status == http::StatusCode::UNAUTHORIZED =>
+        _ if status == http::StatusCode::UNAUTHORIZED =>
         {
             put(
                 header::WWW_AUTHENTICATE,

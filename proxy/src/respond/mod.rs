@@ -21,6 +21,7 @@ use crate::{
     rejection::Rejection,
     tag::DECISION_ID,
     task::{State, Task},
+    workers::Tasks,
     upstream::{Uncollected, UpstreamBody, collect},
 };
 
@@ -147,16 +148,17 @@ async fn inspect(expected: &Expected, message: Bytes) -> Result<Passed, Rejectio
 }
 
 /// Ties an accepted answer to its entry.
-pub fn answer(accepted: Accepted, mut entry: Entry) -> Response<Answer> {
+pub fn answer(accepted: Accepted, mut entry: Entry, streams: &Tasks) -> Response<Answer> {
     let id = entry.id();
     let (Accepted::Whole(head, _) | Accepted::Events(head, ..)) = &accepted;
     entry.answered.status = head.status.as_u16();
     let response = match accepted {
         Accepted::Whole(head, bytes) => Response::from_parts(head, Answer::whole(bytes, entry)),
-        Accepted::Events(head, body, expected) => Response::from_parts(
-            head,
-            Answer::events(relay::Relay::new(body, expected, entry)),
-        ),
+        Accepted::Events(head, body, expected) => {
+            let (relay, events) = relay::Relay::new(body, expected, entry);
+            streams.spawn(relay.run());
+            Response::from_parts(head, Answer::events(events))
+        }
     };
     stamped(response, id)
 }
@@ -181,7 +183,7 @@ pub fn refuse(
         }
         None => headers::problem(rejection, id),
     };
-    headers::advise(response.headers_mut(), rejection);
+    headers::advise(&mut response, rejection);
     entry.answered.status = response.status().as_u16();
     entry.close(ended(rejection), rejection.code());
     stamped(response, id)

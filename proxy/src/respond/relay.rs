@@ -1,168 +1,201 @@
 //! A stream of events on its way to the agent: each is parsed, inspected and written anew, one at
 //! a time, and at most one is held.
 //!
-//! The stream ends when the answer has passed, when the task ends, or when the service breaks a
-//! bound; in the last two cases the agent is told by a message for the pending ID.
+//! It runs beside the agent's connection, so that it also ends when the agent does not read: with
+//! the answer, with the task, when the agent goes away, or when the service breaks a bound. An
+//! enforced end is a message for the pending ID, or, for an agent that takes none, an abort.
 
-use std::time::Duration;
+use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use tokio::time::sleep;
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::{sleep, timeout},
+};
 
 use super::{Expected, ended, inspect, over};
 use crate::{
     protocol::{Passed, sse},
     record::{Ended, Entry},
     rejection::{Code, Rejection},
+    task::{State, Task},
     upstream::UpstreamBody,
 };
 
 /// How long a service may take to end a stream that has carried its answer.
 const GRACE: Duration = Duration::from_millis(50);
 
-/// The stream between two events.
+/// How long an agent may take to accept the message that ends its stream.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// What the agent's connection is told.
+#[derive(Debug)]
+pub(super) enum Said {
+    /// One event.
+    Event(Bytes),
+    /// The stream is whole: all was said. Without it the connection is aborted.
+    End,
+}
+
+/// A stream under way.
 pub(super) struct Relay {
-    upstream: Option<UpstreamBody>,
+    upstream: UpstreamBody,
     events: sse::Decoder,
     unread: Bytes,
     expected: Expected,
     entry: Entry,
-    answered: bool,
+    agent: Sender<Said>,
 }
 
-/// What comes next.
-pub(super) enum Step {
-    /// One event, and the stream behind it.
-    Event(Bytes, Box<Relay>),
-    /// Nothing more.
-    End,
-}
-
-/// What a wait for the upstream brought.
-enum Heard {
-    Data(Bytes),
-    End(Rejection),
+/// Why a stream is over.
+enum Over {
+    /// Its answer has passed.
+    Answered,
+    /// The agent went away.
+    Gone,
+    /// It may not go on.
+    Refused(Rejection),
 }
 
 impl Relay {
-    pub(super) fn new(upstream: UpstreamBody, expected: Expected, entry: Entry) -> Self {
-        Self {
-            upstream: Some(upstream),
+    pub(super) fn new(
+        upstream: UpstreamBody,
+        expected: Expected,
+        entry: Entry,
+    ) -> (Self, Receiver<Said>) {
+        let (agent, events) = channel(1);
+        let relay = Self {
+            upstream,
             events: sse::Decoder::new(expected.max),
             unread: Bytes::new(),
             expected,
             entry,
-            answered: false,
-        }
-    }
-
-    /// Waits for the next event that may pass.
-    pub(super) async fn step(self) -> Step {
-        Box::new(self).advance().await
-    }
-
-    async fn advance(mut self: Box<Self>) -> Step {
-        if self.answered {
-            self.finish().await;
-            return Step::End;
-        }
-        loop {
-            match self.events.push(&mut self.unread) {
-                Ok(Some(item)) => match self.pass(item).await {
-                    Ok(Some(bytes)) => return self.emit(bytes),
-                    Ok(None) => {}
-                    Err(rejection) => return self.break_off(&rejection),
-                },
-                Ok(None) => match self.listen().await {
-                    Some(Heard::Data(data)) => self.unread = data,
-                    Some(Heard::End(rejection)) => return self.break_off(&rejection),
-                    None => return Step::End,
-                },
-                Err(_) => {
-                    return self.break_off(&Rejection::ResponseRefused(
-                        "an event of the service is too large, or no text",
-                    ));
-                }
-            }
-        }
-    }
-
-    /// Nothing that follows the answer is for this exchange; a service that ends its stream at
-    /// once keeps its connection.
-    async fn finish(&mut self) {
-        if let Some(mut upstream) = self.upstream.take() {
-            // Silence is as good as an end here.
-            tokio::time::timeout(GRACE, upstream.frame()).await.ok();
-        }
-        self.entry.close(Ended::Completed, Code::Ok);
-    }
-
-    /// Waits for data, the end of the task, or silence; nothing once the stream was broken off.
-    async fn listen(&mut self) -> Option<Heard> {
-        let upstream = self.upstream.as_mut()?;
-        let task = self.expected.task.clone();
-        let ended = async {
-            match &task {
-                Some(task) => task.ended().await,
-                None => std::future::pending().await,
-            }
+            agent,
         };
-        let idle: Duration = self.expected.idle;
-        Some(tokio::select! {
-            biased;
-            state = ended => Heard::End(over(state)),
-            frame = upstream.frame() => match frame {
-                Some(Ok(frame)) => Heard::Data(frame.into_data().unwrap_or_default()),
-                Some(Err(_)) | None => Heard::End(Rejection::ResponseRefused("the service's stream ended before its answer")),
-            },
-            () = sleep(idle) => Heard::End(Rejection::UpstreamTimeout),
-        })
+        (relay, events)
     }
 
-    /// Inspects one item; gives what is written to the agent.
-    async fn pass(&mut self, item: sse::Item) -> Result<Option<Bytes>, Rejection> {
+    /// Relays to the end, and closes the entry with what it was.
+    pub(super) async fn run(mut self) {
+        let task = self.expected.task.clone();
+        let end = tokio::select! {
+            biased;
+            state = ended_of(task) => Over::Refused(over(state)),
+            end = self.relay() => end,
+        };
+        match end {
+            Over::Answered => self.answered().await,
+            // Dropped: the entry says that the agent is gone.
+            Over::Gone => {}
+            Over::Refused(rejection) => self.break_off(&rejection).await,
+        }
+    }
+
+    async fn relay(&mut self) -> Over {
+        loop {
+            match self.next().await {
+                Ok(None) => {}
+                Ok(Some(end)) => return end,
+                Err(rejection) => return Over::Refused(rejection),
+            }
+        }
+    }
+
+    /// Passes the next item on, or hears more; the end of the stream, if that is it.
+    async fn next(&mut self) -> Result<Option<Over>, Rejection> {
+        let unfit = |_| Rejection::ResponseRefused("an event of the service is too large, or no text");
+        let Some(item) = self.events.push(&mut self.unread).map_err(unfit)? else {
+            return self.listen().await;
+        };
+        let Some((bytes, last)) = self.inspected(item).await? else {
+            return Ok(None);
+        };
+        let length = bytes.len() as u64;
+        if self.agent.send(Said::Event(bytes)).await.is_err() {
+            return Ok(Some(Over::Gone));
+        }
+        self.entry.answered.bytes += length;
+        Ok(last.then_some(Over::Answered))
+    }
+
+    /// Waits for data, or for the reason why there will be none.
+    async fn listen(&mut self) -> Result<Option<Over>, Rejection> {
+        tokio::select! {
+            biased;
+            () = self.agent.closed() => Ok(Some(Over::Gone)),
+            frame = self.upstream.frame() => match frame {
+                Some(Ok(frame)) => {
+                    self.unread = frame.into_data().unwrap_or_default();
+                    Ok(None)
+                }
+                Some(Err(_)) | None => Err(Rejection::ResponseRefused("the service's stream ended before its answer")),
+            },
+            () = sleep(self.expected.idle) => Err(Rejection::UpstreamTimeout),
+        }
+    }
+
+    /// What is written to the agent for one item, and whether it is the answer.
+    async fn inspected(&self, item: sse::Item) -> Result<Option<(Bytes, bool)>, Rejection> {
         let mut event = match item {
-            sse::Item::Comment => return Ok(Some(Bytes::from_static(b":\n\n"))),
+            sse::Item::Comment => return Ok(Some((Bytes::from_static(b":\n\n"), false))),
             sse::Item::Event(event) => event,
         };
         // A block without data is no event (WHATWG HTML, server-sent events).
         let Some(data) = event.data.take() else {
             return Ok(None);
         };
-        match inspect(&self.expected, data).await? {
-            Passed::Dropped => Ok(None),
-            Passed::Interim(message) => {
-                event.data = Some(message);
-                Ok(Some(written(&event)))
-            }
-            Passed::Final(message) => {
-                self.answered = true;
-                event.data = Some(message);
-                Ok(Some(written(&event)))
-            }
-        }
+        let (message, last) = match inspect(&self.expected, data).await? {
+            Passed::Dropped => return Ok(None),
+            Passed::Interim(message) => (message, false),
+            Passed::Final(message) => (message, true),
+        };
+        event.data = Some(message);
+        Ok(Some((written(&event), last)))
     }
 
-    fn emit(mut self: Box<Self>, bytes: Bytes) -> Step {
-        self.entry.answered.bytes += bytes.len() as u64;
-        Step::Event(bytes, self)
+    /// Nothing that follows the answer is for this exchange; a service that ends its stream at
+    /// once keeps its connection.
+    async fn answered(mut self) {
+        self.entry.close(Ended::Completed, Code::Ok);
+        // An agent that has its answer may be gone.
+        self.agent.send(Said::End).await.ok();
+        // Silence is as good as an end here.
+        timeout(GRACE, self.upstream.frame()).await.ok();
     }
 
-    /// Ends the stream with a message for the pending ID.
-    fn break_off(mut self: Box<Self>, rejection: &Rejection) -> Step {
-        self.upstream = None;
-        self.unread = Bytes::new();
-        let refusal =
-            self.expected
-                .protocol
-                .refuse(&self.expected.exchange, rejection, self.entry.id());
-        self.entry.close(ended(rejection), rejection.code());
-        self.emit(written(&sse::Event {
+    /// Ends the upstream's work, the entry, and the stream with a message for the pending ID.
+    async fn break_off(self, rejection: &Rejection) {
+        let Self {
+            upstream,
+            expected,
+            mut entry,
+            agent,
+            ..
+        } = self;
+        drop(upstream);
+        let refusal = expected
+            .protocol
+            .refuse(&expected.exchange, rejection, entry.id());
+        entry.close(ended(rejection), rejection.code());
+        let last = sse::Event {
             event: Some("message".into()),
             data: Some(refusal.body),
             ..sse::Event::default()
-        }))
+        };
+        let farewell = async {
+            agent.send(Said::Event(written(&last))).await.ok();
+            agent.send(Said::End).await.ok();
+        };
+        // An agent that does not read is not waited for; its connection is aborted.
+        timeout(FAREWELL, farewell).await.ok();
+    }
+}
+
+async fn ended_of(task: Option<Arc<Task>>) -> State {
+    match task {
+        Some(task) => task.ended().await,
+        None => pending().await,
     }
 }
 

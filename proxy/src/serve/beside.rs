@@ -384,8 +384,13 @@ impl control::Observer for Notes {
             ("intent", &change.task.intent),
             ("why", change.reason.unwrap_or("")),
         ];
+        let failures = self.0.security.failures();
         self.0.event(kind, change.listener, &what);
-        Ok(())
+        if self.0.security.failures() == failures {
+            Ok(())
+        } else {
+            Err(io::Error::other("the security log cannot be written"))
+        }
     }
 
     fn turned_away(&self, uid: u32) {

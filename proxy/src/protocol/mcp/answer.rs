@@ -1,5 +1,7 @@
 //! One message of an answer: checked against the request it answers, cleaned, filtered.
 
+use std::collections::HashSet;
+
 use bytes::Bytes;
 use outrider_policy::Value;
 use outrider_schemas::json;
@@ -14,6 +16,9 @@ use crate::{
     protocol::{Exchange, Form, Passed, Shown},
     rejection::Rejection,
 };
+
+/// Tools that one page of a list may have.
+const MOST_TOOLS: usize = 10_000;
 
 /// Checks one whole message and gives what may pass on.
 pub(super) fn inspect(
@@ -96,10 +101,18 @@ fn filter(message: &[u8], shown: &Shown<'_>) -> Result<Bytes, Rejection> {
         .get("tools")
         .ok_or(refused("the service's list of tools has no `tools`"))?;
     let tools: Vec<&RawValue> = serde_json::from_str(tools.get()).map_err(bad)?;
+    if tools.len() > MOST_TOOLS {
+        return Err(refused("the service's list of tools is too long"));
+    }
+    let mut seen = HashSet::new();
     let kept: Vec<&RawValue> = tools
         .iter()
         .copied()
-        .filter(|tool| named(tool).is_some_and(|name| shown(&name)))
+        .filter(|tool| named(tool).is_some_and(|name| {
+            // A name that comes twice is asked about once, and only its first tool passes.
+            let first = seen.insert(name.clone());
+            first && shown(&name)
+        }))
         .collect();
     if kept.len() == tools.len() {
         return Ok(Bytes::copy_from_slice(message));

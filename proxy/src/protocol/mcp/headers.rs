@@ -10,6 +10,7 @@ use outrider_schemas::catalogue::{Kind, ParamHeader};
 
 use super::request::member;
 use crate::{
+    headers::begins_loosely,
     protocol::Form,
     rejection::{Malformed, Rejection},
 };
@@ -48,6 +49,18 @@ pub(crate) fn is_json(value: &[u8]) -> bool {
     let charset = parameters.trim().to_ascii_lowercase();
     essence.trim().eq_ignore_ascii_case("application/json")
         && matches!(charset.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\"")
+}
+
+/// Refuses headers that a lax reader takes for one that is judged: `_` for `-` (RFC 3875 §4.1.18).
+pub(super) fn no_twins(headers: &HeaderMap) -> Result<(), Rejection> {
+    let judged = |name: &str| {
+        begins_loosely(name, "mcp-") || begins_loosely(name, "content-") || begins_loosely(name, "accept")
+    };
+    let twin = headers
+        .keys()
+        .map(header::HeaderName::as_str)
+        .find(|name| name.contains('_') && judged(name));
+    twin.map_or(Ok(()), |name| Err(Rejection::HeaderMismatch(name.to_owned().into())))
 }
 
 /// The value of a header that may appear once.

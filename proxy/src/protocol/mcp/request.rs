@@ -49,6 +49,7 @@ fn message(head: &Parts, body: &[u8], exchange: &mut Exchange) -> Result<Read, R
     exchange.id = envelope.id.clone();
     exchange.form = envelope.form();
     let meta = envelope.meta();
+    headers::no_twins(&head.headers)?;
     revision(&head.headers, &envelope, meta)?;
     headers::method_agrees(&head.headers, envelope.method, exchange.form)?;
     let method = served(envelope.method, exchange.form)?;
