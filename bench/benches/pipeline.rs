@@ -7,7 +7,11 @@
     missing_docs,
     clippy::unwrap_used,
     clippy::expect_used,
-    clippy::missing_panics_doc
+    clippy::missing_panics_doc,
+    clippy::semicolon_if_nothing_returned,
+    clippy::format_collect,
+    clippy::duration_suboptimal_units,
+    reason = "a bench"
 )]
 
 #[allow(dead_code)]
@@ -314,7 +318,8 @@ fn stages(c: &mut Criterion) {
         b.iter(|| {
             rig.snapshot
                 .limits
-                .check(&rig.subjects(&tool), &tool.traits()).is_ok()
+                .check(&rig.subjects(&tool), &tool.traits())
+                .is_ok()
         });
     });
     group.bench_function("input", |b| b.iter(|| black_box(rig.input(&call, &hash))));

@@ -237,6 +237,7 @@ pub struct Row {
 
 impl Rejection {
     /// The row of the table for this refusal. The table is exhaustive on purpose.
+    #[expect(clippy::too_many_lines, reason = "one table, one row a refusal")]
     pub fn row(&self) -> Row {
         use Retry::{After, No, WithApproval, WithChange, WithNewTask};
         let row = |code, status, retry, title| Row {

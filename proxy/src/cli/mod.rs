@@ -88,6 +88,7 @@ fn read(file: &Path) -> anyhow::Result<Loaded> {
     })
 }
 
+#[expect(clippy::ref_option, reason = "the form in which commands take it")]
 fn control_socket(file: &Option<PathBuf>) -> anyhow::Result<PathBuf> {
     let file = file.as_deref().unwrap_or(Path::new(DEFAULT));
     let loaded = read(file)?;
@@ -101,6 +102,7 @@ fn control_socket(file: &Option<PathBuf>) -> anyhow::Result<PathBuf> {
     Ok(loaded.resolve(&control.socket))
 }
 
+#[expect(clippy::ref_option, reason = "the form in which commands take it")]
 fn assertion_key(file: &Option<PathBuf>) -> anyhow::Result<Option<PathBuf>> {
     let loaded = read(file.as_deref().unwrap_or(Path::new(DEFAULT)))?;
     Ok(loaded

@@ -84,8 +84,8 @@ impl Loaded {
         let mut problems = self.found.problems.clone();
         problems.extend(self.cross_check());
         let catalogue = self.catalogue(&mut problems);
-        let compiled = self.compile(compiler, &catalogue, &mut problems);
-        let (Some((data, policy)), true) = (compiled, problems.is_empty()) else {
+        let policy = self.compile(compiler, &catalogue, &mut problems);
+        let (Some((data, policy)), true) = (policy, problems.is_empty()) else {
             return Err(problems);
         };
         let labels = self.labels(&catalogue);
@@ -317,10 +317,8 @@ fn public(host: &str) -> bool {
             !(ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local())
         }
         Err(_) => {
-            host.contains('.')
-                && !host.ends_with(".local")
-                && !host.ends_with(".internal")
-                && !host.ends_with(".svc")
+            let top = host.rsplit_once('.').map(|(_, top)| top);
+            top.is_some_and(|top| !matches!(top, "local" | "internal" | "svc"))
         }
     }
 }

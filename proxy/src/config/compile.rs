@@ -124,9 +124,10 @@ fn try_out(program: &PathBuf, ingredients: &Ingredients) -> Result<Vec<Problem>,
     if let Some(mut stdout) = child.stdout.take() {
         stdout.read_to_string(&mut answer).ok();
     }
-    match survived {
-        true => serde_json::from_str(&answer).map_err(|_| crashed()),
-        false => Err(crashed()),
+    if survived {
+        serde_json::from_str(&answer).map_err(|_| crashed())
+    } else {
+        Err(crashed())
     }
 }
 

@@ -224,7 +224,10 @@ fn is_rule(path: &Path) -> bool {
         .file_name()
         .and_then(|name| name.to_str())
         .unwrap_or_default();
-    name.ends_with(".rego") && !name.ends_with("_test.rego") && !name.starts_with('.')
+    let rego = path
+        .extension()
+        .is_some_and(|extension| extension == "rego");
+    rego && !name.ends_with("_test.rego") && !name.starts_with('.')
 }
 
 /// What the system said, without its number.

@@ -221,7 +221,7 @@ fn thirty_seconds() -> Period {
 }
 
 fn five_minutes() -> Period {
-    Period(std::time::Duration::from_secs(300))
+    Period(std::time::Duration::from_mins(5))
 }
 
 /// Authority.

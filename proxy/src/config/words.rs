@@ -51,7 +51,7 @@ impl<'de, W: Word> Deserialize<'de> for Served<W> {
         };
         if word == W::SERVED {
             Ok(Self::default())
-        } else if W::LATER.iter().any(|word| later(word)) {
+        } else if W::LATER.iter().any(later) {
             Err(de::Error::custom(format!(
                 "`{word}` is not built yet: use `{}`",
                 W::SERVED

@@ -196,7 +196,7 @@ fn erased(value: &Value, tokens: &[String]) -> Value {
         Value::Object(members) => {
             let name = |key: &Value| {
                 key.as_string()
-                    .map_or_else(|_| String::new(), |name| name.to_string())
+                    .map_or_else(|_| String::new(), ToString::to_string)
             };
             members
                 .iter()

@@ -59,10 +59,10 @@ pub(super) fn problem(rejection: &Rejection, id: DecisionId) -> Response<Answer>
         "decision_id": id.to_string(),
         "retry": row.retry.as_str(),
     });
-    if !rejection.violations().is_empty() {
-        if let Some(body) = body.as_object_mut() {
-            body.insert("violations".into(), json!(rejection.violations()));
-        }
+    if let Some(body) = body.as_object_mut()
+        && !rejection.violations().is_empty()
+    {
+        body.insert("violations".into(), json!(rejection.violations()));
     }
     let mut response = Response::new(Answer::bytes(Bytes::from(body.to_string())));
     *response.status_mut() = row.status;
@@ -99,8 +99,7 @@ pub(super) fn advise(response: &mut Response<Answer>, rejection: &Rejection) {
             }
         }
         Rejection::CallMalformed(Malformed::Method) => put(header::ALLOW, "POST".into()),
-        _ if status == http::StatusCode::UNAUTHORIZED =>
-        {
+        _ if status == http::StatusCode::UNAUTHORIZED => {
             put(
                 header::WWW_AUTHENTICATE,
                 "Outrider-Task-Token realm=\"outrider\"".into(),

@@ -21,8 +21,8 @@ use crate::{
     rejection::Rejection,
     tag::DECISION_ID,
     task::{State, Task},
-    workers::Tasks,
     upstream::{Uncollected, UpstreamBody, collect},
+    workers::Tasks,
 };
 
 /// Answers larger than this are inspected off the event loop, and so is every list.

@@ -104,7 +104,8 @@ impl Relay {
 
     /// Passes the next item on, or hears more; the end of the stream, if that is it.
     async fn next(&mut self) -> Result<Option<Over>, Rejection> {
-        let unfit = |_| Rejection::ResponseRefused("an event of the service is too large, or no text");
+        let unfit =
+            |_| Rejection::ResponseRefused("an event of the service is too large, or no text");
         let Some(item) = self.events.push(&mut self.unread).map_err(unfit)? else {
             return self.listen().await;
         };

@@ -87,7 +87,7 @@ impl fmt::Display for Banner {
         for (name, address) in &self.listening {
             match address {
                 ListenAddress::Tcp(address) => {
-                    writeln!(f, "  {name:<9} http://{address}/<service>")?
+                    writeln!(f, "  {name:<9} http://{address}/<service>")?;
                 }
                 ListenAddress::Unix(path) => writeln!(f, "  {name:<9} unix:{}", path.display())?,
             }

@@ -30,13 +30,12 @@ pub use tls::{BadRoots, TlsRoots};
 /// # Errors
 /// When there is no answer, or none whose framing is unambiguous.
 pub async fn forward(
-    permit: Permit,
+    _permit: Permit,
     pool: &Pool,
     upstream: &Upstream,
     request: Request<RequestBody>,
     patience: Duration,
 ) -> Result<Response<UpstreamBody>, Unreachable> {
-    drop(permit);
     pool.send(upstream, request, patience).await
 }
 

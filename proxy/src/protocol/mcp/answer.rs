@@ -108,11 +108,13 @@ fn filter(message: &[u8], shown: &Shown<'_>) -> Result<Bytes, Rejection> {
     let kept: Vec<&RawValue> = tools
         .iter()
         .copied()
-        .filter(|tool| named(tool).is_some_and(|name| {
-            // A name that comes twice is asked about once, and only its first tool passes.
-            let first = seen.insert(name.clone());
-            first && shown(&name)
-        }))
+        .filter(|tool| {
+            named(tool).is_some_and(|name| {
+                // A name that comes twice is asked about once, and only its first tool passes.
+                let first = seen.insert(name.clone());
+                first && shown(&name)
+            })
+        })
         .collect();
     if kept.len() == tools.len() {
         return Ok(Bytes::copy_from_slice(message));

@@ -54,13 +54,17 @@ pub(crate) fn is_json(value: &[u8]) -> bool {
 /// Refuses headers that a lax reader takes for one that is judged: `_` for `-` (RFC 3875 §4.1.18).
 pub(super) fn no_twins(headers: &HeaderMap) -> Result<(), Rejection> {
     let judged = |name: &str| {
-        begins_loosely(name, "mcp-") || begins_loosely(name, "content-") || begins_loosely(name, "accept")
+        begins_loosely(name, "mcp-")
+            || begins_loosely(name, "content-")
+            || begins_loosely(name, "accept")
     };
     let twin = headers
         .keys()
         .map(header::HeaderName::as_str)
         .find(|name| name.contains('_') && judged(name));
-    twin.map_or(Ok(()), |name| Err(Rejection::HeaderMismatch(name.to_owned().into())))
+    twin.map_or(Ok(()), |name| {
+        Err(Rejection::HeaderMismatch(name.to_owned().into()))
+    })
 }
 
 /// The value of a header that may appear once.

@@ -50,9 +50,7 @@ fn form(exchange: &Exchange, rejection: &Rejection) -> (StatusCode, Option<i32>)
     let bad = StatusCode::BAD_REQUEST;
     match rejection {
         Rejection::HeaderMismatch(_) => (bad, Some(-32020)),
-        Rejection::CallMalformed(Malformed::Json(malformed)) if malformed.is_syntax() => {
-            (bad, Some(-32700))
-        }
+        Rejection::CallMalformed(Malformed::Json(_)) => (bad, Some(-32700)),
         Rejection::CallMalformed(Malformed::Params(_)) => (bad, Some(-32602)),
         Rejection::CallMalformed(Malformed::Revision { .. }) => (bad, Some(-32022)),
         Rejection::CallMalformed(_) => (rejection.row().status, Some(-32600)),

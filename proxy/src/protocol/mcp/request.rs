@@ -46,7 +46,7 @@ fn message(head: &Parts, body: &[u8], exchange: &mut Exchange) -> Result<Read, R
     let tree = json::parse(body)
         .map_err(|malformed| Rejection::CallMalformed(Malformed::Json(malformed)))?;
     let envelope = Envelope::open(&tree)?;
-    exchange.id = envelope.id.clone();
+    exchange.id.clone_from(&envelope.id);
     exchange.form = envelope.form();
     let meta = envelope.meta();
     headers::no_twins(&head.headers)?;
