@@ -93,14 +93,24 @@ fn requests_sent_ahead_are_answered_in_turn() {
     let (rig, calls) = echo(&Setting::default());
     let mut agent = rig.connect();
     let one = "POST /one HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\nhi";
-    let big = "a".repeat(200_000);
-    let two = format!("POST /two HTTP/1.1\r\nHost: x\r\nContent-Length: 200000\r\n\r\n{big}");
+    let big = "a".repeat(40_000);
+    let two = format!("POST /two HTTP/1.1\r\nHost: x\r\nContent-Length: 40000\r\n\r\n{big}");
     agent.send([one, &two, GET, one].concat());
     assert_eq!(agent.answer().body, b"/one|hi");
-    assert_eq!(agent.answer().body.len(), 5 + 200_000);
+    assert_eq!(agent.answer().body.len(), 5 + 40_000);
     assert_eq!(agent.answer().body, b"/a|");
     assert_eq!(agent.answer().body, b"/one|hi");
     assert_eq!(calls.load(Ordering::SeqCst), 4);
+}
+
+#[test]
+fn an_agent_that_sends_too_much_ahead_is_cut_off() {
+    let (rig, words) = endless();
+    let mut agent = rig.connect();
+    agent.send(GET);
+    assert_eq!(receive(&words), "called");
+    agent.send("a".repeat(70_000));
+    assert_eq!(receive(&words), "dropped");
 }
 
 #[test]
