@@ -69,11 +69,13 @@ plainly_permitted if {
 	permitted
 }
 
-# Which permission was used, for the record.
+# Which permission was used, for the record: of several grants the agent's own, made for this intent and level.
 default permit := "none"
 
 permit := concat(":", ["exception", exception]) if {
 	excepted
+} else := concat(":", ["grant", usual]) if {
+	usual != ""
 } else := concat(":", ["grant", min(grants_in_reach)]) if {
 	count(grants_in_reach) > 0
 } else := "allow" if {

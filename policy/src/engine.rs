@@ -114,7 +114,17 @@ impl Policy {
 
     /// Decides one call. Never fails: an error, a time-out, an undefined or malformed result is a refusal.
     pub fn decide(&self, input: &Input) -> Decision {
-        match self.evaluate(input) {
+        self.answer(self.question(input))
+    }
+
+    /// As [`Policy::decide`], with the documented input for the record: cheaper than making that once more.
+    pub fn decide_recorded(&self, input: &Input) -> (Decision, Value) {
+        let (documented, question) = input.both(self.internal(input));
+        (self.answer(question), documented)
+    }
+
+    fn answer(&self, question: Value) -> Decision {
+        match self.evaluate(question) {
             Ok(result) => read::decision(result, self.exceptions.as_ref()),
             Err(failed) => Decision::failed(&failed.to_string(), Value::Undefined),
         }
@@ -140,8 +150,7 @@ impl Policy {
         input.asked(self.internal(input))
     }
 
-    fn evaluate(&self, input: &Input) -> Result<Value, Failed> {
-        let question = self.question(input);
+    fn evaluate(&self, question: Value) -> Result<Value, Failed> {
         match self.guarded(question.clone()) {
             Err(Failed::Time) => self.again(&question),
             result => result,
@@ -169,18 +178,16 @@ impl Policy {
 
     fn run(&self, input: Value) -> Result<Value, Failed> {
         // Taken out while it runs: after a panic it is gone and the next call makes another.
-        let mut vm = take(&self.program);
+        let mut vm = take(&self.program, &self.data)?;
         vm.set_max_instructions(self.bounds.instructions);
         vm.set_execution_timer_config(Some(ExecutionTimerConfig {
             limit: self.bounds.timeout,
             check_interval: CHECK_INTERVAL,
         }));
-        vm.set_data(self.data.clone())
-            .map_err(|_| Failed::Other("the data shadows a rule"))?;
         vm.set_input(input);
         let result = vm.execute_entry_point_by_index(0);
         vm.set_input(Value::Null);
-        put(&self.program, vm);
+        put(&self.program, &self.data, vm);
         result.map_err(|error| Failed::from(&error))
     }
 
@@ -239,7 +246,7 @@ static INTERNAL: LazyLock<Shape> =
     LazyLock::new(|| Shape::new(&["allow", "covered", "deny", "spent"]));
 
 /// How many instructions pass between two looks at the clock.
-const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(64) {
+const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(1024) {
     Some(interval) => interval,
     None => NonZeroU32::MIN,
 };
@@ -258,30 +265,55 @@ fn thread_time() -> Duration {
 /// How many VMs a thread keeps: the policy in force, the one before it, and some to spare.
 const KEPT: usize = 4;
 
-thread_local! {
-    static VMS: RefCell<Vec<(Arc<Program>, RegoVM)>> = const { RefCell::new(Vec::new()) };
+/// A VM with what it was loaded with.
+struct Kept {
+    program: Arc<Program>,
+    data: Value,
+    vm: RegoVM,
 }
 
-fn take(program: &Arc<Program>) -> RegoVM {
+thread_local! {
+    static VMS: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A VM of this program with this data. Setting data compares it with all the rules, so it is done when the data is
+/// another one than before.
+fn take(program: &Arc<Program>, data: &Value) -> Result<RegoVM, Failed> {
     let kept = VMS.with_borrow_mut(|vms| {
         let place = vms
             .iter()
-            .position(|(kept, _)| Arc::ptr_eq(kept, program))?;
-        Some(vms.swap_remove(place).1)
+            .position(|kept| Arc::ptr_eq(&kept.program, program))?;
+        Some(vms.swap_remove(place))
     });
-    kept.unwrap_or_else(|| {
-        let mut vm = RegoVM::new();
-        vm.load_program(Arc::clone(program));
-        vm
-    })
+    let mut vm = match kept {
+        Some(kept) if same(&kept.data, data) => return Ok(kept.vm),
+        Some(kept) => kept.vm,
+        None => {
+            let mut vm = RegoVM::new();
+            vm.load_program(Arc::clone(program));
+            vm
+        }
+    };
+    vm.set_data(data.clone())
+        .map_err(|_| Failed::Other("the data shadows a rule"))?;
+    Ok(vm)
 }
 
-fn put(program: &Arc<Program>, vm: RegoVM) {
+/// Whether both are one object, not two that are equal.
+fn same(one: &Value, other: &Value) -> bool {
+    matches!((one, other), (Value::Object(one), Value::Object(other)) if Arc::ptr_eq(one, other))
+}
+
+fn put(program: &Arc<Program>, data: &Value, vm: RegoVM) {
     VMS.with_borrow_mut(|vms| {
         if vms.len() >= KEPT {
             vms.remove(0);
         }
-        vms.push((Arc::clone(program), vm));
+        vms.push(Kept {
+            program: Arc::clone(program),
+            data: data.clone(),
+            vm,
+        });
     });
 }
 

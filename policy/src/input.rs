@@ -143,11 +143,28 @@ static PHASES: LazyLock<[Value; 2]> = LazyLock::new(|| ["call", "list"].map(Valu
 impl Input {
     /// The documented `input`, for the record.
     pub fn to_value(&self) -> Value {
+        self.documented_with(self.call.to_value(self.phase), self.content.to_value())
+    }
+
+    /// What the library reads: the documented input and what it alone reads.
+    pub(crate) fn asked(&self, internal: Value) -> Value {
+        let (call, content) = (self.call.to_value(self.phase), self.content.to_value());
+        self.asked_with(call, content, internal)
+    }
+
+    /// The documented input, and what the library reads, with its parts in common.
+    pub(crate) fn both(&self, internal: Value) -> (Value, Value) {
+        let (call, content) = (self.call.to_value(self.phase), self.content.to_value());
+        let documented = self.documented_with(call.clone(), content.clone());
+        (documented, self.asked_with(call, content, internal))
+    }
+
+    fn documented_with(&self, call: Value, content: Value) -> Value {
         INPUT.fill([
             self.actors.clone(),
             self.agent.clone(),
-            self.call.to_value(self.phase),
-            self.content.to_value(),
+            call,
+            content,
             self.limits.clone(),
             self.subject.clone(),
             self.task.clone(),
@@ -155,13 +172,12 @@ impl Input {
         ])
     }
 
-    /// The documented input and what the library alone reads.
-    pub(crate) fn asked(&self, internal: Value) -> Value {
+    fn asked_with(&self, call: Value, content: Value, internal: Value) -> Value {
         ASKED.fill([
             self.actors.clone(),
             self.agent.clone(),
-            self.call.to_value(self.phase),
-            self.content.to_value(),
+            call,
+            content,
             internal,
             self.limits.clone(),
             self.subject.clone(),
