@@ -114,16 +114,16 @@ impl Policy {
 
     /// Decides one call. Never fails: an error, a time-out, an undefined or malformed result is a refusal.
     pub fn decide(&self, input: &Input) -> Decision {
-        self.answer(self.question(input))
+        self.answer(&self.question(input))
     }
 
     /// As [`Policy::decide`], with the documented input for the record: cheaper than making that once more.
     pub fn decide_recorded(&self, input: &Input) -> (Decision, Value) {
         let (documented, question) = input.both(self.internal(input));
-        (self.answer(question), documented)
+        (self.answer(&question), documented)
     }
 
-    fn answer(&self, question: Value) -> Decision {
+    fn answer(&self, question: &Value) -> Decision {
         match self.evaluate(question) {
             Ok(result) => read::decision(result, self.exceptions.as_ref()),
             Err(failed) => Decision::failed(&failed.to_string(), Value::Undefined),
@@ -150,9 +150,9 @@ impl Policy {
         input.asked(self.internal(input))
     }
 
-    fn evaluate(&self, question: Value) -> Result<Value, Failed> {
+    fn evaluate(&self, question: &Value) -> Result<Value, Failed> {
         match self.guarded(question.clone()) {
-            Err(Failed::Time) => self.again(&question),
+            Err(Failed::Time) => self.again(question),
             result => result,
         }
     }

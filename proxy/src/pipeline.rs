@@ -280,9 +280,9 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     let facts = case.facts(task.as_deref());
     let input = authorize::input(&facts, &call, content, &admitted);
     let started = Instant::now();
-    let decision = case.snapshot.policy.decide(&input);
+    let (decision, asked) = case.snapshot.policy.decide_recorded(&input);
     case.known.timers.policy = started.elapsed();
-    case.known.facts.input = Some(input.to_value());
+    case.known.facts.input = Some(asked);
     case.known.admitted = Some(admitted);
     Ok(authorize::settle(decision))
 }
