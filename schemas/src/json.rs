@@ -12,6 +12,9 @@ use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 /// The most containers that may be open at once.
 pub const MAX_DEPTH: usize = 64;
 
+/// The most values of one text: in memory a value takes many times its bytes.
+pub const MAX_VALUES: usize = 250_000;
+
 /// Bytes that are not one strict JSON text. Its text never repeats what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{reason} at byte {offset}")]
@@ -33,7 +36,7 @@ impl Malformed {
             | Reason::Truncated
             | Reason::TrailingBytes
             | Reason::LoneSurrogate => true,
-            Reason::DuplicateKey | Reason::TooDeep | Reason::NumberRange => false,
+            Reason::DuplicateKey | Reason::TooDeep | Reason::TooMany | Reason::NumberRange => false,
         }
     }
 }
@@ -65,6 +68,9 @@ pub enum Reason {
     /// More than [`MAX_DEPTH`] containers open at once.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
+    /// More than [`MAX_VALUES`] values.
+    #[error("more than {MAX_VALUES} values")]
+    TooMany,
     /// A number that no IEEE 754 double can hold.
     #[error("number out of range")]
     NumberRange,
@@ -80,10 +86,12 @@ pub enum Reason {
 pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
     let text = utf8(bytes)?;
     let found = Cell::new(None);
+    let left = Cell::new(MAX_VALUES);
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict {
         depth: 0,
         found: &found,
+        left: &left,
     }
     .deserialize(&mut reader)
     .map_err(|error| malformed(text, &error, found.get()))?;
@@ -160,6 +168,7 @@ fn offset_of(text: &str, line: usize, column: usize) -> usize {
 struct Strict<'a> {
     depth: usize,
     found: &'a Cell<Option<Reason>>,
+    left: &'a Cell<usize>,
 }
 
 impl Strict<'_> {
@@ -183,6 +192,10 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
+        let Some(left) = self.left.get().checked_sub(1) else {
+            return Err(self.refuse(Reason::TooMany));
+        };
+        self.left.set(left);
         reader.deserialize_any(self)
     }
 }

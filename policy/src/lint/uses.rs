@@ -57,7 +57,7 @@ fn reference(context: &Context<'_>, expr: &Expr) -> Result<(), Problem> {
             refuse("`input` as a whole is not served: name the fields you read".to_owned())
         }
         Meaning::Input(path) if !input::field_exists(&path) => refuse(format!(
-            "`input.{}` cannot exist: `outrider schema input` prints what does",
+            "`input.{}` cannot exist: the table of `input` in docs/policy.md shows what does",
             path.join(".")
         )),
         Meaning::Data(path) => match path.as_slice() {

@@ -167,3 +167,11 @@ proptest! {
         prop_assert!(ours.is_err() || theirs.is_ok());
     }
 }
+
+#[test]
+fn a_text_of_more_values_than_may_be_held_is_refused() {
+    let text = |count: usize| format!("[{}0]", "0,".repeat(count - 1)).into_bytes();
+    assert!(parse(&text(MAX_VALUES - 1)).is_ok());
+    let refused = parse(&text(MAX_VALUES)).unwrap_err();
+    assert_eq!(refused.reason, Reason::TooMany);
+}
