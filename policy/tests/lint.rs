@@ -204,7 +204,7 @@ const REFUSED: &[(&str, &str)] = &[
         "name the members",
     ),
     ("allow if time.now_ns() > 0", "input.call.time_ns"),
-    ("allow if print(input.tool.id)", "explain"),
+    ("allow if print(input.tool.id)", "opa test"),
     ("allow if rand.intn(\"x\", 2) == 1", "chance"),
     ("allow if net.cidr_expand(\"10.0.0.0/8\")", "cidr_contains"),
     (
