@@ -6,9 +6,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
+use jiff::Timestamp;
 use outrider_policy::data::{Data, Document};
 use outrider_policy::input::{
-    AgentFacts, Budget, CallFacts, Content, Phase, SubjectFacts, TaskFacts, TaskState, ToolFacts,
+    AgentFacts, Budget, CallFacts, Content, Phase, Ready, SubjectFacts, TaskFacts, TaskState,
+    ToolFacts,
 };
 use outrider_policy::{Bounds, Input, Level, Pattern, Policy, Value};
 use serde_json::json;
@@ -54,17 +56,19 @@ fn data() -> Data {
 }
 
 fn input(data: &Data) -> Input {
+    let patterns = [Pattern::try_from("mcp/*".to_owned()).unwrap()];
+    let end: Timestamp = "2100-01-01T00:00:00Z".parse().unwrap();
     let task = TaskFacts {
         id: "t1".into(),
         source: "token".into(),
         intent: "work".into(),
-        tools: TaskFacts::tools(&[Pattern::try_from("mcp/*".to_owned()).unwrap()]),
+        tools: Ready::new(patterns.into_iter().collect()),
         max_classification: Level::Internal,
         budget: Budget {
             calls: 100,
             used: 3,
         },
-        expires: Some("2100-01-01T00:00:00Z".parse().unwrap()),
+        expires: Some(end.into()),
         state: TaskState::Active,
         confidence: 1.0,
         parent: "".into(),
@@ -95,21 +99,20 @@ fn input(data: &Data) -> Input {
             input_responses: Value::new_object(),
             trace_id: "".into(),
         },
-        agent: AgentFacts::new(&agent(0), data.agent(&agent(0))).to_value(),
+        agent: Ready::new(AgentFacts::new(&agent(0), data.agent(&agent(0)))),
         subject: SubjectFacts {
-            id: "user:ada".to_owned(),
-        }
-        .to_value(),
-        actors: Value::new_array(),
-        task: task.to_value(),
-        tool: tool.to_value(),
+            id: "user:ada".into(),
+        },
+        actors: Ready::new(Vec::new()),
+        task,
+        tool: Ready::new(tool),
         content: Content {
             classification: Level::Internal,
             labels: Value::new_array(),
             findings: Value::new_array(),
             opaque: false,
         },
-        limits: Value::new_array(),
+        limits: Vec::new(),
         phase: Phase::Call,
         spent: Vec::new(),
     }
@@ -138,5 +141,4 @@ fn main() {
     time("to_value", || input.to_value());
     time("question", || policy.question(&input));
     time("decide", || policy.decide(&input));
-    time("decide_recorded", || policy.decide_recorded(&input));
 }

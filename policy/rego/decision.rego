@@ -4,22 +4,23 @@
 # intent declares the tool, delegation not widened), and a grant or a user's `allow` permits it, and no `deny` exists.
 # A user's `approve` then holds it for a person. An exception may lift `grant`, `intent` or `classification`.
 #
-# usual.rego finds in one step that nothing of this is in doubt. Where it does not, everything is considered:
-# guards.rego says when each guard holds, grants.rego who permits, exceptions.rego what an exception lifts.
+# `input.internal.usual` is the grant by which the sidecar saw that nothing of this is in doubt. Where it did not,
+# everything is considered: guards.rego says when each guard holds, grants.rego who permits, exceptions.rego what an
+# exception lifts.
 package outrider
 
 # What the sidecar asks for. `allow` must be exactly true; every failure is listed, the first one gives the code.
 decision := {
 	"allow": true,
 	"code": "ok",
-	"rule": concat(":", ["grant", usual]),
+	"rule": concat(":", ["grant", input.internal.usual]),
 	"exception": "",
 	"failures": set(),
 	"approvals": set(),
 	"redact": data.outrider.authz.redact,
 	"reachable": true,
 } if {
-	usual != ""
+	input.internal.usual != ""
 	count(data.outrider.authz.deny) == 0
 	count(data.outrider.authz.approve) == 0
 } else := considered

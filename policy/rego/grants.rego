@@ -74,8 +74,8 @@ default permit := "none"
 
 permit := concat(":", ["exception", exception]) if {
 	excepted
-} else := concat(":", ["grant", usual]) if {
-	usual != ""
+} else := concat(":", ["grant", input.internal.usual]) if {
+	input.internal.usual != ""
 } else := concat(":", ["grant", min(grants_in_reach)]) if {
 	count(grants_in_reach) > 0
 } else := "allow" if {

@@ -59,7 +59,7 @@ call := {
 	},
 	"tool": {"id": "tickets/read", "classification": "internal"},
 	"content": {"classification": "internal"},
-	"internal": {"covered": true, "allow": "evaluate", "deny": "evaluate", "spent": {}},
+	"internal": {"covered": true, "allow": "evaluate", "deny": "evaluate", "spent": {}, "usual": ""},
 }
 
 decided(input_) := decision if {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use regorus::Value;
 
+use crate::value::{Shape, shared};
+
 /// What the policy says about one call.
 #[derive(Debug, Clone)]
 pub struct Decision {
@@ -128,6 +130,20 @@ impl fmt::Display for Refusal {
     }
 }
 
+thread_local! {
+    static NOTHING: Value = Value::new_set();
+    static RESULT: Shape = Shape::new(&[
+        "allow",
+        "approvals",
+        "code",
+        "exception",
+        "failures",
+        "reachable",
+        "redact",
+        "rule",
+    ]);
+}
+
 impl Decision {
     /// The decision when there is none: the policy failed, and why.
     pub(crate) fn failed(message: &str, result: Value) -> Self {
@@ -143,6 +159,31 @@ impl Decision {
             redact: Vec::new(),
             reachable: false,
             result,
+        }
+    }
+
+    /// What the library answers when the usual call is permitted by a grant.
+    pub(crate) fn granted(grant: &str) -> Self {
+        let rule: Arc<str> = format!("grant:{grant}").into();
+        let empty = || NOTHING.with(Clone::clone);
+        let members = [
+            Value::from(true),
+            empty(),
+            Value::from("ok"),
+            Value::from(""),
+            empty(),
+            Value::from(true),
+            empty(),
+            shared(&rule),
+        ];
+        Self {
+            verdict: Verdict::Allow,
+            reasons: Vec::new(),
+            rule,
+            exception: None,
+            redact: Vec::new(),
+            reachable: true,
+            result: RESULT.with(|shape| shape.fill(members)),
         }
     }
 

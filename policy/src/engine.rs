@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use regorus::languages::rego::compiler::Compiler;
@@ -19,10 +19,9 @@ use crate::data::Data;
 use crate::decision::{Decision, Verdict};
 use crate::input::{Input, Phase};
 use crate::lint::{self, Findings};
-use crate::pattern::pattern_matches;
 use crate::problem::{Problem, Source};
-use crate::value::{Shape, member};
-use crate::{digest, library, read};
+use crate::value::{Shape, member, shared};
+use crate::{digest, library, read, usual};
 
 /// How much one evaluation may take. Built-ins are not interrupted; unbounded ones are refused at load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +47,9 @@ impl Default for Bounds {
 pub struct Policy {
     program: Arc<Program>,
     findings: Arc<Findings>,
-    data: Value,
+    data: Data,
+    /// What the VM sees of it.
+    base: Value,
     exceptions: Option<Value>,
     rules: Arc<str>,
     revision: Arc<str>,
@@ -81,7 +82,8 @@ impl Policy {
         let policy = Self {
             program,
             findings: Arc::new(findings),
-            data: Value::Null,
+            data: data.clone(),
+            base: Value::Null,
             exceptions: None,
             revision: Arc::clone(&rules),
             rules,
@@ -101,7 +103,8 @@ impl Policy {
             exceptions: member(&value, "outrider")
                 .and_then(|outrider| member(outrider, "exceptions"))
                 .cloned(),
-            data: value,
+            data: data.clone(),
+            base: value,
             revision: digest::hex(&parts).into(),
             ..self.clone()
         }
@@ -113,14 +116,14 @@ impl Policy {
     }
 
     /// Decides one call. Never fails: an error, a time-out, an undefined or malformed result is a refusal.
+    ///
+    /// Where no user has written a rule, the usual call needs no evaluation.
     pub fn decide(&self, input: &Input) -> Decision {
-        self.answer(&self.question(input))
-    }
-
-    /// As [`Policy::decide`], with the documented input for the record: cheaper than making that once more.
-    pub fn decide_recorded(&self, input: &Input) -> (Decision, Value) {
-        let (documented, question) = input.both(self.internal(input));
-        (self.answer(&question), documented)
+        let usual = usual::grant(&self.data, input);
+        match usual {
+            Some(grant) if self.findings.sources.is_empty() => Decision::granted(grant),
+            _ => self.answer(&self.asked(input, usual)),
+        }
     }
 
     fn answer(&self, question: &Value) -> Decision {
@@ -147,7 +150,11 @@ impl Policy {
     /// The input as the library reads it: the documented one and an undocumented part that says what was found out
     /// natively. For running the library on another engine.
     pub fn question(&self, input: &Input) -> Value {
-        input.asked(self.internal(input))
+        self.asked(input, usual::grant(&self.data, input))
+    }
+
+    fn asked(&self, input: &Input, usual: Option<&Arc<str>>) -> Value {
+        input.asked(self.internal(input, usual))
     }
 
     fn evaluate(&self, question: &Value) -> Result<Value, Failed> {
@@ -178,7 +185,7 @@ impl Policy {
 
     fn run(&self, input: Value) -> Result<Value, Failed> {
         // Taken out while it runs: after a panic it is gone and the next call makes another.
-        let mut vm = take(&self.program, &self.data)?;
+        let mut vm = take(&self.program, &self.base)?;
         vm.set_max_instructions(self.bounds.instructions);
         vm.set_execution_timer_config(Some(ExecutionTimerConfig {
             limit: self.bounds.timeout,
@@ -187,12 +194,12 @@ impl Policy {
         vm.set_input(input);
         let result = vm.execute_entry_point_by_index(0);
         vm.set_input(Value::Null);
-        put(&self.program, &self.data, vm);
+        put(&self.program, &self.base, vm);
         result.map_err(|error| Failed::from(&error))
     }
 
     /// What the library reads beside the documented input.
-    fn internal(&self, input: &Input) -> Value {
+    fn internal(&self, input: &Input, usual: Option<&Arc<str>>) -> Value {
         let spent = input.spent.iter().map(|id| (&**id, Value::from(true)));
         let (allow, deny) = match input.phase {
             Phase::Call => ("evaluate", "evaluate"),
@@ -209,19 +216,21 @@ impl Policy {
                 },
             ),
         };
-        INTERNAL.fill([
+        let members = [
             Value::from(allow),
-            Value::from(covered(&input.task, &input.tool)),
+            Value::from(input.task.tools.cover(&input.tool.id)),
             Value::from(deny),
             crate::value::map(spent),
-        ])
+            usual.map_or_else(|| Value::from(""), shared),
+        ];
+        INTERNAL.with(|shape| shape.fill(members))
     }
 
     /// Some faults show only when the VM first runs.
     fn try_out(&self) -> Result<(), Vec<Problem>> {
         let mut vm = RegoVM::new();
         vm.load_program(Arc::clone(&self.program));
-        vm.set_data(self.data.clone()).map_err(|_| {
+        vm.set_data(self.base.clone()).map_err(|_| {
             vec![Problem::in_file(
                 "data",
                 "the data shadows a rule: put free data under `facts`",
@@ -241,9 +250,10 @@ impl From<&VmError> for Failed {
     }
 }
 
-/// What the library alone reads.
-static INTERNAL: LazyLock<Shape> =
-    LazyLock::new(|| Shape::new(&["allow", "covered", "deny", "spent"]));
+thread_local! {
+    /// What the library alone reads.
+    static INTERNAL: Shape = Shape::new(&["allow", "covered", "deny", "spent", "usual"]);
+}
 
 /// How many instructions pass between two looks at the clock.
 const CHECK_INTERVAL: NonZeroU32 = match NonZeroU32::new(1024) {
@@ -315,19 +325,6 @@ fn put(program: &Arc<Program>, data: &Value, vm: RegoVM) {
             vm,
         });
     });
-}
-
-/// Whether one of the task's patterns covers the tool.
-fn covered(task: &Value, tool: &Value) -> bool {
-    let (Some(Value::Array(patterns)), Some(Value::String(tool))) =
-        (member(task, "tools"), member(tool, "id"))
-    else {
-        return false;
-    };
-    patterns.iter().any(|pattern| match pattern {
-        Value::String(pattern) => pattern_matches(pattern, tool),
-        _ => false,
-    })
 }
 
 fn program(sources: &[Source]) -> Result<Arc<Program>, Problem> {

@@ -3,22 +3,24 @@
 //! Every documented field is always present. An absent scalar has a typed value that refuses (the empty string, level
 //! `restricted`, confidence 0, the epoch), never null: null sorts below everything, so `input.x <= 100` would hold.
 //!
-//! What does not change from call to call (agent, tool, subject, most of the task) is made into a [`Value`] once; a call
-//! then costs one object for [`CallFacts`] and one for the whole.
+//! It is typed here; policies and other engines read [`Input::to_value`]. What does not change from call to call (agent,
+//! tool, the task's tools) is made [`Ready`] once.
 
 mod facts;
 mod fields;
+mod ready;
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use regorus::Value;
 
 pub use facts::{
-    ActorFacts, AgentFacts, Budget, LimitFacts, SubjectFacts, TaskFacts, TaskState, ToolFacts,
-    actors, limits,
+    ActorFacts, AgentFacts, Budget, EPOCH, LimitFacts, SubjectFacts, TaskFacts, TaskState,
+    ToolFacts,
 };
 pub use fields::{Kind, field_exists, json_schema, kind_of};
+pub use ready::{Moment, Part, Ready};
 
 use crate::Level;
 use crate::value::{Shape, level, shared};
@@ -83,28 +85,29 @@ pub enum Phase {
 pub struct Input {
     /// The call itself.
     pub call: CallFacts,
-    /// From [`AgentFacts::to_value`].
-    pub agent: Value,
-    /// From [`SubjectFacts::to_value`].
-    pub subject: Value,
-    /// From [`actors`].
-    pub actors: Value,
-    /// From [`TaskFacts::to_value`].
-    pub task: Value,
-    /// From [`ToolFacts::to_value`].
-    pub tool: Value,
+    /// Who calls.
+    pub agent: Ready<AgentFacts>,
+    /// For whom.
+    pub subject: SubjectFacts,
+    /// The chain of delegation, nearest first.
+    pub actors: Ready<Vec<ActorFacts>>,
+    /// For what.
+    pub task: TaskFacts,
+    /// The tool.
+    pub tool: Ready<ToolFacts>,
     /// The content.
     pub content: Content,
-    /// From [`limits`].
-    pub limits: Value,
+    /// What the limits that apply have left.
+    pub limits: Vec<LimitFacts>,
     /// Why the policy is asked.
     pub phase: Phase,
     /// The exceptions whose `max_uses` are used up. Not part of the documented input.
     pub spent: Vec<Arc<str>>,
 }
 
-static CALL: LazyLock<Shape> = LazyLock::new(|| {
-    Shape::new(&[
+thread_local! {
+    // Of each thread its own: counting references to what is shared is what costs.
+    static CALL: Shape = Shape::new(&[
         "arguments",
         "arguments_bytes",
         "body_sha256",
@@ -120,108 +123,92 @@ static CALL: LazyLock<Shape> = LazyLock::new(|| {
         "time",
         "time_ns",
         "trace_id",
-    ])
-});
-
-static CONTENT: LazyLock<Shape> =
-    LazyLock::new(|| Shape::new(&["classification", "findings", "labels", "opaque"]));
-
-static INPUT: LazyLock<Shape> = LazyLock::new(|| {
-    Shape::new(&[
+    ]);
+    static CONTENT: Shape = Shape::new(&["classification", "findings", "labels", "opaque"]);
+    static INPUT: Shape = Shape::new(&[
         "actors", "agent", "call", "content", "limits", "subject", "task", "tool",
-    ])
-});
-
-static ASKED: LazyLock<Shape> = LazyLock::new(|| {
-    Shape::new(&[
+    ]);
+    static ASKED: Shape = Shape::new(&[
         "actors", "agent", "call", "content", "internal", "limits", "subject", "task", "tool",
-    ])
-});
-
-static PHASES: LazyLock<[Value; 2]> = LazyLock::new(|| ["call", "list"].map(Value::from));
+    ]);
+}
 
 impl Input {
-    /// The documented `input`, for the record.
+    /// The documented `input`.
     pub fn to_value(&self) -> Value {
-        self.documented_with(self.call.to_value(self.phase), self.content.to_value())
+        let [actors, agent, call, content, limits, subject, task, tool] = self.parts();
+        INPUT.with(|shape| shape.fill([actors, agent, call, content, limits, subject, task, tool]))
     }
 
     /// What the library reads: the documented input and what it alone reads.
     pub(crate) fn asked(&self, internal: Value) -> Value {
-        let (call, content) = (self.call.to_value(self.phase), self.content.to_value());
-        self.asked_with(call, content, internal)
+        let [actors, agent, call, content, limits, subject, task, tool] = self.parts();
+        ASKED.with(|shape| {
+            shape.fill([
+                actors, agent, call, content, internal, limits, subject, task, tool,
+            ])
+        })
     }
 
-    /// The documented input, and what the library reads, with its parts in common.
-    pub(crate) fn both(&self, internal: Value) -> (Value, Value) {
-        let (call, content) = (self.call.to_value(self.phase), self.content.to_value());
-        let documented = self.documented_with(call.clone(), content.clone());
-        (documented, self.asked_with(call, content, internal))
+    fn parts(&self) -> [Value; 8] {
+        let limits: Vec<_> = self.limits.iter().map(LimitFacts::to_value).collect();
+        [
+            self.actors.value(),
+            self.agent.value(),
+            self.call.to_value(self.phase),
+            self.content.to_value(),
+            Value::from(limits),
+            self.subject.to_value(),
+            self.task.to_value(),
+            self.tool.value(),
+        ]
     }
+}
 
-    fn documented_with(&self, call: Value, content: Value) -> Value {
-        INPUT.fill([
-            self.actors.clone(),
-            self.agent.clone(),
-            call,
-            content,
-            self.limits.clone(),
-            self.subject.clone(),
-            self.task.clone(),
-            self.tool.clone(),
-        ])
-    }
-
-    fn asked_with(&self, call: Value, content: Value, internal: Value) -> Value {
-        ASKED.fill([
-            self.actors.clone(),
-            self.agent.clone(),
-            call,
-            content,
-            internal,
-            self.limits.clone(),
-            self.subject.clone(),
-            self.task.clone(),
-            self.tool.clone(),
-        ])
+impl Phase {
+    /// The word for `call.phase`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::List => "list",
+        }
     }
 }
 
 impl CallFacts {
     fn to_value(&self, phase: Phase) -> Value {
-        let [call, list] = &*PHASES;
-        let phase = match phase {
-            Phase::Call => call,
-            Phase::List => list,
-        };
-        CALL.fill([
-            self.arguments.clone(),
-            Value::from(self.arguments_bytes),
-            shared(&self.body_sha256),
-            shared(&self.host),
-            shared(&self.id),
-            self.input_responses.clone(),
-            shared(&self.listener),
-            shared(&self.method),
-            shared(&self.path),
-            phase.clone(),
-            Value::from(u64::from(self.port)),
-            shared(&self.protocol),
-            shared(&self.time),
-            Value::from(self.time_ns),
-            shared(&self.trace_id),
-        ])
+        CALL.with(|shape| {
+            shape.fill([
+                self.arguments.clone(),
+                Value::from(self.arguments_bytes),
+                shared(&self.body_sha256),
+                shared(&self.host),
+                shared(&self.id),
+                self.input_responses.clone(),
+                shared(&self.listener),
+                shared(&self.method),
+                shared(&self.path),
+                Value::from(phase.as_str()),
+                Value::from(u64::from(self.port)),
+                shared(&self.protocol),
+                shared(&self.time),
+                Value::from(self.time_ns),
+                shared(&self.trace_id),
+            ])
+        })
     }
 }
 
 impl Content {
     fn to_value(&self) -> Value {
-        CONTENT.fill([
-            level(self.classification),
-            self.findings.clone(),
-            self.labels.clone(),
-            Value::from(self.opaque),
-        ])
+        CONTENT.with(|shape| {
+            shape.fill([
+                level(self.classification),
+                self.findings.clone(),
+                self.labels.clone(),
+                Value::from(self.opaque),
+            ])
+        })
     }
 }
 

@@ -21,6 +21,7 @@ mod lint;
 mod pattern;
 mod problem;
 mod read;
+mod usual;
 mod value;
 
 pub use decision::{Approval, Decision, ExceptionUse, Reason, Refusal, Verdict};
@@ -28,6 +29,6 @@ pub use engine::{Bounds, Policy};
 pub use input::Input;
 pub use level::{Level, UnknownLevel};
 pub use library::{ENTRY, library};
-pub use pattern::{NotAPattern, Pattern};
+pub use pattern::{NotAPattern, Pattern, Patterns};
 pub use problem::{Problem, Source};
 pub use regorus::Value;

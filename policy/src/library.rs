@@ -5,12 +5,11 @@ use crate::problem::Source;
 /// The entry point: the path of the rule that is the decision.
 pub const ENTRY: &str = "data.outrider.decision";
 
-const ALWAYS: [(&str, &str); 6] = [
+const ALWAYS: [(&str, &str); 5] = [
     (
         "outrider/decision.rego",
         include_str!("../rego/decision.rego"),
     ),
-    ("outrider/usual.rego", include_str!("../rego/usual.rego")),
     ("outrider/guards.rego", include_str!("../rego/guards.rego")),
     ("outrider/grants.rego", include_str!("../rego/grants.rego")),
     (

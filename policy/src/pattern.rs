@@ -1,5 +1,6 @@
 //! Tool patterns: `service/operation`, where `*` stands for any run of characters within its part.
 
+use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -33,17 +34,44 @@ impl Pattern {
 
     /// Whether the tool ID is one of those the pattern stands for. Linear in the length of both.
     pub fn matches(&self, tool_id: &str) -> bool {
-        pattern_matches(&self.0, tool_id)
+        match (self.0.split_once('/'), tool_id.split_once('/')) {
+            (Some((service, operation)), Some((tool_service, tool_operation))) => {
+                part_matches(service, tool_service) && part_matches(operation, tool_operation)
+            }
+            _ => false,
+        }
     }
 }
 
-/// Whether the pattern, as text, matches the tool ID; false for what is no pattern at all.
-pub(crate) fn pattern_matches(pattern: &str, tool_id: &str) -> bool {
-    match (pattern.split_once('/'), tool_id.split_once('/')) {
-        (Some((service, operation)), Some((tool_service, tool_operation))) => {
-            part_matches(service, tool_service) && part_matches(operation, tool_operation)
+/// A list of patterns in the order in which they were written, asked as quickly when it is long.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Patterns {
+    all: Vec<Pattern>,
+    literal: HashSet<String>,
+    wild: Vec<Pattern>,
+}
+
+impl Patterns {
+    /// Whether one of them covers the tool.
+    pub fn cover(&self, tool_id: &str) -> bool {
+        self.literal.contains(tool_id) || self.wild.iter().any(|wild| wild.matches(tool_id))
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> std::slice::Iter<'_, Pattern> {
+        self.all.iter()
+    }
+}
+
+impl FromIterator<Pattern> for Patterns {
+    fn from_iter<I: IntoIterator<Item = Pattern>>(patterns: I) -> Self {
+        let all: Vec<Pattern> = patterns.into_iter().collect();
+        let (literal, wild): (Vec<_>, Vec<_>) = all.iter().cloned().partition(Pattern::is_literal);
+        Self {
+            literal: literal.into_iter().map(String::from).collect(),
+            wild,
+            all,
         }
-        _ => false,
     }
 }
 

@@ -1,7 +1,7 @@
 //! Helpers to write policy values.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use regorus::Value;
 
@@ -52,16 +52,7 @@ pub(crate) fn member<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
 
 /// The level as a ready value.
 pub(crate) fn level(level: Level) -> Value {
-    static LEVELS: LazyLock<[Value; 4]> =
-        LazyLock::new(|| Level::ALL.map(|level| Value::from(level.as_str())));
-    let [public, internal, confidential, restricted] = &*LEVELS;
-    match level {
-        Level::Public => public,
-        Level::Internal => internal,
-        Level::Confidential => confidential,
-        Level::Restricted => restricted,
-    }
-    .clone()
+    Value::from(level.as_str())
 }
 
 /// The keys of an object that is made for every call: put in order once, so that making one sorts nothing and allocates

@@ -8,9 +8,11 @@
 
 mod common;
 
-use common::{AGENT, Asked, NOW, asked, code, data_from, documents, library, with_rules};
+use common::{
+    AGENT, Asked, NOW, asked, code, data_from, documents, library, time, tools, with_rules,
+};
 use outrider_policy::input::TaskState;
-use outrider_policy::{Level, Pattern, Policy, Refusal, Verdict};
+use outrider_policy::{Level, Policy, Refusal, Verdict};
 use serde_json::json;
 
 fn check(policy: &Policy, asked: &Asked, expected: &str, rule: &str) {
@@ -20,14 +22,6 @@ fn check(policy: &Policy, asked: &Asked, expected: &str, rule: &str) {
         (expected, rule),
         "{decision:#?}"
     );
-}
-
-fn tools(patterns: &[&str]) -> outrider_policy::Value {
-    let patterns: Vec<Pattern> = patterns
-        .iter()
-        .map(|text| Pattern::try_from((*text).to_owned()).unwrap())
-        .collect();
-    outrider_policy::input::TaskFacts::tools(&patterns)
 }
 
 #[test]
@@ -83,7 +77,7 @@ fn an_agent_revoked_at_run_time_is_refused() {
 fn an_agent_expires_at_its_instant() {
     let policy = library();
     let mut call = asked("tickets/read");
-    call.task.expires = Some("2100-01-01T00:00:00Z".parse().unwrap());
+    call.task.expires = Some(time("2100-01-01T00:00:00Z").into());
     let end = 1_814_313_600_000_000_000; // 2027-06-30T00:00:00Z
     call.input.call.time_ns = end - 1;
     check(&policy, &call, "ok", "grant:G-tickets");
@@ -106,7 +100,7 @@ fn a_task_that_is_not_active_is_refused_with_its_own_code() {
         check(&policy, &call, expected, "guard:task");
     }
     let mut past = asked("tickets/read");
-    past.task.expires = Some("2026-06-01T00:00:00Z".parse().unwrap());
+    past.task.expires = Some(time("2026-06-01T00:00:00Z").into());
     check(&policy, &past, "task_expired", "guard:task");
     past.task.expires = None;
     check(&policy, &past, "task_expired", "guard:task");
@@ -264,7 +258,7 @@ fn an_exception_that_is_spent_expired_or_anothers_lifts_nothing() {
     check(&policy, &spent, "scope_exceeded", "guard:scope");
     let mut late = asked("crm/export");
     late.input.call.time_ns = 1_796_083_200_000_000_000; // 2026-12-01T00:00:00Z
-    late.task.expires = Some("2100-01-01T00:00:00Z".parse().unwrap());
+    late.task.expires = Some(time("2100-01-01T00:00:00Z").into());
     check(&policy, &late, "scope_exceeded", "guard:scope");
     check(
         &policy,
@@ -455,10 +449,9 @@ fn what_a_rule_redacts_is_reported_on_refusals_too() {
 #[test]
 fn a_delegation_with_a_nameless_actor_is_refused() {
     let mut call = asked("tickets/read");
-    let actor = |id: &str| outrider_policy::input::ActorFacts { id: id.to_owned() };
-    call.input.actors = outrider_policy::input::actors(&[actor(AGENT), actor("agent:other")]);
+    call = call.actors(&[AGENT, "agent:other"]);
     check(&library(), &call, "ok", "grant:G-tickets");
-    call.input.actors = outrider_policy::input::actors(&[actor(AGENT), actor("")]);
+    call = call.actors(&[AGENT, ""]);
     check(&library(), &call, "scope_exceeded", "guard:delegation");
 }
 
@@ -482,44 +475,14 @@ fn a_malformed_result_is_a_policy_error() {
 }
 
 #[test]
-fn an_input_that_lacks_its_parts_is_refused() {
-    let policy = library();
-    let whole = asked("tickets/read").input();
-    let nothing = outrider_policy::Value::new_object();
-    for broken in [
-        outrider_policy::Input {
-            agent: nothing.clone(),
-            ..whole.clone()
-        },
-        outrider_policy::Input {
-            task: nothing.clone(),
-            ..whole.clone()
-        },
-        outrider_policy::Input {
-            tool: nothing.clone(),
-            ..whole.clone()
-        },
-        outrider_policy::Input {
-            actors: nothing.clone(),
-            ..whole.clone()
-        },
-    ] {
-        let decision = policy.decide(&broken);
-        assert!(
-            !decision.allows() || broken.actors == nothing,
-            "{decision:?}"
-        );
-    }
-}
-
-#[test]
 fn too_many_instructions_are_a_policy_error() {
     let bounds = outrider_policy::Bounds {
         instructions: 50,
         ..common::bounds()
     };
     let policy = Policy::compile(&[], &common::data(), bounds).unwrap();
-    check(&policy, &asked("tickets/read"), "policy_error", "none");
+    // Permitted by a role's grant: not the usual call, which is not evaluated.
+    check(&policy, &asked("crm/lookup"), "policy_error", "none");
 }
 
 #[test]

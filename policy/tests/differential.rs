@@ -11,8 +11,7 @@ mod common;
 
 use common::generate::{inputs, policy, single};
 use common::{bounds, source};
-use outrider_policy::input::TaskState;
-use outrider_policy::{ENTRY, Input, Level, Policy, Value, library};
+use outrider_policy::{ENTRY, Input, Policy, Value, library};
 use proptest::prelude::*;
 
 /// The interpreter's answer to the user's unmended rules.
@@ -55,51 +54,6 @@ fn compare(rules: &str, inputs: &[Input]) -> Result<bool, TestCaseError> {
         }
     }
     Ok(true)
-}
-
-/// Every combination of what the guards and grants look at, with a grant of the agent's own and one of its role.
-fn usual_or_not() -> Vec<Input> {
-    let mut inputs = Vec::new();
-    for tool in common::TOOLS {
-        for agent in [common::AGENT, "agent:past", "agent:nobody"] {
-            for level in Level::ALL {
-                for max in Level::ALL {
-                    for state in [TaskState::Active, TaskState::Suspended] {
-                        let mut call = common::asked(tool).agent(agent).level(level);
-                        call.task.state = state;
-                        call.task.max_classification = max;
-                        inputs.push(call.input());
-                        call.task.intent = "report.write".into();
-                        inputs.push(call.input());
-                        inputs.push(call.without_task().input());
-                    }
-                }
-            }
-        }
-    }
-    inputs
-}
-
-#[test]
-fn the_usual_call_is_decided_as_if_everything_had_been_considered() {
-    let mut engine = regorus::Engine::new();
-    for file in library() {
-        engine.add_policy(file.name, file.text).unwrap();
-    }
-    let data = common::data();
-    engine.add_data(data.value()).unwrap();
-    let policy = Policy::compile(&[], &data, bounds()).unwrap();
-    let mut usual = 0;
-    for input in usual_or_not() {
-        engine.set_input(policy.question(&input));
-        let mut rule = |name: &str| engine.eval_rule(format!("data.outrider.{name}")).unwrap();
-        usual += usize::from(rule("usual") != Value::from(""));
-        assert_eq!(rule("decision"), rule("considered"), "{input:#?}");
-        let (decision, documented) = policy.decide_recorded(&input);
-        assert_eq!(decision.result, rule("considered"));
-        assert_eq!(documented, input.to_value());
-    }
-    assert!(usual > 0);
 }
 
 fn cases() -> u32 {

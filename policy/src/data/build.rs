@@ -1,6 +1,6 @@
 //! Documents joined and indexed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use jiff::Timestamp;
@@ -8,9 +8,10 @@ use regorus::Value;
 
 use super::document::{Agent, Document, Exception, Grant, Intent};
 use super::leaf::{IntentName, Name};
+use crate::input::Ready;
 use crate::problem::Problem;
 use crate::value::{level, map, object, strings};
-use crate::{Level, Pattern};
+use crate::{Level, Pattern, Patterns};
 
 /// The joined documents, indexed and unchangeable; a clone is one counter.
 #[derive(Debug, Clone)]
@@ -20,9 +21,32 @@ pub struct Data(Arc<Inner>);
 struct Inner {
     agents: BTreeMap<String, Agent>,
     intents: BTreeMap<String, Intent>,
+    /// The tools of each intent, ready for its tasks.
+    scopes: HashMap<String, Ready<Patterns>>,
+    grants: BTreeMap<String, Grant>,
+    index: Index,
     value: Value,
     digest: String,
 }
+
+/// What concerns a call, found in as many steps as there are patterns that match its tool, whatever else the data holds.
+/// Filing by pattern and not by tool keeps the index as small as the data.
+#[derive(Debug)]
+struct Index {
+    /// The patterns that match a tool, by tool.
+    patterns: BTreeMap<String, Vec<String>>,
+    grants: Filed,
+    exceptions: Filed,
+}
+
+/// IDs by whom they are for and then by pattern.
+#[derive(Debug, Default)]
+struct Filed {
+    by_agent: Folder,
+    by_role: Folder,
+}
+
+type Folder = BTreeMap<String, BTreeMap<String, BTreeSet<Arc<str>>>>;
 
 /// Everything of all documents by ID.
 #[derive(Default)]
@@ -53,11 +77,21 @@ impl Data {
         if !joined.problems.is_empty() {
             return Err(joined.problems);
         }
-        let value = object([("outrider", joined.value(tools))]);
+        let index = joined.index(tools);
+        let value = object([("outrider", joined.value(&index))]);
+        let scope = |(id, intent): (&String, &Intent)| {
+            (
+                id.clone(),
+                Ready::new(intent.tools.iter().cloned().collect()),
+            )
+        };
         Ok(Self(Arc::new(Inner {
             digest: digest(&value),
+            scopes: joined.intents.iter().map(scope).collect(),
             agents: joined.agents,
             intents: joined.intents,
+            grants: joined.grants,
+            index,
             value,
         })))
     }
@@ -75,6 +109,26 @@ impl Data {
     /// Every declared intent, by ID.
     pub fn intents(&self) -> impl Iterator<Item = &Intent> {
         self.0.intents.values()
+    }
+
+    /// The tools that the intent declares.
+    pub fn scope(&self, intent: &str) -> Option<&Ready<Patterns>> {
+        self.0.scopes.get(intent)
+    }
+
+    /// The grants made for this very agent that name a pattern which covers the tool, in the order of their IDs for each
+    /// pattern. Only tools of the catalogue are indexed.
+    pub(crate) fn own_grants<'a>(
+        &'a self,
+        agent: &str,
+        tool: &str,
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Grant)> {
+        let own = self.0.index.grants.by_agent.get(agent);
+        let patterns = self.0.index.patterns.get(tool).into_iter().flatten();
+        patterns
+            .filter_map(move |pattern| own?.get(pattern))
+            .flatten()
+            .filter_map(|id| Some((id, self.0.grants.get(&**id)?)))
     }
 
     /// What policies see as `data`, the index included.
@@ -193,7 +247,13 @@ impl Joined {
         self.problems.push(Problem::in_file(file, message));
     }
 
-    fn value(&self, tools: &[String]) -> Value {
+    fn value(&self, index: &Index) -> Value {
+        let intents = values(&self.intents, |_, intent| {
+            map(intent
+                .tools
+                .iter()
+                .map(|pattern| (pattern.as_str(), Value::from(true))))
+        });
         object([
             (
                 "agents",
@@ -212,44 +272,38 @@ impl Joined {
                 "facts",
                 values(&self.facts, |_, fact| Value::from(fact.clone())),
             ),
-            ("index", self.index(tools)),
-        ])
-    }
-
-    /// `patterns` by tool; `intents`, `grants`, `exceptions` by whom they are for and then by pattern.
-    ///
-    /// A call looks up the patterns that match its tool, then what is filed under them: as many steps as there are such
-    /// patterns, whatever else the data holds. Filing by pattern and not by tool keeps the index as small as the data.
-    fn index(&self, tools: &[String]) -> Value {
-        let grants = self.grants.iter().map(|(id, grant)| Filed {
-            id,
-            agent: grant.agent.as_ref(),
-            role: grant.role.as_ref(),
-            tools: &grant.tools,
-        });
-        let exceptions = self.exceptions.iter().map(|(id, exception)| Filed {
-            id,
-            agent: exception.agent.as_ref(),
-            role: exception.role.as_ref(),
-            tools: &exception.tools,
-        });
-        object([
-            ("patterns", self.patterns_by_tool(tools)),
             (
-                "intents",
-                values(&self.intents, |_, intent| {
-                    map(intent
-                        .tools
-                        .iter()
-                        .map(|pattern| (pattern.as_str(), Value::from(true))))
-                }),
+                "index",
+                object([
+                    (
+                        "patterns",
+                        values(&index.patterns, |_, patterns| strings(patterns)),
+                    ),
+                    ("intents", intents),
+                    ("grants", index.grants.to_value()),
+                    ("exceptions", index.exceptions.to_value()),
+                ]),
             ),
-            ("grants", filed(grants)),
-            ("exceptions", filed(exceptions)),
         ])
     }
 
-    fn patterns_by_tool(&self, tools: &[String]) -> Value {
+    fn index(&self, tools: &[String]) -> Index {
+        let (mut grants, mut exceptions) = (Filed::default(), Filed::default());
+        for (id, grant) in &self.grants {
+            grants.file(id, grant.agent.as_ref(), grant.role.as_ref(), &grant.tools);
+        }
+        for (id, exception) in &self.exceptions {
+            let (agent, role) = (exception.agent.as_ref(), exception.role.as_ref());
+            exceptions.file(id, agent, role, &exception.tools);
+        }
+        Index {
+            patterns: self.patterns_by_tool(tools),
+            grants,
+            exceptions,
+        }
+    }
+
+    fn patterns_by_tool(&self, tools: &[String]) -> BTreeMap<String, Vec<String>> {
         let all: BTreeSet<&Pattern> = self
             .intents
             .values()
@@ -270,14 +324,18 @@ impl Joined {
             .into_iter()
             .filter(|pattern| !pattern.is_literal())
             .collect();
-        map(tools.iter().map(|tool| {
+        let matching = |tool: &String| {
             let wild = wild
                 .iter()
                 .filter(|pattern| pattern.matches(tool))
                 .map(|pattern| pattern.as_str());
             let literal = literal.get(tool.as_str()).copied();
-            (tool.as_str(), strings(literal.into_iter().chain(wild)))
-        }))
+            literal.into_iter().chain(wild).map(String::from).collect()
+        };
+        tools
+            .iter()
+            .map(|tool| (tool.clone(), matching(tool)))
+            .collect()
     }
 }
 
@@ -298,40 +356,32 @@ fn once<T>(
     known.insert(id, item);
 }
 
-/// What a grant and an exception have in common for the index.
-struct Filed<'a> {
-    id: &'a str,
-    agent: Option<&'a Name>,
-    role: Option<&'a Name>,
-    tools: &'a [Pattern],
-}
-
-fn filed<'a>(items: impl Iterator<Item = Filed<'a>>) -> Value {
-    type Folder<'a> = BTreeMap<&'a str, BTreeMap<&'a str, BTreeSet<&'a str>>>;
-    let (mut by_agent, mut by_role) = (Folder::new(), Folder::new());
-    for item in items {
-        let (folder, whom) = match (item.agent, item.role) {
-            (Some(agent), _) => (&mut by_agent, agent),
-            (None, Some(role)) => (&mut by_role, role),
-            (None, None) => continue,
+impl Filed {
+    fn file(&mut self, id: &str, agent: Option<&Name>, role: Option<&Name>, tools: &[Pattern]) {
+        let (folder, whom) = match (agent, role) {
+            (Some(agent), _) => (&mut self.by_agent, agent),
+            (None, Some(role)) => (&mut self.by_role, role),
+            (None, None) => return,
         };
-        let patterns = folder.entry(whom.as_str()).or_default();
-        for pattern in item.tools {
-            patterns
-                .entry(pattern.as_str())
-                .or_default()
-                .insert(item.id);
+        let id: Arc<str> = id.into();
+        let patterns = folder.entry(whom.to_string()).or_default();
+        for pattern in tools {
+            let filed = patterns.entry(pattern.to_string()).or_default();
+            filed.insert(Arc::clone(&id));
         }
     }
-    let value = |folder: Folder<'a>| {
-        map(folder.into_iter().map(|(whom, patterns)| {
-            let patterns = patterns
-                .into_iter()
-                .map(|(pattern, ids)| (pattern, strings(ids)));
-            (whom, map(patterns))
-        }))
-    };
-    object([("agent", value(by_agent)), ("role", value(by_role))])
+
+    fn to_value(&self) -> Value {
+        let folder = |folder: &Folder| {
+            values(folder, |_, patterns| {
+                values(patterns, |_, ids| strings(ids.iter()))
+            })
+        };
+        object([
+            ("agent", folder(&self.by_agent)),
+            ("role", folder(&self.by_role)),
+        ])
+    }
 }
 
 fn values<T>(items: &BTreeMap<String, T>, value: impl Fn(&str, &T) -> Value) -> Value {

@@ -1,14 +1,14 @@
 //! The parts of `input` that are made ready once.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use regorus::Value;
 
-use super::nanoseconds;
+use super::{Moment, Part, Ready};
 use crate::data::{Agent, AgentState};
 use crate::value::{Shape, level, object, shared, strings};
-use crate::{Level, Pattern};
+use crate::{Level, Patterns};
 
 /// The agent, as identified and as the inventory knows it.
 #[derive(Debug, Clone, Default)]
@@ -50,9 +50,10 @@ impl AgentFacts {
             ..Self::default()
         }
     }
+}
 
-    /// The value for [`Input::agent`](super::Input::agent).
-    pub fn to_value(&self) -> Value {
+impl Part for AgentFacts {
+    fn to_value(&self) -> Value {
         object([
             ("id", Value::from(self.id.as_str())),
             ("attested_by", Value::from(self.attested_by.as_str())),
@@ -60,7 +61,10 @@ impl AgentFacts {
             ("owner", Value::from(self.owner.as_str())),
             ("purpose", Value::from(self.purpose.as_str())),
             ("roles", strings(&self.roles)),
-            ("expires", time(self.expires)),
+            (
+                "expires",
+                Value::from(self.expires.unwrap_or(Timestamp::UNIX_EPOCH).to_string()),
+            ),
             (
                 "state",
                 Value::from(self.state.map_or("unknown", AgentState::as_str)),
@@ -73,13 +77,12 @@ impl AgentFacts {
 #[derive(Debug, Clone, Default)]
 pub struct SubjectFacts {
     /// Its ID; empty without a task.
-    pub id: String,
+    pub id: Arc<str>,
 }
 
 impl SubjectFacts {
-    /// The value for [`Input::subject`](super::Input::subject).
-    pub fn to_value(&self) -> Value {
-        object([("id", Value::from(self.id.as_str()))])
+    pub(super) fn to_value(&self) -> Value {
+        object([("id", shared(&self.id))])
     }
 }
 
@@ -87,13 +90,20 @@ impl SubjectFacts {
 #[derive(Debug, Clone, Default)]
 pub struct ActorFacts {
     /// Its `sub`.
-    pub id: String,
+    pub id: Arc<str>,
 }
 
-/// The value for [`Input::actors`](super::Input::actors), nearest first.
-pub fn actors(chain: &[ActorFacts]) -> Value {
-    let actor = |actor: &ActorFacts| object([("id", Value::from(actor.id.as_str()))]);
-    Value::from(chain.iter().map(actor).collect::<Vec<_>>())
+impl Part for Vec<ActorFacts> {
+    fn to_value(&self) -> Value {
+        let actor = |actor: &ActorFacts| object([("id", shared(&actor.id))]);
+        Value::from(self.iter().map(actor).collect::<Vec<_>>())
+    }
+}
+
+impl Part for Patterns {
+    fn to_value(&self) -> Value {
+        strings(self.iter().map(crate::Pattern::as_str))
+    }
 }
 
 /// Whether a task may be used.
@@ -145,14 +155,14 @@ pub struct TaskFacts {
     pub source: Arc<str>,
     /// Its intent; empty without a task.
     pub intent: Arc<str>,
-    /// The patterns of its tools (its intent's when it names none): see [`TaskFacts::tools`].
-    pub tools: Value,
+    /// The patterns of its tools (its intent's when it names none).
+    pub tools: Ready<Patterns>,
     /// The highest classification it may touch.
     pub max_classification: Level,
     /// Its budget.
     pub budget: Budget,
     /// When it ends; the epoch is shown when absent.
-    pub expires: Option<Timestamp>,
+    pub expires: Option<Moment>,
     /// Whether it may be used.
     pub state: TaskState,
     /// 0 to 1; 1 when never set.
@@ -163,8 +173,8 @@ pub struct TaskFacts {
     pub high_water: Level,
 }
 
-static TASK: LazyLock<Shape> = LazyLock::new(|| {
-    Shape::new(&[
+thread_local! {
+    static TASK: Shape = Shape::new(&[
         "budget",
         "confidence",
         "expires",
@@ -177,10 +187,11 @@ static TASK: LazyLock<Shape> = LazyLock::new(|| {
         "source",
         "state",
         "tools",
-    ])
-});
-
-static BUDGET: LazyLock<Shape> = LazyLock::new(|| Shape::new(&["calls", "used"]));
+    ]);
+    static BUDGET: Shape = Shape::new(&["calls", "used"]);
+    static LIMIT: Shape = Shape::new(&["name", "remaining", "reset_s"]);
+    static NO_TOOLS: Ready<Patterns> = Ready::new(Patterns::default());
+}
 
 impl TaskFacts {
     /// No task, where the configuration lets calls pass without one.
@@ -189,7 +200,7 @@ impl TaskFacts {
             id: "".into(),
             source: "".into(),
             intent: "".into(),
-            tools: Value::new_array(),
+            tools: NO_TOOLS.with(Clone::clone),
             max_classification: Level::Public,
             budget: Budget::default(),
             expires: None,
@@ -200,32 +211,33 @@ impl TaskFacts {
         }
     }
 
-    /// The value for [`TaskFacts::tools`]: made once, when the task is first seen.
-    pub fn tools(patterns: &[Pattern]) -> Value {
-        strings(patterns.iter().map(Pattern::as_str))
-    }
-
-    /// The value for [`Input::task`](super::Input::task). Cheap, for budget, state and confidence change from call to call.
-    pub fn to_value(&self) -> Value {
-        TASK.fill([
-            BUDGET.fill([
-                Value::from(self.budget.calls),
-                Value::from(self.budget.used),
-            ]),
-            Value::from(self.confidence),
-            time(self.expires),
-            Value::from(self.expires.map_or(0, nanoseconds)),
-            level(self.high_water),
-            shared(&self.id),
-            shared(&self.intent),
-            level(self.max_classification),
-            shared(&self.parent),
-            shared(&self.source),
-            Value::from(self.state.as_str()),
-            self.tools.clone(),
-        ])
+    pub(super) fn to_value(&self) -> Value {
+        let budget = [self.budget.calls, self.budget.used].map(Value::from);
+        let (expires, expires_ns) = match &self.expires {
+            Some(moment) => (shared(&moment.text), moment.ns),
+            None => (Value::from(EPOCH), 0),
+        };
+        TASK.with(|task| {
+            task.fill([
+                BUDGET.with(|shape| shape.fill(budget)),
+                Value::from(self.confidence),
+                expires,
+                Value::from(expires_ns),
+                level(self.high_water),
+                shared(&self.id),
+                shared(&self.intent),
+                level(self.max_classification),
+                shared(&self.parent),
+                shared(&self.source),
+                Value::from(self.state.as_str()),
+                self.tools.value(),
+            ])
+        })
     }
 }
+
+/// What is shown for an expiry that is absent.
+pub const EPOCH: &str = "1970-01-01T00:00:00Z";
 
 /// The tool, from the operator's catalogue; never from the server's own hints.
 #[derive(Debug, Clone, Default)]
@@ -262,9 +274,8 @@ pub struct ToolFacts {
     pub open_world: bool,
 }
 
-impl ToolFacts {
-    /// The value for [`Input::tool`](super::Input::tool).
-    pub fn to_value(&self) -> Value {
+impl Part for ToolFacts {
+    fn to_value(&self) -> Value {
         object([
             ("id", Value::from(self.id.as_str())),
             ("service", Value::from(self.service.as_str())),
@@ -297,21 +308,14 @@ pub struct LimitFacts {
     pub reset_s: u64,
 }
 
-static LIMIT: LazyLock<Shape> = LazyLock::new(|| Shape::new(&["name", "remaining", "reset_s"]));
-
-/// The value for [`Input::limits`](super::Input::limits).
-pub fn limits(limits: &[LimitFacts]) -> Value {
-    let limit = |limit: &LimitFacts| {
-        LIMIT.fill([
-            shared(&limit.name),
-            Value::from(limit.remaining),
-            Value::from(limit.reset_s),
-        ])
-    };
-    Value::from(limits.iter().map(limit).collect::<Vec<_>>())
-}
-
-/// RFC 3339; the epoch when absent.
-fn time(expires: Option<Timestamp>) -> Value {
-    Value::from(expires.unwrap_or(Timestamp::UNIX_EPOCH).to_string())
+impl LimitFacts {
+    pub(super) fn to_value(&self) -> Value {
+        LIMIT.with(|limit| {
+            limit.fill([
+                shared(&self.name),
+                Value::from(self.remaining),
+                Value::from(self.reset_s),
+            ])
+        })
+    }
 }

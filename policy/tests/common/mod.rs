@@ -13,11 +13,15 @@ pub mod generate;
 
 use std::time::Duration;
 
+use jiff::Timestamp;
 use outrider_policy::data::{Data, Document};
 use outrider_policy::input::{
-    AgentFacts, Budget, CallFacts, Content, Phase, SubjectFacts, TaskFacts, TaskState, ToolFacts,
+    ActorFacts, AgentFacts, Budget, CallFacts, Content, Phase, Ready, SubjectFacts, TaskFacts,
+    TaskState, ToolFacts,
 };
-use outrider_policy::{Bounds, Decision, Input, Level, Policy, Problem, Source, Value, Verdict};
+use outrider_policy::{
+    Bounds, Decision, Input, Level, Pattern, Patterns, Policy, Problem, Source, Value, Verdict,
+};
 use serde_json::json;
 
 pub const AGENT: &str = "spiffe://example.org/agent/triage";
@@ -121,13 +125,13 @@ pub fn asked(tool: &str) -> Asked {
         id: "t1".into(),
         source: "token".into(),
         intent: "ticket.triage".into(),
-        tools: TaskFacts::tools(&intent.tools),
+        tools: Ready::new(intent.tools.iter().cloned().collect()),
         max_classification: intent.level(),
         budget: Budget {
             calls: 100,
             used: 3,
         },
-        expires: Some("2026-06-01T01:00:00Z".parse().unwrap()),
+        expires: Some(time("2026-06-01T01:00:00Z").into()),
         state: TaskState::Active,
         confidence: 1.0,
         parent: "".into(),
@@ -166,21 +170,20 @@ fn input() -> Input {
             input_responses: Value::new_object(),
             trace_id: "".into(),
         },
-        agent: Value::new_object(),
+        agent: Ready::new(AgentFacts::default()),
         subject: SubjectFacts {
-            id: "user:ada".to_owned(),
-        }
-        .to_value(),
-        actors: Value::new_array(),
-        task: Value::new_object(),
-        tool: Value::new_object(),
+            id: "user:ada".into(),
+        },
+        actors: Ready::new(Vec::new()),
+        task: TaskFacts::none(),
+        tool: Ready::new(ToolFacts::default()),
         content: Content {
             classification: Level::Internal,
             labels: Value::new_array(),
             findings: Value::new_array(),
             opaque: false,
         },
-        limits: Value::new_array(),
+        limits: Vec::new(),
         phase: Phase::Call,
         spent: Vec::new(),
     }
@@ -189,9 +192,9 @@ fn input() -> Input {
 impl Asked {
     pub fn input(&self) -> Input {
         Input {
-            agent: self.agent.to_value(),
-            task: self.task.to_value(),
-            tool: self.tool.to_value(),
+            agent: Ready::new(self.agent.clone()),
+            task: self.task.clone(),
+            tool: Ready::new(self.tool.clone()),
             ..self.input.clone()
         }
     }
@@ -203,6 +206,12 @@ impl Asked {
 
     pub fn agent(mut self, id: &str) -> Self {
         self.agent = AgentFacts::new(id, data().agent(id));
+        self
+    }
+
+    pub fn actors(mut self, ids: &[&str]) -> Self {
+        let actor = |id: &&str| ActorFacts { id: (*id).into() };
+        self.input.actors = Ready::new(ids.iter().map(actor).collect());
         self
     }
 
@@ -219,6 +228,16 @@ impl Asked {
     pub fn decide(&self, policy: &Policy) -> Decision {
         policy.decide(&self.input())
     }
+}
+
+pub fn time(text: &str) -> Timestamp {
+    text.parse().unwrap()
+}
+
+/// The patterns of a task.
+pub fn tools(patterns: &[&str]) -> Ready<Patterns> {
+    let pattern = |text: &&str| Pattern::try_from((*text).to_owned()).unwrap();
+    Ready::new(patterns.iter().map(pattern).collect())
 }
 
 /// `ok`, `hold`, or the code of the refusal.
