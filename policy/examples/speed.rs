@@ -60,7 +60,7 @@ fn input(data: &Data) -> Input {
     let end: Timestamp = "2100-01-01T00:00:00Z".parse().unwrap();
     let task = TaskFacts {
         id: "t1".into(),
-        source: "token".into(),
+        source: "token",
         intent: "work".into(),
         tools: Ready::new(patterns.into_iter().collect()),
         max_classification: Level::Internal,
@@ -71,7 +71,7 @@ fn input(data: &Data) -> Input {
         expires: Some(end.into()),
         state: TaskState::Active,
         confidence: 1.0,
-        parent: "".into(),
+        parent: None,
         high_water: Level::Public,
     };
     let tool = ToolFacts {
@@ -85,9 +85,8 @@ fn input(data: &Data) -> Input {
     Input {
         call: CallFacts {
             id: "01900000-0000-7000-8000-000000000000".into(),
-            time: "2026-06-01T00:00:00Z".into(),
-            time_ns: 1_780_272_000_000_000_000,
-            protocol: "mcp".into(),
+            time: "2026-06-01T00:00:00Z".parse().unwrap(),
+            protocol: "mcp",
             method: "POST".into(),
             path: "/mcp".into(),
             host: "127.0.0.1".into(),
@@ -95,9 +94,9 @@ fn input(data: &Data) -> Input {
             listener: "reverse".into(),
             arguments: Value::from(json!({"a": 1, "text": "some text"})),
             arguments_bytes: 2,
-            body_sha256: "".into(),
+            body_sha256: None,
             input_responses: Value::new_object(),
-            trace_id: "".into(),
+            trace_id: None,
         },
         agent: Ready::new(AgentFacts::new(&agent(0), data.agent(&agent(0)))),
         subject: SubjectFacts {

@@ -30,12 +30,10 @@ use crate::value::{Shape, level, shared};
 pub struct CallFacts {
     /// The decision ID, a `UUIDv7`.
     pub id: Arc<str>,
-    /// When it was received, RFC 3339.
-    pub time: Arc<str>,
-    /// The same, in nanoseconds since 1970.
-    pub time_ns: i64,
+    /// When it was received.
+    pub time: Timestamp,
     /// `mcp`, `openapi`, `jsonrpc` or `http`.
-    pub protocol: Arc<str>,
+    pub protocol: &'static str,
     /// The HTTP method; the method of the message for stdio.
     pub method: Arc<str>,
     /// The path as it is sent, without the query.
@@ -50,12 +48,12 @@ pub struct CallFacts {
     pub arguments: Value,
     /// Their size in bytes, as received.
     pub arguments_bytes: u64,
-    /// The body's SHA-256, lower-case hex; empty when the body is streamed.
-    pub body_sha256: Arc<str>,
+    /// The body's SHA-256; none when the body is streamed.
+    pub body_sha256: Option<[u8; 32]>,
     /// `inputResponses` of an MCP request; an empty object where there are none.
     pub input_responses: Value,
     /// The W3C trace ID.
-    pub trace_id: Arc<str>,
+    pub trace_id: Option<[u8; 16]>,
 }
 
 /// What the content is, as far as it is known.
@@ -181,7 +179,7 @@ impl CallFacts {
             shape.fill([
                 self.arguments.clone(),
                 Value::from(self.arguments_bytes),
-                shared(&self.body_sha256),
+                hex(self.body_sha256.as_ref().map_or(&[], |hash| hash)),
                 shared(&self.host),
                 shared(&self.id),
                 self.input_responses.clone(),
@@ -190,10 +188,10 @@ impl CallFacts {
                 shared(&self.path),
                 Value::from(phase.as_str()),
                 Value::from(u64::from(self.port)),
-                shared(&self.protocol),
-                shared(&self.time),
-                Value::from(self.time_ns),
-                shared(&self.trace_id),
+                Value::from(self.protocol),
+                Value::from(self.time.to_string()),
+                Value::from(nanoseconds(self.time)),
+                hex(self.trace_id.as_ref().map_or(&[], |id| id)),
             ])
         })
     }
@@ -210,6 +208,10 @@ impl Content {
             ])
         })
     }
+}
+
+fn hex(bytes: &[u8]) -> Value {
+    Value::from(crate::digest::lower_hex(bytes))
 }
 
 /// Nanoseconds since 1970, held at the ends of 64 bits (the years 1677 and 2262).

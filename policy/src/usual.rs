@@ -11,7 +11,7 @@ use crate::input::{Input, Phase, TaskFacts, TaskState, nanoseconds};
 
 /// The grant that permits; none when the call is not a usual one.
 pub(crate) fn grant<'a>(data: &'a Data, input: &Input) -> Option<&'a Arc<str>> {
-    let (task, now) = (&input.task, input.call.time_ns);
+    let (task, now) = (&input.task, nanoseconds(input.call.time));
     let agent = data.agent(&input.agent.id)?;
     let usual = input.phase == Phase::Call
         && answered_for(agent, now)

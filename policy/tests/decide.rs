@@ -9,7 +9,7 @@
 mod common;
 
 use common::{
-    AGENT, Asked, NOW, asked, code, data_from, documents, library, time, tools, with_rules,
+    AGENT, Asked, NOW, asked, at, code, data_from, documents, library, time, tools, with_rules,
 };
 use outrider_policy::input::TaskState;
 use outrider_policy::{Level, Policy, Refusal, Verdict};
@@ -79,9 +79,9 @@ fn an_agent_expires_at_its_instant() {
     let mut call = asked("tickets/read");
     call.task.expires = Some(time("2100-01-01T00:00:00Z").into());
     let end = 1_814_313_600_000_000_000; // 2027-06-30T00:00:00Z
-    call.input.call.time_ns = end - 1;
+    call.input.call.time = at(end - 1);
     check(&policy, &call, "ok", "grant:G-tickets");
-    call.input.call.time_ns = end;
+    call.input.call.time = at(end);
     check(&policy, &call, "agent_expired", "guard:agent");
 }
 
@@ -211,7 +211,7 @@ fn a_grant_binds_to_its_intents_and_its_expiry() {
     let policy = library().with_data(&data_from(data));
     check(&policy, &asked("tickets/read"), "policy_denied", "grant");
     let mut earlier = asked("tickets/read");
-    earlier.input.call.time_ns = NOW - 1;
+    earlier.input.call.time = at(NOW - 1);
     check(&policy, &earlier, "ok", "grant:B");
 }
 
@@ -257,7 +257,7 @@ fn an_exception_that_is_spent_expired_or_anothers_lifts_nothing() {
     spent.input.spent = vec!["EX-7".into()];
     check(&policy, &spent, "scope_exceeded", "guard:scope");
     let mut late = asked("crm/export");
-    late.input.call.time_ns = 1_796_083_200_000_000_000; // 2026-12-01T00:00:00Z
+    late.input.call.time = at(1_796_083_200_000_000_000); // 2026-12-01T00:00:00Z
     late.task.expires = Some(time("2100-01-01T00:00:00Z").into());
     check(&policy, &late, "scope_exceeded", "guard:scope");
     check(

@@ -10,18 +10,18 @@ use std::{
 
 use jiff::Timestamp;
 use outrider_policy::{
-    Decision, Level, Value, Verdict,
+    Decision, Level, Patterns, Verdict,
     data::Data,
     input::{
-        self, ActorFacts, Budget, CallFacts, Content, Input, LimitFacts, Phase, SubjectFacts,
-        TaskFacts, TaskState,
+        ActorFacts, AgentFacts, Budget, CallFacts, Content, Input, LimitFacts, Phase, Ready,
+        SubjectFacts, TaskFacts, TaskState,
     },
 };
 
 use crate::{
     catalogue::Tool,
     classify,
-    limit::Admitted,
+    limit::{Admitted, Remaining},
     record::Ruling,
     rejection::Rejection,
     task::{State, Task},
@@ -36,7 +36,7 @@ pub struct Facts<'a> {
     /// When the call arrived.
     pub now: Timestamp,
     /// The agent's facts, made ready.
-    pub agent: &'a Value,
+    pub agent: &'a Ready<AgentFacts>,
     /// The task; none where tasks are not required.
     pub task: Option<&'a Task>,
     /// How the task reached us.
@@ -48,76 +48,57 @@ pub struct Facts<'a> {
 }
 
 /// What policy is asked about a proven call.
-pub fn input(facts: &Facts<'_>, call: &ValidCall, content: Content, admitted: &Admitted) -> Input {
-    let mut asked = facts.call.clone();
-    asked.arguments = call.call().arguments.clone();
-    asked.input_responses = call.call().input_responses.clone();
-    assemble(
-        facts,
-        call.tool(),
-        (Phase::Call, asked),
-        content,
-        limits(admitted),
-    )
+pub fn input(facts: Facts<'_>, call: &ValidCall, content: Content, admitted: &Admitted) -> Input {
+    let mut asked = assemble(facts, call.tool(), Phase::Call, content);
+    asked.call.arguments = call.call().arguments.clone();
+    asked.call.input_responses = call.call().input_responses.clone();
+    asked.limits = admitted.remaining.iter().map(limit).collect();
+    asked
 }
 
 /// What policy is asked when a list is to show a tool: any arguments.
-pub fn listing(facts: &Facts<'_>, tool: &Tool) -> Input {
-    assemble(
-        facts,
-        tool,
-        (Phase::List, facts.call.clone()),
-        classify::of(tool),
-        Value::new_array(),
-    )
+pub fn listing(facts: Facts<'_>, tool: &Tool) -> Input {
+    assemble(facts, tool, Phase::List, classify::of(tool))
 }
 
-fn assemble(
-    facts: &Facts<'_>,
-    tool: &Tool,
-    (phase, call): (Phase, CallFacts),
-    content: Content,
-    limits: Value,
-) -> Input {
-    let subject = SubjectFacts {
-        id: facts
-            .task
-            .map_or_else(String::new, |task| task.subject.to_string()),
-    };
-    let actor = |id: &Arc<str>| ActorFacts { id: id.to_string() };
-    let actors: Vec<_> = facts
-        .task
-        .map_or(&[][..], |task| &task.actors)
-        .iter()
-        .map(actor)
-        .collect();
+fn assemble(facts: Facts<'_>, tool: &Tool, phase: Phase, content: Content) -> Input {
+    let task = facts.task;
     Input {
-        call,
         agent: facts.agent.clone(),
-        subject: subject.to_value(),
-        actors: input::actors(&actors),
-        task: facts
-            .task
-            .map_or_else(TaskFacts::none, |task| terms(facts, task))
-            .to_value(),
+        subject: SubjectFacts {
+            id: task.map_or_else(|| "".into(), |task| Arc::clone(&task.subject)),
+        },
+        actors: task.map_or_else(nobody, |task| task.chain.clone()),
+        task: task.map_or_else(TaskFacts::none, |task| terms(&facts, task)),
         tool: tool.facts.clone(),
         content,
-        limits,
+        limits: Vec::new(),
         phase,
-        spent: facts.spent.clone(),
+        call: facts.call,
+        spent: facts.spent,
     }
+}
+
+thread_local! {
+    static NOBODY: Ready<Vec<ActorFacts>> = Ready::new(Vec::new());
+    static NOTHING: Ready<Patterns> = Ready::new(Patterns::default());
+}
+
+fn nobody() -> Ready<Vec<ActorFacts>> {
+    NOBODY.with(Clone::clone)
 }
 
 /// A task's terms; what it leaves open is its intent's, and an intent that says nothing of the
 /// level is `public`.
 fn terms(facts: &Facts<'_>, task: &Task) -> TaskFacts {
     let intent = facts.data.intent(&task.intent);
-    let inherited = || intent.map_or(&[][..], |intent| &intent.tools);
+    let inherited = || facts.data.scope(&task.intent);
+    let tools = task.scope.as_ref().or_else(inherited);
     TaskFacts {
         id: Arc::clone(&task.id),
-        source: facts.task_source.into(),
+        source: facts.task_source,
         intent: Arc::clone(&task.intent),
-        tools: TaskFacts::tools(task.tools.as_deref().unwrap_or_else(inherited)),
+        tools: tools.map_or_else(|| NOTHING.with(Clone::clone), Clone::clone),
         max_classification: task
             .max_classification
             .or_else(|| intent.and_then(|intent| intent.max_classification))
@@ -126,10 +107,10 @@ fn terms(facts: &Facts<'_>, task: &Task) -> TaskFacts {
             calls: task.budget.unwrap_or(u64::MAX),
             used: task.used(),
         },
-        expires: Some(task.expires),
+        expires: Some(task.over.clone()),
         state: state(task.state(facts.now)),
         confidence: 1.0,
-        parent: task.parent.clone().unwrap_or_else(|| "".into()),
+        parent: task.parent.clone(),
         high_water: task.high_water(),
     }
 }
@@ -144,17 +125,12 @@ fn state(state: State) -> TaskState {
     }
 }
 
-fn limits(admitted: &Admitted) -> Value {
-    let facts: Vec<_> = admitted
-        .remaining
-        .iter()
-        .map(|left| LimitFacts {
-            name: left.name.clone(),
-            remaining: left.remaining.into(),
-            reset_s: left.reset_s,
-        })
-        .collect();
-    input::limits(&facts)
+fn limit(left: &Remaining) -> LimitFacts {
+    LimitFacts {
+        name: left.name.clone(),
+        remaining: left.remaining.into(),
+        reset_s: left.reset_s,
+    }
 }
 
 /// Turns policy's answer into the ruling.

@@ -4,7 +4,10 @@
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::HeaderName;
-use outrider_policy::{Level, Value, input};
+use outrider_policy::{
+    Level, Value,
+    input::{Ready, ToolFacts},
+};
 use outrider_schemas::catalogue as contract;
 
 use crate::{
@@ -57,7 +60,7 @@ pub struct Tool {
     /// Its labels, ready for policy.
     pub labels: Value,
     /// Its facts, ready for policy.
-    pub facts: Value,
+    pub facts: Ready<ToolFacts>,
 }
 
 impl Service {
@@ -119,7 +122,7 @@ impl Tool {
             .map(|label| Value::String(Arc::clone(label)))
             .collect::<Vec<_>>()
             .into();
-        let facts = input::ToolFacts {
+        let facts = ToolFacts {
             id: id.to_string(),
             service: service.to_string(),
             operation: contract.operation.to_string(),
@@ -133,14 +136,13 @@ impl Tool {
             destructive: contract.destructive,
             idempotent: contract.idempotent,
             open_world: contract.open_world,
-        }
-        .to_value();
+        };
         Ok(Self {
             id,
             contract: Arc::clone(contract),
             level,
             labels,
-            facts,
+            facts: Ready::new(facts),
         })
     }
 

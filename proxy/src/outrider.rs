@@ -3,7 +3,11 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use outrider_policy::{Policy, Value, data::Data};
+use outrider_policy::{
+    Policy,
+    data::Data,
+    input::{AgentFacts, Ready},
+};
 
 use crate::{
     authorize::Uses,
@@ -27,7 +31,7 @@ pub struct Snapshot {
     /// What policy reads.
     pub data: Data,
     /// The agent's facts, made ready.
-    pub agent: Value,
+    pub agent: Ready<AgentFacts>,
     /// How often.
     pub limits: Limits,
     /// Whether a call needs a task.

@@ -13,7 +13,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
-use outrider_policy::input::{CallFacts, nanoseconds};
+use outrider_policy::input::CallFacts;
 
 use crate::{
     authorize,
@@ -278,11 +278,11 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     let admitted = case.admit(task.as_deref(), &tool)?;
     let content = classify(&call);
     let facts = case.facts(task.as_deref());
-    let input = authorize::input(&facts, &call, content, &admitted);
+    let input = Box::new(authorize::input(facts, &call, content, &admitted));
     let started = Instant::now();
-    let (decision, asked) = case.snapshot.policy.decide_recorded(&input);
+    let decision = case.snapshot.policy.decide(&input);
     case.known.timers.policy = started.elapsed();
-    case.known.facts.input = Some(asked);
+    case.known.facts.input = Some(input);
     case.known.admitted = Some(admitted);
     Ok(authorize::settle(decision))
 }
@@ -363,7 +363,7 @@ impl Case {
         let reachable = self
             .snapshot
             .policy
-            .listable(&authorize::listing(&self.facts(task), tool));
+            .listable(&authorize::listing(self.facts(task), tool));
         Rejection::SchemaViolation(if reachable {
             misfit.violations
         } else {
@@ -376,25 +376,18 @@ impl Case {
         authorize::Facts {
             call: CallFacts {
                 id: self.id.encode(&mut [0; 36]).into(),
-                time: self.now.to_string().into(),
-                time_ns: nanoseconds(self.now),
-                protocol: self.service.protocol.name().into(),
+                time: self.now,
+                protocol: self.service.protocol.name(),
                 method: self.head.method.as_str().into(),
-                path: self.service.upstream.path().into(),
-                host: self.service.upstream.host().into(),
+                path: Arc::clone(self.service.upstream.path()),
+                host: Arc::clone(self.service.upstream.host()),
                 port: self.service.upstream.port(),
                 listener: Arc::clone(&self.listener),
                 arguments: nothing.clone(),
                 arguments_bytes: self.body.len() as u64,
-                body_sha256: hex(&self.known.body_hash).into(),
+                body_sha256: Some(self.known.body_hash),
                 input_responses: nothing,
-                trace_id: self
-                    .known
-                    .facts
-                    .trace
-                    .map(|trace| hex(&trace.trace_id))
-                    .unwrap_or_default()
-                    .into(),
+                trace_id: self.known.facts.trace.map(|trace| trace.trace_id),
             },
             now: self.now,
             agent: &self.snapshot.agent,
@@ -544,7 +537,7 @@ impl Case {
                 data: &snapshot.data,
                 spent: outrider.uses.spent(),
             };
-            snapshot.policy.listable(&authorize::listing(&facts, tool))
+            snapshot.policy.listable(&authorize::listing(facts, tool))
         })
     }
 }
@@ -559,10 +552,4 @@ fn unread(uncollected: Uncollected) -> Rejection {
         Uncollected::Timeout => malformed("the body did not arrive in time"),
         Uncollected::Broken => malformed("the body did not arrive whole"),
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    let mut text = Vec::with_capacity(2 * bytes.len());
-    crate::record::line::write_hex(bytes, &mut text);
-    String::from_utf8(text).unwrap_or_default()
 }

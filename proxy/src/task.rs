@@ -12,7 +12,10 @@ use std::{
 };
 
 use jiff::Timestamp;
-use outrider_policy::{Level, Pattern};
+use outrider_policy::{
+    Level, Pattern, Patterns,
+    input::{ActorFacts, Moment, Ready},
+};
 use tokio::sync::watch;
 
 /// The longest sleep towards an expiry, so that a step of the wall clock is noticed.
@@ -117,6 +120,12 @@ enum End {
 #[derive(Debug)]
 pub struct Task {
     terms: Terms,
+    /// Its actors, ready for policy.
+    pub chain: Ready<Vec<ActorFacts>>,
+    /// The tools it names, ready for policy.
+    pub scope: Option<Ready<Patterns>>,
+    /// When it is over, ready for policy.
+    pub over: Moment,
     end: watch::Sender<End>,
     used: AtomicU64,
     high_water: AtomicU8,
@@ -133,7 +142,12 @@ impl std::ops::Deref for Task {
 impl Task {
     /// Starts a task on these terms, with nothing spent.
     pub fn new(terms: Terms) -> Self {
+        let actor = |id: &Arc<str>| ActorFacts { id: Arc::clone(id) };
+        let scope = |tools: &Vec<Pattern>| Ready::new(tools.iter().cloned().collect());
         Self {
+            chain: Ready::new(terms.actors.iter().map(actor).collect()),
+            scope: terms.tools.as_ref().map(scope),
+            over: terms.expires.into(),
             terms,
             end: watch::Sender::new(End::NotYet),
             used: AtomicU64::new(0),

@@ -152,7 +152,7 @@ pub struct TaskFacts {
     /// Its ID; empty without a task.
     pub id: Arc<str>,
     /// Where it came from: `token`, `proxy`, `current`, `local`; empty without a task.
-    pub source: Arc<str>,
+    pub source: &'static str,
     /// Its intent; empty without a task.
     pub intent: Arc<str>,
     /// The patterns of its tools (its intent's when it names none).
@@ -167,8 +167,8 @@ pub struct TaskFacts {
     pub state: TaskState,
     /// 0 to 1; 1 when never set.
     pub confidence: f64,
-    /// The task it was split from; empty when none.
-    pub parent: Arc<str>,
+    /// The task it was split from.
+    pub parent: Option<Arc<str>>,
     /// The highest classification it has touched so far.
     pub high_water: Level,
 }
@@ -198,7 +198,7 @@ impl TaskFacts {
     pub fn none() -> Self {
         Self {
             id: "".into(),
-            source: "".into(),
+            source: "",
             intent: "".into(),
             tools: NO_TOOLS.with(Clone::clone),
             max_classification: Level::Public,
@@ -206,7 +206,7 @@ impl TaskFacts {
             expires: None,
             state: TaskState::None,
             confidence: 0.0,
-            parent: "".into(),
+            parent: None,
             high_water: Level::Restricted,
         }
     }
@@ -227,8 +227,8 @@ impl TaskFacts {
                 shared(&self.id),
                 shared(&self.intent),
                 level(self.max_classification),
-                shared(&self.parent),
-                shared(&self.source),
+                self.parent.as_ref().map_or_else(|| Value::from(""), shared),
+                Value::from(self.source),
                 Value::from(self.state.as_str()),
                 self.tools.value(),
             ])

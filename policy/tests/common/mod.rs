@@ -123,7 +123,7 @@ pub fn asked(tool: &str) -> Asked {
     let intent = data.intent("ticket.triage").unwrap();
     let task = TaskFacts {
         id: "t1".into(),
-        source: "token".into(),
+        source: "token",
         intent: "ticket.triage".into(),
         tools: Ready::new(intent.tools.iter().cloned().collect()),
         max_classification: intent.level(),
@@ -134,7 +134,7 @@ pub fn asked(tool: &str) -> Asked {
         expires: Some(time("2026-06-01T01:00:00Z").into()),
         state: TaskState::Active,
         confidence: 1.0,
-        parent: "".into(),
+        parent: None,
         high_water: Level::Public,
     };
     Asked {
@@ -156,9 +156,8 @@ fn input() -> Input {
     Input {
         call: CallFacts {
             id: "01900000-0000-7000-8000-000000000000".into(),
-            time: "2026-06-01T00:00:00Z".into(),
-            time_ns: NOW,
-            protocol: "mcp".into(),
+            time: "2026-06-01T00:00:00Z".parse().unwrap(),
+            protocol: "mcp",
             method: "POST".into(),
             path: "/tickets".into(),
             host: "127.0.0.1".into(),
@@ -166,9 +165,9 @@ fn input() -> Input {
             listener: "reverse".into(),
             arguments: Value::new_object(),
             arguments_bytes: 2,
-            body_sha256: "".into(),
+            body_sha256: None,
             input_responses: Value::new_object(),
-            trace_id: "".into(),
+            trace_id: None,
         },
         agent: Ready::new(AgentFacts::default()),
         subject: SubjectFacts {
@@ -232,6 +231,10 @@ impl Asked {
 
 pub fn time(text: &str) -> Timestamp {
     text.parse().unwrap()
+}
+
+pub fn at(nanoseconds: i64) -> Timestamp {
+    Timestamp::from_nanosecond(nanoseconds.into()).unwrap()
 }
 
 /// The patterns of a task.

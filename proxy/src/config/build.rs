@@ -3,7 +3,11 @@
 use std::{collections::HashSet, net::IpAddr, path::Path};
 
 use http::HeaderName;
-use outrider_policy::{Policy, Problem, data::Data, input::AgentFacts};
+use outrider_policy::{
+    Policy, Problem,
+    data::Data,
+    input::{AgentFacts, Ready},
+};
 use outrider_schemas::catalogue::Contract;
 
 use super::{Compiler, Ingredients, Loaded, Service as Section};
@@ -109,13 +113,13 @@ impl Loaded {
             Some(before) => before.limits.renew(&config.limits),
             None => Limits::new(&config.limits),
         };
+        let agent = AgentFacts {
+            attested_by: "static".into(),
+            environment: config.environment.clone(),
+            ..AgentFacts::new(&config.agent.id.0, data.agent(&config.agent.id.0))
+        };
         Snapshot {
-            agent: AgentFacts {
-                attested_by: "static".into(),
-                environment: config.environment.clone(),
-                ..AgentFacts::new(&config.agent.id.0, data.agent(&config.agent.id.0))
-            }
-            .to_value(),
+            agent: Ready::new(agent),
             required: if config.tasks.required {
                 Required::Yes
             } else {

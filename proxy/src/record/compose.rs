@@ -5,10 +5,9 @@
 
 use std::cell::RefCell;
 
-use outrider_policy::Value;
-
 use super::{
     entry::{Ended, Entry, Ruling},
+    input::{self, Veil},
     line::{write_hex, write_str, write_u64, write_value},
 };
 use crate::rejection::Rejection;
@@ -125,7 +124,14 @@ fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
         .map_or(&[], |decision| &decision.redact);
     line.extend_from_slice(b",\"input\":");
     match &entry.facts.input {
-        Some(input) => masked_input(entry, input, redact, line),
+        Some(input) => {
+            let veil = Veil {
+                digests: &entry.recorder.digests,
+                body: &entry.facts.request_digest,
+                redact,
+            };
+            input::write(input, veil, line);
+        }
         None => line.extend_from_slice(b"{}"),
     }
     line.extend_from_slice(b",\"result\":");
@@ -143,92 +149,6 @@ fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     } else {
         br#"],"masked":[]"#
     });
-}
-
-fn masked_input(entry: &Entry, input: &Value, redact: &[String], line: &mut Vec<u8>) {
-    object(line, input, |name, value, line| match name {
-        "call" => masked_call(entry, value, redact, line),
-        _ => write_value(value, line),
-    });
-}
-
-fn masked_call(entry: &Entry, call: &Value, redact: &[String], line: &mut Vec<u8>) {
-    object(line, call, |name, value, line| match name {
-        "arguments" | "input_responses" => entry
-            .recorder
-            .digests
-            .write_masked(&without(value, &below(redact, name)), line),
-        "body_sha256" => write_str(&entry.facts.request_digest, line),
-        _ => write_value(value, line),
-    });
-}
-
-/// The pointers that lie below one member, without its own name.
-fn below<'a>(redact: &'a [String], name: &str) -> Vec<&'a str> {
-    redact
-        .iter()
-        .filter_map(|pointer| pointer.strip_prefix('/')?.strip_prefix(name))
-        .collect()
-}
-
-/// The value without what the pointers name (RFC 6901).
-fn without(value: &Value, pointers: &[&str]) -> Value {
-    pointers.iter().fold(value.clone(), |value, pointer| {
-        let tokens: Vec<String> = pointer
-            .split('/')
-            .skip(1)
-            .map(|token| token.replace("~1", "/").replace("~0", "~"))
-            .collect();
-        erased(&value, &tokens)
-    })
-}
-
-fn erased(value: &Value, tokens: &[String]) -> Value {
-    let Some((token, rest)) = tokens.split_first() else {
-        return Value::new_object();
-    };
-    let kept = |name: &str, child: &Value| match (name == token, rest.is_empty()) {
-        (true, true) => None,
-        (true, false) => Some(erased(child, rest)),
-        (false, _) => Some(child.clone()),
-    };
-    match value {
-        Value::Object(members) => {
-            let name = |key: &Value| {
-                key.as_string()
-                    .map_or_else(|_| String::new(), ToString::to_string)
-            };
-            members
-                .iter()
-                .filter_map(|(key, child)| Some((key.clone(), kept(&name(key), child)?)))
-                .collect::<std::collections::BTreeMap<_, _>>()
-                .into()
-        }
-        Value::Array(items) => items
-            .iter()
-            .enumerate()
-            .filter_map(|(index, child)| kept(&index.to_string(), child))
-            .collect::<Vec<_>>()
-            .into(),
-        other => other.clone(),
-    }
-}
-
-fn object(line: &mut Vec<u8>, value: &Value, mut member: impl FnMut(&str, &Value, &mut Vec<u8>)) {
-    let Value::Object(members) = value else {
-        return write_value(value, line);
-    };
-    line.push(b'{');
-    for (index, (name, value)) in members.iter().enumerate() {
-        let Value::String(name) = name else { continue };
-        if index > 0 {
-            line.push(b',');
-        }
-        write_str(name, line);
-        line.push(b':');
-        member(name, value, line);
-    }
-    line.push(b'}');
 }
 
 fn timers(entry: &Entry, line: &mut Vec<u8>) {

@@ -27,7 +27,7 @@ use std::{
 };
 
 use jiff::Timestamp;
-use outrider_policy::{Decision, Value};
+use outrider_policy::{Decision, Input};
 
 use super::{Recorder, compose};
 use crate::{
@@ -135,7 +135,7 @@ pub struct Facts {
     /// The level of the data.
     pub classification: &'static str,
     /// What policy was asked.
-    pub input: Option<Value>,
+    pub input: Option<Box<Input>>,
     /// The keyed digest of the body.
     pub request_digest: String,
     /// The trace that the call continues or starts.

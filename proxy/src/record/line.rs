@@ -57,6 +57,78 @@ pub fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     }
 }
 
+/// Writes `number` in decimal.
+pub fn write_i64(number: i64, out: &mut Vec<u8>) {
+    if number < 0 {
+        out.push(b'-');
+    }
+    write_u64(number.unsigned_abs(), out);
+}
+
+/// A JSON object in the making. Names are our own words and need no escape.
+pub(super) struct Object<'a> {
+    line: &'a mut Vec<u8>,
+    first: bool,
+}
+
+impl<'a> Object<'a> {
+    /// Opens it.
+    pub(super) fn begin(line: &'a mut Vec<u8>) -> Self {
+        line.push(b'{');
+        Self { line, first: true }
+    }
+
+    /// A member written by `write`.
+    pub(super) fn with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+        self.line
+            .extend_from_slice(if self.first { b"\"" } else { b",\"" });
+        self.first = false;
+        self.line.extend_from_slice(name.as_bytes());
+        self.line.extend_from_slice(b"\":");
+        write(self.line);
+        self
+    }
+
+    /// A member whose JSON text is given.
+    pub(super) fn raw(&mut self, name: &str, json: &str) -> &mut Self {
+        self.with(name, |line| line.extend_from_slice(json.as_bytes()))
+    }
+
+    pub(super) fn text(&mut self, name: &str, text: &str) -> &mut Self {
+        self.with(name, |line| write_str(text, line))
+    }
+
+    /// A string whose characters need no escape, such as a time.
+    pub(super) fn display(&mut self, name: &str, shown: &dyn std::fmt::Display) -> &mut Self {
+        use std::io::Write as _;
+        // Writing to a vector cannot fail.
+        self.with(name, |line| {
+            write!(line, "\"{shown}\"").unwrap_or_default();
+        })
+    }
+
+    pub(super) fn number(&mut self, name: &str, number: u64) -> &mut Self {
+        self.with(name, |line| write_u64(number, line))
+    }
+
+    pub(super) fn integer(&mut self, name: &str, number: i64) -> &mut Self {
+        self.with(name, |line| write_i64(number, line))
+    }
+
+    pub(super) fn bool(&mut self, name: &str, truth: bool) -> &mut Self {
+        self.raw(name, if truth { "true" } else { "false" })
+    }
+
+    pub(super) fn value(&mut self, name: &str, value: &Value) -> &mut Self {
+        self.with(name, |line| write_value(value, line))
+    }
+
+    /// Closes it.
+    pub(super) fn end(&mut self) {
+        self.line.push(b'}');
+    }
+}
+
 /// Writes `value` as compact JSON.
 ///
 /// A set is written as an array; what JSON cannot express (an undefined value, a number that is
@@ -76,10 +148,10 @@ pub fn write_value(value: &Value, out: &mut Vec<u8>) {
 }
 
 /// Writes `[…]` with `write` for each item.
-pub(super) fn write_items<'a>(
-    items: impl Iterator<Item = &'a Value>,
+pub(super) fn write_items<T>(
+    items: impl Iterator<Item = T>,
     out: &mut Vec<u8>,
-    mut write: impl FnMut(&Value, &mut Vec<u8>),
+    mut write: impl FnMut(T, &mut Vec<u8>),
 ) {
     out.push(b'[');
     for (index, item) in items.enumerate() {
@@ -124,8 +196,7 @@ fn write_number(value: &Value, out: &mut Vec<u8>) {
     if let Some(number) = number.as_u64() {
         write_u64(number, out);
     } else if let Some(number) = number.as_i64() {
-        out.push(b'-');
-        write_u64(number.unsigned_abs(), out);
+        write_i64(number, out);
     } else {
         match number.as_f64() {
             // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.

@@ -11,6 +11,7 @@ pub mod chain;
 pub mod checkpoint;
 pub mod digest;
 mod file;
+mod input;
 pub mod line;
 mod parsed;
 mod resume;

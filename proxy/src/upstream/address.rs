@@ -24,7 +24,8 @@ struct Facts {
     origin: Box<str>,
     authority: Box<str>,
     host_header: HeaderValue,
-    path: Box<str>,
+    path: Arc<str>,
+    host: Arc<str>,
     target: Uri,
     uri: Box<str>,
     query: Option<Box<str>>,
@@ -114,6 +115,7 @@ impl Upstream {
             host_header: HeaderValue::from_str(authority).map_err(|_| BadUpstream::Host)?,
             authority: authority.into(),
             path: uri.path().into(),
+            host: host.into(),
             target: uri
                 .path_and_query()
                 .cloned()
@@ -146,7 +148,7 @@ impl Upstream {
     }
 
     /// The path as configured; `/` when there was none.
-    pub fn path(&self) -> &str {
+    pub fn path(&self) -> &Arc<str> {
         &self.0.path
     }
 
@@ -166,12 +168,8 @@ impl Upstream {
     }
 
     /// The host alone.
-    pub fn host(&self) -> &str {
-        let authority = self.authority();
-        authority
-            .rsplit_once(':')
-            .filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit()))
-            .map_or(authority, |(host, _)| host)
+    pub fn host(&self) -> &Arc<str> {
+        &self.0.host
     }
 
     /// The port, the scheme's own when the URL has none.
