@@ -7,6 +7,8 @@ use std::{fmt, sync::Arc};
 
 use outrider_policy::Value;
 
+use crate::json::write_hex;
+
 /// The ID of one decision: a UUIDv7, minted when the `Entry` opens and carried by every answer.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DecisionId(uuid::Uuid);
@@ -203,21 +205,13 @@ impl Trace {
 
     /// The header as we send it on.
     pub fn header(&self) -> String {
-        let hex = |bytes: &[u8]| {
-            bytes
-                .iter()
-                .fold(String::with_capacity(32), |mut text, byte| {
-                    use fmt::Write as _;
-                    write!(text, "{byte:02x}").unwrap_or_default();
-                    text
-                })
-        };
-        format!(
-            "00-{}-{}-{:02x}",
-            hex(&self.trace_id),
-            hex(&self.span_id),
-            u8::from(self.sampled)
-        )
+        let mut text = Vec::with_capacity(55);
+        text.extend_from_slice(b"00-");
+        write_hex(&self.trace_id, &mut text);
+        text.push(b'-');
+        write_hex(&self.span_id, &mut text);
+        text.extend_from_slice(if self.sampled { b"-01" } else { b"-00" });
+        String::from_utf8(text).unwrap_or_default()
     }
 }
 

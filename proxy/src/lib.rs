@@ -19,6 +19,7 @@ pub mod validate;
 // what flows, what joins
 pub mod call;
 pub mod headers;
+pub mod json;
 pub mod outrider;
 pub mod pipeline;
 pub mod rejection;

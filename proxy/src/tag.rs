@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
+    json::{Object, write_str},
     keys::{SigningKey, Unsigned},
     task::Task,
 };
@@ -205,7 +206,7 @@ pub fn write(
     if matches!(level, IdentityLevel::Full | IdentityLevel::Assertion) {
         let token = signer
             .key
-            .compact(&signer.header, claims(facts, signer.ttl).as_bytes())?;
+            .compact(&signer.header, &claims(facts, signer.ttl))?;
         put_ready(headers, ASSERTION, token)?;
     }
     Ok(())
@@ -236,32 +237,35 @@ fn put_ready(headers: &mut HeaderMap, name: HeaderName, value: String) -> Result
 
 /// Encodes everything outside 0x21 to 0x7E, and `%` itself (RFC 3986 §2.1).
 fn percent_encode(text: &str) -> String {
-    let mut encoded = String::with_capacity(text.len());
+    let stays = |byte: u8| (0x21..=0x7e).contains(&byte) && byte != b'%';
+    if text.bytes().all(stays) {
+        return text.to_owned();
+    }
+    let mut encoded = String::with_capacity(3 * text.len());
     for byte in text.bytes() {
-        if (0x21..=0x7e).contains(&byte) && byte != b'%' {
+        if stays(byte) {
             encoded.push(char::from(byte));
         } else {
+            let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+            let digits = [digit(byte >> 4), digit(byte & 15)];
             encoded.push('%');
-            encoded.extend(hex(byte));
+            encoded.extend(digits.map(|digit| digit.to_ascii_uppercase()));
         }
     }
     encoded
 }
 
-/// The two digits of a byte.
-fn hex(byte: u8) -> [char; 2] {
-    let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-    [digit(byte >> 4), digit(byte & 15)].map(|digit| digit.to_ascii_uppercase())
-}
-
 /// The claims of one assertion, as compact JSON written by hand: no map, no second pass.
-fn claims(facts: &Facts<'_>, ttl: i64) -> String {
-    let mut json = Object::with_capacity(768);
+fn claims(facts: &Facts<'_>, ttl: i64) -> Vec<u8> {
+    let mut claims = Vec::with_capacity(768);
+    let mut json = Object::begin(&mut claims);
     json.text("iss", facts.agent);
     json.text("aud", facts.audience);
     if let Some(task) = facts.task {
         json.text("sub", &task.subject);
-        json.actors(&task.actors);
+        if !task.actors.is_empty() {
+            json.with("act", |json| chain(&task.actors, json));
+        }
         json.text("task", &task.id);
         json.text("intent", &task.intent);
     }
@@ -273,79 +277,28 @@ fn claims(facts: &Facts<'_>, ttl: i64) -> String {
     if let Some(hash) = facts.body_hash {
         json.text("bsh", &URL_SAFE_NO_PAD.encode(hash));
     }
-    json.number("iat", facts.now_s);
-    json.number("exp", facts.now_s.saturating_add(ttl));
+    json.integer("iat", facts.now_s);
+    json.integer("exp", facts.now_s.saturating_add(ttl));
     let mut jti = uuid::Uuid::encode_buffer();
     json.text(
         "jti",
         uuid::Uuid::now_v7().hyphenated().encode_lower(&mut jti),
     );
-    json.end()
+    json.end();
+    claims
 }
 
-/// A JSON object in the making. Names are our own words and need no escaping.
-struct Object(String);
-
-impl Object {
-    fn with_capacity(bytes: usize) -> Self {
-        Self(String::with_capacity(bytes))
+/// `act`, nested: the outermost is the nearest (RFC 8693 §4.1).
+fn chain(actors: &[std::sync::Arc<str>], json: &mut Vec<u8>) {
+    for (depth, actor) in actors.iter().enumerate() {
+        json.extend_from_slice(if depth == 0 {
+            br#"{"sub":"#
+        } else {
+            br#","act":{"sub":"#
+        });
+        write_str(actor, json);
     }
-
-    fn name(&mut self, name: &'static str) {
-        self.0.push(if self.0.is_empty() { '{' } else { ',' });
-        self.0.push('"');
-        self.0.push_str(name);
-        self.0.push_str("\":");
-    }
-
-    fn text(&mut self, name: &'static str, text: &str) {
-        self.name(name);
-        quote(&mut self.0, text);
-    }
-
-    fn number(&mut self, name: &'static str, number: i64) {
-        self.name(name);
-        self.0.push_str(&number.to_string());
-    }
-
-    /// `act`, nested: the outermost is the nearest (RFC 8693 §4.1).
-    fn actors(&mut self, actors: &[std::sync::Arc<str>]) {
-        if actors.is_empty() {
-            return;
-        }
-        self.name("act");
-        for (depth, actor) in actors.iter().enumerate() {
-            self.0.push_str(if depth == 0 {
-                r#"{"sub":"#
-            } else {
-                r#","act":{"sub":"#
-            });
-            quote(&mut self.0, actor);
-        }
-        self.0.extend(actors.iter().map(|_| '}'));
-    }
-
-    fn end(mut self) -> String {
-        self.0.push('}');
-        self.0
-    }
-}
-
-/// Appends a JSON string (RFC 8259 §7).
-fn quote(json: &mut String, text: &str) {
-    json.push('"');
-    for character in text.chars() {
-        match character {
-            '"' => json.push_str("\\\""),
-            '\\' => json.push_str("\\\\"),
-            '\0'..='\x1f' => {
-                let [high, low] = hex(u8::try_from(character).unwrap_or_default());
-                json.extend(['\\', 'u', '0', '0', high, low]);
-            }
-            _ => json.push(character),
-        }
-    }
-    json.push('"');
+    json.extend(actors.iter().map(|_| b'}'));
 }
 
 #[cfg(test)]

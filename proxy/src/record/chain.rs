@@ -14,6 +14,7 @@ use std::{
 };
 
 use jiff::Timestamp;
+use tokio::sync::Notify;
 
 use super::{
     checkpoint::{CheckpointKey, KeyError},
@@ -144,6 +145,7 @@ pub struct Log {
     healthy: AtomicBool,
     rotate: Option<Rotate>,
     state: Mutex<State>,
+    waits: Notify,
 }
 
 #[derive(Debug)]
@@ -226,6 +228,7 @@ impl Log {
             healthy: AtomicBool::new(true),
             rotate: config.rotate,
             state,
+            waits: Notify::new(),
         }
     }
 
@@ -243,6 +246,37 @@ impl Log {
         let result = state.writer.append(members);
         self.note(&state);
         result
+    }
+
+    /// Appends one line of `members` with the next write; [`Log::flush`] is due when
+    /// [`Log::outcomes_wait`] says so.
+    ///
+    /// # Errors
+    ///
+    /// [`Unwritable`] when nothing more may wait for a log that cannot be written.
+    pub fn defer(&self, members: &[u8]) -> Result<(), Unwritable> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Unwritable);
+        }
+        let result = state.writer.defer(members);
+        drop(state);
+        self.waits.notify_one();
+        result
+    }
+
+    /// Waits until a line waits for the next write.
+    pub async fn outcomes_wait(&self) {
+        self.waits.notified().await;
+    }
+
+    /// Writes the lines that wait.
+    pub fn flush(&self) {
+        let mut state = self.state();
+        if !state.displaced && !state.closed {
+            state.writer.flush();
+            self.note(&state);
+        }
     }
 
     /// Does what is due; called several times a second. Writes checkpoints, notices that the file

@@ -8,9 +8,11 @@ use std::cell::RefCell;
 use super::{
     entry::{Ended, Entry, Ruling},
     input::{self, Veil},
-    line::{write_hex, write_str, write_u64, write_value},
 };
-use crate::rejection::Rejection;
+use crate::{
+    json::{write_hex, write_str, write_u64, write_value},
+    rejection::Rejection,
+};
 
 thread_local! {
     /// One buffer a thread: a line is composed without allocating.

@@ -9,7 +9,7 @@ use aws_lc_rs::{hmac, rand::SecureRandom};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use outrider_policy::Value;
 
-use super::line::{write_items, write_members, write_value};
+use crate::json::{write_items, write_members, write_value};
 
 /// What every digest starts with.
 pub const PREFIX: &str = "hmac-sha256:";

@@ -317,10 +317,10 @@ impl Entry {
         self.code = code;
         let written = compose::with_buffer(|line| {
             compose::outcome(self, ended, line);
-            self.recorder.log.append(line)
+            self.recorder.log.defer(line)
         });
         match written {
-            Ok(_) => self.recorder.metrics.record_written(),
+            Ok(()) => self.recorder.metrics.record_written(),
             Err(_) => self.recorder.metrics.record_refused(),
         }
         self.finish(Stage::Closed);

@@ -8,10 +8,8 @@ use outrider_policy::{
     input::{CallFacts, Content, EPOCH, Input, LimitFacts, Phase, TaskFacts, nanoseconds},
 };
 
-use super::{
-    digest::DigestKey,
-    line::{Object, write_hex, write_items},
-};
+use super::digest::DigestKey;
+use crate::json::{Object, write_hex, write_items};
 
 /// How the values of a call are hidden.
 #[derive(Debug, Clone, Copy)]

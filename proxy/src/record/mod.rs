@@ -12,7 +12,6 @@ pub mod checkpoint;
 pub mod digest;
 mod file;
 mod input;
-pub mod line;
 mod parsed;
 mod resume;
 pub mod security;

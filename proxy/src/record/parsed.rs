@@ -5,10 +5,8 @@ use std::{borrow::Cow, fmt};
 use aws_lc_rs::digest::{SHA256, digest};
 use serde::de::{self, IgnoredAny, MapAccess, Visitor};
 
-use super::{
-    checkpoint::{Head, PublicKeys, Signature},
-    line::write_hex,
-};
+use super::checkpoint::{Head, PublicKeys, Signature};
+use crate::json::write_hex;
 
 /// The members of a checkpoint, in their order.
 const CHECKPOINT: [&str; 8] = [

@@ -15,11 +15,11 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::{
-    file::{GrowingFile, Occupant, OpenError, Sink},
-    line::{write_key, write_str, write_u64},
+use super::file::{GrowingFile, Occupant, OpenError, Sink};
+use crate::{
+    call::DecisionId,
+    json::{write_key, write_str, write_u64},
 };
-use crate::call::DecisionId;
 
 /// How many events of one kind are written at once before the cap counts.
 const BURST: u64 = 100;

@@ -9,11 +9,17 @@ use super::{
     chain::Unwritable,
     checkpoint::{CheckpointKey, Head},
     file::Sink,
-    line::{write_hex, write_u64},
 };
+use crate::json::{write_hex, write_u64};
 
 /// A line buffer larger than this is given back after the line.
 const KEPT_BUFFER: usize = 256 * 1024;
+
+/// So many bytes of lines wait for the next write; then they are written at once.
+const FULL: usize = 64 * 1024;
+
+/// So many bytes of lines wait for a sink that fails; what comes then is lost.
+const OVERFULL: usize = 4 * 1024 * 1024;
 
 /// Where a chain stands.
 #[derive(Debug, Clone)]
@@ -28,22 +34,34 @@ pub(super) struct Position {
     pub(super) unsigned: u64,
 }
 
+/// The end of a chain.
+#[derive(Debug, Clone, Default)]
+struct End {
+    seq: u64,
+    /// The hash of the last line, in hex.
+    hash: Vec<u8>,
+    /// How many lines follow the last checkpoint.
+    unsigned: u64,
+}
+
 /// Appends to one chain. A line is in the sink whole, or not at all and not counted.
 #[derive(Debug)]
 pub(super) struct Writer<S> {
     sink: S,
     key: CheckpointKey,
     instance: String,
-    seq: u64,
-    prev: Vec<u8>,
-    hash: Vec<u8>,
+    /// What is in the sink.
+    end: End,
+    /// What is, and what the buffer adds.
+    next: End,
     buffer: Vec<u8>,
+    /// The members of lines that wait for the next write, each with a newline behind it.
+    waiting: Vec<u8>,
     /// Bytes of a partial line that could not be removed yet.
     partial: usize,
     failed: bool,
     /// The number of the last line when the chain came to this sink.
     came_at: u64,
-    unsigned: u64,
     checkpoint_lines: u64,
     checkpoint_every: Duration,
     checkpoint_at: Timestamp,
@@ -56,14 +74,17 @@ impl<S: Sink> Writer<S> {
             sink,
             key,
             instance: position.instance,
-            seq: position.seq,
             came_at: position.seq,
-            prev: position.prev.into_bytes(),
-            hash: Vec::with_capacity(64),
+            end: End {
+                seq: position.seq,
+                hash: position.prev.into_bytes(),
+                unsigned: position.unsigned,
+            },
+            next: End::default(),
             buffer: Vec::with_capacity(4096),
+            waiting: Vec::new(),
             partial: 0,
             failed: false,
-            unsigned: position.unsigned,
             checkpoint_lines: u64::MAX,
             checkpoint_every: Duration::MAX,
             checkpoint_at: now,
@@ -89,12 +110,12 @@ impl<S: Sink> Writer<S> {
 
     /// The number of the last line; 0 before the first.
     pub(super) fn seq(&self) -> u64 {
-        self.seq
+        self.end.seq
     }
 
     /// Whether a line was appended since the chain came to this sink.
     pub(super) fn has_lines(&self) -> bool {
-        self.seq > self.came_at
+        self.end.seq > self.came_at
     }
 
     /// Continues the chain in another, empty sink. It starts with a checkpoint, so that a restart
@@ -104,41 +125,66 @@ impl<S: Sink> Writer<S> {
         self.partial = 0;
         self.now = now;
         self.try_checkpoint();
-        self.came_at = self.seq;
+        self.came_at = self.end.seq;
     }
 
-    /// Appends a line of `members`; a checkpoint follows when one is due by count.
+    /// Appends a line of `members`, behind those that wait; a checkpoint follows when one is due by
+    /// count.
     pub(super) fn append(&mut self, members: &[u8]) -> Result<u64, Unwritable> {
-        // A raw newline is never part of JSON members: it would tear the line in two.
-        if members.is_empty() || memchr::memchr(b'\n', members).is_some() {
+        if !is_one_line(members) {
             return Err(Unwritable);
         }
         self.begin();
-        self.buffer.extend_from_slice(members);
-        self.buffer.extend_from_slice(b",\"instance\":\"");
-        self.buffer.extend_from_slice(self.instance.as_bytes());
-        self.buffer.extend_from_slice(b"\",\"seq\":");
-        write_u64(self.seq + 1, &mut self.buffer);
-        let seq = self.seal()?;
-        self.unsigned += 1;
-        if self.unsigned >= self.checkpoint_lines {
+        self.take_waiting();
+        self.entry(members);
+        let seq = self.commit()?;
+        self.waiting.clear();
+        if self.end.unsigned >= self.checkpoint_lines {
             self.try_checkpoint();
         }
         Ok(seq)
     }
 
+    /// Appends a line of `members` with the next write. While the sink fails it waits, and is lost
+    /// only when too many do.
+    pub(super) fn defer(&mut self, members: &[u8]) -> Result<(), Unwritable> {
+        if !is_one_line(members) || self.waiting.len() >= OVERFULL {
+            return Err(Unwritable);
+        }
+        self.waiting.extend_from_slice(members);
+        self.waiting.push(b'\n');
+        if self.waiting.len() >= FULL && !self.failed {
+            self.flush();
+        }
+        Ok(())
+    }
+
+    /// Writes what waits.
+    pub(super) fn flush(&mut self) {
+        if self.waiting.is_empty() {
+            return;
+        }
+        self.begin();
+        self.take_waiting();
+        if self.commit().is_ok() {
+            self.waiting.clear();
+        }
+    }
+
     /// Takes the time, writes a checkpoint that is due and tries a failed sink anew.
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.now = now;
+        self.flush();
         let waited = now.duration_since(self.checkpoint_at).unsigned_abs();
-        if self.failed || (self.unsigned > 0 && waited >= self.checkpoint_every) {
+        if self.failed || (self.end.unsigned > 0 && waited >= self.checkpoint_every) {
             self.try_checkpoint();
         }
     }
 
-    /// Writes a checkpoint unless one ends the log.
+    /// Writes what waits, and a checkpoint unless one ends the log.
     pub(super) fn sign(&mut self) {
-        if self.unsigned > 0 || self.seq == 0 {
+        self.flush();
+        if self.end.unsigned > 0 || self.end.seq == 0 {
             self.try_checkpoint();
         }
     }
@@ -158,8 +204,9 @@ impl<S: Sink> Writer<S> {
     }
 
     fn checkpoint(&mut self) -> Result<u64, Unwritable> {
-        let seq = self.seq + 1;
-        let prev = std::str::from_utf8(&self.prev).unwrap_or_default();
+        self.begin();
+        let seq = self.end.seq + 1;
+        let prev = std::str::from_utf8(&self.end.hash).unwrap_or_default();
         let sig = self.key.sign(Head {
             instance: &self.instance,
             seq,
@@ -169,37 +216,71 @@ impl<S: Sink> Writer<S> {
         let members = format!(
             r#""type":"checkpoint","instance":"{instance}","timestamp":"{now:.3}","seq":{seq},"kid":"{kid}","sig":"{sig}""#
         );
-        self.begin();
-        self.buffer.extend_from_slice(members.as_bytes());
-        let seq = self.seal()?;
-        self.unsigned = 0;
+        self.line(|line| line.extend_from_slice(members.as_bytes()));
+        self.next.unsigned = 0;
+        let seq = self.commit()?;
         self.checkpoint_at = self.now;
         Ok(seq)
     }
 
+    /// Empties the buffer.
     fn begin(&mut self) {
         self.buffer.clear();
         self.buffer.shrink_to(KEPT_BUFFER);
-        self.buffer.push(b'{');
+        self.next.clone_from(&self.end);
     }
 
-    /// Adds `prev` and `hash` to the line in the buffer, writes it, and counts it if it is whole.
-    fn seal(&mut self) -> Result<u64, Unwritable> {
-        self.buffer.extend_from_slice(b",\"prev\":\"");
-        self.buffer.extend_from_slice(&self.prev);
-        self.buffer.push(b'"');
-        self.hash.clear();
-        write_hex(digest(&SHA256, &self.buffer).as_ref(), &mut self.hash);
-        self.buffer.extend_from_slice(b",\"hash\":\"");
-        self.buffer.extend_from_slice(&self.hash);
-        self.buffer.extend_from_slice(b"\"}\n");
+    fn take_waiting(&mut self) {
+        let waiting = mem::take(&mut self.waiting);
+        for members in waiting.split(|&byte| byte == b'\n') {
+            if !members.is_empty() {
+                self.entry(members);
+            }
+        }
+        self.waiting = waiting;
+    }
+
+    /// Adds a line that is no checkpoint.
+    fn entry(&mut self, members: &[u8]) {
+        let instance = mem::take(&mut self.instance);
+        let seq = self.next.seq + 1;
+        self.line(|line| {
+            line.extend_from_slice(members);
+            line.extend_from_slice(b",\"instance\":\"");
+            line.extend_from_slice(instance.as_bytes());
+            line.extend_from_slice(b"\",\"seq\":");
+            write_u64(seq, line);
+        });
+        self.instance = instance;
+    }
+
+    /// Adds a line to the buffer: its members, and `prev` and `hash`.
+    fn line(&mut self, members: impl FnOnce(&mut Vec<u8>)) {
+        let (buffer, next) = (&mut self.buffer, &mut self.next);
+        let start = buffer.len();
+        buffer.push(b'{');
+        members(buffer);
+        buffer.extend_from_slice(b",\"prev\":\"");
+        buffer.extend_from_slice(&next.hash);
+        buffer.push(b'"');
+        next.hash.clear();
+        let text = buffer.get(start..).unwrap_or_default();
+        write_hex(digest(&SHA256, text).as_ref(), &mut next.hash);
+        buffer.extend_from_slice(b",\"hash\":\"");
+        buffer.extend_from_slice(&next.hash);
+        buffer.extend_from_slice(b"\"}\n");
+        next.seq += 1;
+        next.unsigned += 1;
+    }
+
+    /// Writes the buffer, and counts its lines if all of it is in the sink.
+    fn commit(&mut self) -> Result<u64, Unwritable> {
         self.failed = self.write().is_err();
         if self.failed {
             return Err(Unwritable);
         }
-        self.seq += 1;
-        mem::swap(&mut self.prev, &mut self.hash);
-        Ok(self.seq)
+        mem::swap(&mut self.end, &mut self.next);
+        Ok(self.end.seq)
     }
 
     fn write(&mut self) -> Result<(), Unwritable> {
@@ -223,4 +304,9 @@ impl<S: Sink> Writer<S> {
         }
         Ok(())
     }
+}
+
+/// A raw newline is never part of JSON members: it would tear the line in two.
+fn is_one_line(members: &[u8]) -> bool {
+    !members.is_empty() && memchr::memchr(b'\n', members).is_none()
 }

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinSet, LocalSet},
-    time::{MissedTickBehavior, interval},
+    time::{MissedTickBehavior, interval, sleep},
 };
 
 use super::{DRAIN, Edge, Order, STACK, agents, fixed};
@@ -28,6 +28,8 @@ use crate::{
 
 /// Between two looks at logs and files.
 const TICK: Duration = Duration::from_millis(250);
+/// How long the outcome of a call may wait for the next write to the decision log.
+const OUTCOMES: Duration = Duration::from_millis(5);
 /// Ticks between two looks at the configuration's files.
 const LOOK: u32 = 4;
 /// Ticks between two sweeps of tasks and limits.
@@ -132,6 +134,8 @@ impl Watch {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0u32;
+        let outrider = Arc::clone(&self.outrider);
+        let log = &outrider.recorder.log;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -141,6 +145,11 @@ impl Watch {
                     }
                     Some(Order::Stop) | None => return,
                 },
+                () = log.outcomes_wait() => {
+                    // Those that come meanwhile go with them, or with the next decision.
+                    sleep(OUTCOMES).await;
+                    log.flush();
+                }
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     self.tick(count).await;

@@ -121,7 +121,7 @@ fn rechain(bodies: &[String]) -> Vec<u8> {
         let mut line = format!("{body},\"prev\":\"{prev}\"").into_bytes();
         let mut hash = Vec::new();
         let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &line);
-        crate::record::line::write_hex(digest.as_ref(), &mut hash);
+        crate::json::write_hex(digest.as_ref(), &mut hash);
         prev = String::from_utf8(hash).unwrap();
         line.extend_from_slice(format!(",\"hash\":\"{prev}\"}}\n").as_bytes());
         out.extend_from_slice(&line);

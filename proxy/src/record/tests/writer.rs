@@ -129,3 +129,64 @@ fn a_checkpoint_that_fails_does_not_take_back_the_line_before() {
         "it was made up for"
     );
 }
+
+const LATER: &[u8] = br#""type":"outcome","code":"ok""#;
+
+#[test]
+fn what_waits_goes_with_the_next_line_in_the_order_in_which_it_came() {
+    let (mut writer, memory, keys) = writer(1_000);
+    writer.defer(LATER).unwrap();
+    writer.defer(LATER).unwrap();
+    assert!(memory.bytes().is_empty());
+    assert_eq!(writer.append(MEMBERS), Ok(3));
+    writer.defer(LATER).unwrap();
+    writer.flush();
+    writer.flush();
+    let kinds: Vec<bool> = lines(&memory.bytes())
+        .iter()
+        .map(|line| line.starts_with(br#"{"type":"outcome""#))
+        .collect();
+    assert_eq!(kinds, [true, true, false, true]);
+    assert_eq!(check(&memory.bytes(), &keys, None).verified_to, 4);
+}
+
+#[test]
+fn a_checkpoint_covers_what_waited() {
+    let (mut writer, memory, keys) = writer(1_000);
+    writer.defer(LATER).unwrap();
+    writer.sign();
+    let report = check(&memory.bytes(), &keys, None);
+    assert_eq!((report.verified_to, report.signed_to), (2, 2));
+}
+
+#[test]
+fn what_waits_outlasts_a_failing_log_until_too_much_does() {
+    let (mut writer, memory, keys) = writer(u64::MAX);
+    memory.plan(&[Fate::Short(100), Fate::Refused, Fate::Short(700)], 0);
+    writer.defer(LATER).unwrap();
+    writer.flush();
+    assert_eq!(writer.append(MEMBERS), Err(Unwritable));
+    writer.defer(LATER).unwrap();
+    writer.flush();
+    assert!(memory.bytes().is_empty());
+    assert_eq!(writer.append(MEMBERS), Ok(3));
+    assert_eq!(check(&memory.bytes(), &keys, None).verified_to, 3);
+
+    memory.plan(&[Fate::Refused; 200_000], 0);
+    writer.defer(LATER).unwrap();
+    writer.flush();
+    let kept = std::iter::repeat_with(|| writer.defer(LATER))
+        .take(1_000_000)
+        .take_while(Result::is_ok)
+        .count();
+    assert!((100_000..200_000).contains(&kept), "{kept}");
+}
+
+#[test]
+fn much_that_waits_is_written_at_once() {
+    let (mut writer, memory, _) = writer(1_000_000);
+    for _ in 0..3_000 {
+        writer.defer(LATER).unwrap();
+    }
+    assert!(!memory.bytes().is_empty());
+}

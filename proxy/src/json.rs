@@ -66,20 +66,20 @@ pub fn write_i64(number: i64, out: &mut Vec<u8>) {
 }
 
 /// A JSON object in the making. Names are our own words and need no escape.
-pub(super) struct Object<'a> {
+pub(crate) struct Object<'a> {
     line: &'a mut Vec<u8>,
     first: bool,
 }
 
 impl<'a> Object<'a> {
     /// Opens it.
-    pub(super) fn begin(line: &'a mut Vec<u8>) -> Self {
+    pub(crate) fn begin(line: &'a mut Vec<u8>) -> Self {
         line.push(b'{');
         Self { line, first: true }
     }
 
     /// A member written by `write`.
-    pub(super) fn with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
+    pub(crate) fn with(&mut self, name: &str, write: impl FnOnce(&mut Vec<u8>)) -> &mut Self {
         self.line
             .extend_from_slice(if self.first { b"\"" } else { b",\"" });
         self.first = false;
@@ -90,16 +90,16 @@ impl<'a> Object<'a> {
     }
 
     /// A member whose JSON text is given.
-    pub(super) fn raw(&mut self, name: &str, json: &str) -> &mut Self {
+    pub(crate) fn raw(&mut self, name: &str, json: &str) -> &mut Self {
         self.with(name, |line| line.extend_from_slice(json.as_bytes()))
     }
 
-    pub(super) fn text(&mut self, name: &str, text: &str) -> &mut Self {
+    pub(crate) fn text(&mut self, name: &str, text: &str) -> &mut Self {
         self.with(name, |line| write_str(text, line))
     }
 
     /// A string whose characters need no escape, such as a time.
-    pub(super) fn display(&mut self, name: &str, shown: &dyn std::fmt::Display) -> &mut Self {
+    pub(crate) fn display(&mut self, name: &str, shown: &dyn std::fmt::Display) -> &mut Self {
         use std::io::Write as _;
         // Writing to a vector cannot fail.
         self.with(name, |line| {
@@ -107,24 +107,24 @@ impl<'a> Object<'a> {
         })
     }
 
-    pub(super) fn number(&mut self, name: &str, number: u64) -> &mut Self {
+    pub(crate) fn number(&mut self, name: &str, number: u64) -> &mut Self {
         self.with(name, |line| write_u64(number, line))
     }
 
-    pub(super) fn integer(&mut self, name: &str, number: i64) -> &mut Self {
+    pub(crate) fn integer(&mut self, name: &str, number: i64) -> &mut Self {
         self.with(name, |line| write_i64(number, line))
     }
 
-    pub(super) fn bool(&mut self, name: &str, truth: bool) -> &mut Self {
+    pub(crate) fn bool(&mut self, name: &str, truth: bool) -> &mut Self {
         self.raw(name, if truth { "true" } else { "false" })
     }
 
-    pub(super) fn value(&mut self, name: &str, value: &Value) -> &mut Self {
+    pub(crate) fn value(&mut self, name: &str, value: &Value) -> &mut Self {
         self.with(name, |line| write_value(value, line))
     }
 
     /// Closes it.
-    pub(super) fn end(&mut self) {
+    pub(crate) fn end(&mut self) {
         self.line.push(b'}');
     }
 }
@@ -148,7 +148,7 @@ pub fn write_value(value: &Value, out: &mut Vec<u8>) {
 }
 
 /// Writes `[…]` with `write` for each item.
-pub(super) fn write_items<T>(
+pub(crate) fn write_items<T>(
     items: impl Iterator<Item = T>,
     out: &mut Vec<u8>,
     mut write: impl FnMut(T, &mut Vec<u8>),
@@ -164,7 +164,7 @@ pub(super) fn write_items<T>(
 }
 
 /// Writes `{…}` with `write` for the value of each member.
-pub(super) fn write_members<'a>(
+pub(crate) fn write_members<'a>(
     members: impl Iterator<Item = (&'a Value, &'a Value)>,
     out: &mut Vec<u8>,
     mut write: impl FnMut(&Value, &mut Vec<u8>),
