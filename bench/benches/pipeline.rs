@@ -42,7 +42,7 @@ use outrider::{
 };
 use outrider_policy::{
     Value,
-    input::{CallFacts, Input, nanoseconds},
+    input::{CallFacts, Input},
 };
 use outrider_schemas::json;
 use serde_json::json;
@@ -133,9 +133,8 @@ impl Rig {
         let facts = authorize::Facts {
             call: CallFacts {
                 id: DecisionId::mint().encode(&mut [0; 36]).into(),
-                time: now.to_string().into(),
-                time_ns: nanoseconds(now),
-                protocol: "mcp".into(),
+                time: now,
+                protocol: "mcp",
                 method: "POST".into(),
                 path: "/mcp".into(),
                 host: "127.0.0.1".into(),
@@ -143,13 +142,9 @@ impl Rig {
                 listener: "reverse".into(),
                 arguments: nothing.clone(),
                 arguments_bytes: self.body.len() as u64,
-                body_sha256: hash
-                    .iter()
-                    .map(|byte| format!("{byte:02x}"))
-                    .collect::<String>()
-                    .into(),
+                body_sha256: Some(*hash),
                 input_responses: nothing,
-                trace_id: "".into(),
+                trace_id: None,
             },
             now,
             agent: &self.snapshot.agent,
@@ -164,7 +159,7 @@ impl Rig {
             .limits
             .check(&self.subjects(&tool), &tool.traits())
             .unwrap();
-        authorize::input(&facts, call, classify(call), &admitted)
+        authorize::input(facts, call, classify(call), &admitted)
     }
 
     fn tag(&self, headers: &mut HeaderMap, hash: &[u8; 32]) {
@@ -190,7 +185,7 @@ impl Rig {
         .unwrap();
     }
 
-    fn entry(&self, input: Option<Value>) -> Entry {
+    fn entry(&self, input: Input) -> Entry {
         let peer = PeerAddr::Unix {
             uid: 1000,
             pid: None,
@@ -203,7 +198,7 @@ impl Rig {
             task: Some(Arc::clone(&self.task)),
             task_source: "token",
             classification: "internal",
-            input,
+            input: Some(Box::new(input)),
             trace: Some(Trace::start()),
             revision: Some(self.snapshot.policy.revision().into()),
             ..Facts::default()
@@ -337,9 +332,8 @@ fn stages(c: &mut Criterion) {
         });
     });
     group.bench_function("record (decision and outcome, written)", |b| {
-        let value = input.to_value();
         b.iter(|| {
-            let mut entry = rig.entry(Some(value.clone()));
+            let mut entry = rig.entry(input.clone());
             entry.record(Ruling::passed()).unwrap();
         });
     });
@@ -358,7 +352,7 @@ fn whole(c: &mut Criterion) {
             let ruling = authorize::settle(decision);
             let mut headers = HeaderMap::new();
             rig.tag(&mut headers, &hash);
-            let mut entry = rig.entry(Some(input.to_value()));
+            let mut entry = rig.entry(input);
             entry.record(ruling).unwrap().permit().unwrap();
             headers
         });

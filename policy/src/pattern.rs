@@ -58,8 +58,8 @@ impl Patterns {
     }
 
     /// Each of them.
-    pub fn iter(&self) -> std::slice::Iter<'_, Pattern> {
-        self.all.iter()
+    pub fn all(&self) -> &[Pattern] {
+        &self.all
     }
 }
 

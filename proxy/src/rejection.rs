@@ -14,81 +14,68 @@ use crate::{
     identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, upstream::Unreachable,
 };
 
-/// A stable word for the outcome of a call: in refusals, records, metrics and the demo.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-#[expect(
-    missing_docs,
-    reason = "each code is explained by the table of refusals below"
-)]
-pub enum Code {
-    Ok,
-    CallMalformed,
-    HeaderMismatch,
-    IdentityInvalid,
-    TaskMissing,
-    TaskInvalid,
-    TaskExpired,
-    TaskRevoked,
-    TaskSuspended,
-    AgentUnknown,
-    AgentExpired,
-    AgentRevoked,
-    ServiceUnknown,
-    ToolUnknown,
-    DestinationRefused,
-    SchemaViolation,
-    RateLimited,
-    BudgetExhausted,
-    PolicyDenied,
-    ScopeExceeded,
-    ClassificationExceeded,
-    ApprovalRequired,
-    PolicyError,
-    RecordUnavailable,
-    Overloaded,
-    BodyTooLarge,
-    MediaTypeRefused,
-    UpstreamUnreachable,
-    UpstreamTimeout,
-    ResponseRefused,
+/// Makes [`Code`] and the rows of [`Rejection::row`] of one table.
+macro_rules! refusals {
+    ($($name:ident $word:literal $status:ident $retry:ident $title:literal)*) => {
+        /// A stable word for the outcome of a call: in refusals, records, metrics and the demo.
+        #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+        pub enum Code {
+            /// Nothing was refused.
+            Ok,
+            $(#[doc = $title] $name,)*
+        }
+
+        impl Code {
+            /// The word as it stands on the wire.
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    Self::Ok => "ok",
+                    $(Self::$name => $word,)*
+                }
+            }
+        }
+
+        impl Rejection {
+            fn usual_row(&self) -> Row {
+                let (code, status, retry, title) = match self {
+                    $(Self::$name { .. } => (Code::$name, StatusCode::$status, Retry::$retry, $title),)*
+                };
+                Row { code, status, retry, title }
+            }
+        }
+    };
 }
 
-impl Code {
-    /// The word as it stands on the wire.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Ok => "ok",
-            Self::CallMalformed => "call_malformed",
-            Self::HeaderMismatch => "header_mismatch",
-            Self::IdentityInvalid => "identity_invalid",
-            Self::TaskMissing => "task_missing",
-            Self::TaskInvalid => "task_invalid",
-            Self::TaskExpired => "task_expired",
-            Self::TaskRevoked => "task_revoked",
-            Self::TaskSuspended => "task_suspended",
-            Self::AgentUnknown => "agent_unknown",
-            Self::AgentExpired => "agent_expired",
-            Self::AgentRevoked => "agent_revoked",
-            Self::ServiceUnknown => "service_unknown",
-            Self::ToolUnknown => "tool_unknown",
-            Self::DestinationRefused => "destination_refused",
-            Self::SchemaViolation => "schema_violation",
-            Self::RateLimited => "rate_limited",
-            Self::BudgetExhausted => "budget_exhausted",
-            Self::PolicyDenied => "policy_denied",
-            Self::ScopeExceeded => "scope_exceeded",
-            Self::ClassificationExceeded => "classification_exceeded",
-            Self::ApprovalRequired => "approval_required",
-            Self::PolicyError => "policy_error",
-            Self::RecordUnavailable => "record_unavailable",
-            Self::Overloaded => "overloaded",
-            Self::BodyTooLarge => "body_too_large",
-            Self::MediaTypeRefused => "media_type_refused",
-            Self::UpstreamUnreachable => "upstream_unreachable",
-            Self::UpstreamTimeout => "upstream_timeout",
-            Self::ResponseRefused => "response_refused",
-        }
-    }
+refusals! {
+    CallMalformed           "call_malformed"           BAD_REQUEST            WithChange    "the call is malformed"
+    HeaderMismatch          "header_mismatch"          BAD_REQUEST            WithChange    "headers and body differ"
+    IdentityInvalid         "identity_invalid"         UNAUTHORIZED           No            "the caller is not served here"
+    TaskMissing             "task_missing"             UNAUTHORIZED           WithNewTask   "no task was presented"
+    TaskInvalid             "task_invalid"             UNAUTHORIZED           WithNewTask   "the task token is not valid"
+    TaskExpired             "task_expired"             UNAUTHORIZED           WithNewTask   "the task has expired"
+    TaskRevoked             "task_revoked"             UNAUTHORIZED           WithNewTask   "the task has ended"
+    TaskSuspended           "task_suspended"           FORBIDDEN              WithNewTask   "the task is suspended"
+    AgentUnknown            "agent_unknown"            FORBIDDEN              No            "the agent is not in the inventory"
+    AgentExpired            "agent_expired"            FORBIDDEN              No            "the agent's entry is not complete or has expired"
+    AgentRevoked            "agent_revoked"            FORBIDDEN              No            "the agent is not active"
+    ServiceUnknown          "service_unknown"          FORBIDDEN              No            "no such service"
+    ToolUnknown             "tool_unknown"             FORBIDDEN              No            "no such tool or method"
+    DestinationRefused      "destination_refused"      FORBIDDEN              No            "not a destination of this listener"
+    SchemaViolation         "schema_violation"         UNPROCESSABLE_ENTITY   WithChange    "the arguments do not fit the tool's schema"
+    RateLimited             "rate_limited"             TOO_MANY_REQUESTS      After         "a rate limit is spent"
+    BudgetExhausted         "budget_exhausted"         TOO_MANY_REQUESTS      After         "the task's budget of calls is spent"
+    PolicyDenied            "policy_denied"            FORBIDDEN              No            "policy does not permit this call"
+    ScopeExceeded           "scope_exceeded"           FORBIDDEN              No            "the tool is outside the task's scope"
+    ClassificationExceeded  "classification_exceeded"  FORBIDDEN              No            "the data is classified too high for this task"
+    ApprovalRequired        "approval_required"        FORBIDDEN              WithApproval  "a person has to approve this call"
+    PolicyError             "policy_error"             SERVICE_UNAVAILABLE    After         "policy gave no verdict"
+    RecordUnavailable       "record_unavailable"       SERVICE_UNAVAILABLE    After         "the decision cannot be recorded"
+    Overloaded              "overloaded"               SERVICE_UNAVAILABLE    After         "too many calls are running"
+    BodyTooLarge            "body_too_large"           PAYLOAD_TOO_LARGE      WithChange    "the body is too large"
+    MediaTypeRefused        "media_type_refused"       UNSUPPORTED_MEDIA_TYPE WithChange    "the media type is not served"
+    UpstreamUnreachable     "upstream_unreachable"     BAD_GATEWAY            No            "the service cannot be reached"
+    UpstreamTimeout         "upstream_timeout"         GATEWAY_TIMEOUT        No            "the service did not answer in time"
+    ResponseRefused         "response_refused"         BAD_GATEWAY            No            "the service's answer was refused"
 }
 
 /// Whether, and after what, the same call may be tried again.
@@ -236,197 +223,16 @@ pub struct Row {
 }
 
 impl Rejection {
-    /// The row of the table for this refusal. The table is exhaustive on purpose.
-    #[expect(clippy::too_many_lines, reason = "one table, one row a refusal")]
+    /// The row of the table for this refusal.
     pub fn row(&self) -> Row {
-        use Retry::{After, No, WithApproval, WithChange, WithNewTask};
-        let row = |code, status, retry, title| Row {
-            code,
-            status,
-            retry,
-            title,
-        };
+        let row = self.usual_row();
         match self {
-            Self::CallMalformed(Malformed::Method) => row(
-                Code::CallMalformed,
-                StatusCode::METHOD_NOT_ALLOWED,
-                WithChange,
-                "method not allowed",
-            ),
-            Self::CallMalformed(_) => row(
-                Code::CallMalformed,
-                StatusCode::BAD_REQUEST,
-                WithChange,
-                "the call is malformed",
-            ),
-            Self::HeaderMismatch(_) => row(
-                Code::HeaderMismatch,
-                StatusCode::BAD_REQUEST,
-                WithChange,
-                "headers and body differ",
-            ),
-            Self::IdentityInvalid => row(
-                Code::IdentityInvalid,
-                StatusCode::UNAUTHORIZED,
-                No,
-                "the caller is not served here",
-            ),
-            Self::TaskMissing => row(
-                Code::TaskMissing,
-                StatusCode::UNAUTHORIZED,
-                WithNewTask,
-                "no task was presented",
-            ),
-            Self::TaskInvalid => row(
-                Code::TaskInvalid,
-                StatusCode::UNAUTHORIZED,
-                WithNewTask,
-                "the task token is not valid",
-            ),
-            Self::TaskExpired => row(
-                Code::TaskExpired,
-                StatusCode::UNAUTHORIZED,
-                WithNewTask,
-                "the task has expired",
-            ),
-            Self::TaskRevoked => row(
-                Code::TaskRevoked,
-                StatusCode::UNAUTHORIZED,
-                WithNewTask,
-                "the task has ended",
-            ),
-            Self::TaskSuspended => row(
-                Code::TaskSuspended,
-                StatusCode::FORBIDDEN,
-                WithNewTask,
-                "the task is suspended",
-            ),
-            Self::AgentUnknown => row(
-                Code::AgentUnknown,
-                StatusCode::FORBIDDEN,
-                No,
-                "the agent is not in the inventory",
-            ),
-            Self::AgentExpired => row(
-                Code::AgentExpired,
-                StatusCode::FORBIDDEN,
-                No,
-                "the agent's entry is not complete or has expired",
-            ),
-            Self::AgentRevoked => row(
-                Code::AgentRevoked,
-                StatusCode::FORBIDDEN,
-                No,
-                "the agent is not active",
-            ),
-            Self::ServiceUnknown => row(
-                Code::ServiceUnknown,
-                StatusCode::FORBIDDEN,
-                No,
-                "no such service",
-            ),
-            Self::ToolUnknown(_) => row(
-                Code::ToolUnknown,
-                StatusCode::FORBIDDEN,
-                No,
-                "no such tool or method",
-            ),
-            Self::DestinationRefused(_) => row(
-                Code::DestinationRefused,
-                StatusCode::FORBIDDEN,
-                No,
-                "not a destination of this listener",
-            ),
-            Self::SchemaViolation(_) => row(
-                Code::SchemaViolation,
-                StatusCode::UNPROCESSABLE_ENTITY,
-                WithChange,
-                "the arguments do not fit the tool's schema",
-            ),
-            Self::RateLimited(_) => row(
-                Code::RateLimited,
-                StatusCode::TOO_MANY_REQUESTS,
-                After,
-                "a rate limit is spent",
-            ),
-            Self::BudgetExhausted => row(
-                Code::BudgetExhausted,
-                StatusCode::TOO_MANY_REQUESTS,
-                After,
-                "the task's budget of calls is spent",
-            ),
-            Self::PolicyDenied(_) => row(
-                Code::PolicyDenied,
-                StatusCode::FORBIDDEN,
-                No,
-                "policy does not permit this call",
-            ),
-            Self::ScopeExceeded => row(
-                Code::ScopeExceeded,
-                StatusCode::FORBIDDEN,
-                No,
-                "the tool is outside the task's scope",
-            ),
-            Self::ClassificationExceeded => row(
-                Code::ClassificationExceeded,
-                StatusCode::FORBIDDEN,
-                No,
-                "the data is classified too high for this task",
-            ),
-            Self::ApprovalRequired(_) => row(
-                Code::ApprovalRequired,
-                StatusCode::FORBIDDEN,
-                WithApproval,
-                "a person has to approve this call",
-            ),
-            Self::PolicyError => row(
-                Code::PolicyError,
-                StatusCode::SERVICE_UNAVAILABLE,
-                After,
-                "policy gave no verdict",
-            ),
-            Self::RecordUnavailable => row(
-                Code::RecordUnavailable,
-                StatusCode::SERVICE_UNAVAILABLE,
-                After,
-                "the decision cannot be recorded",
-            ),
-            Self::Overloaded => row(
-                Code::Overloaded,
-                StatusCode::SERVICE_UNAVAILABLE,
-                After,
-                "too many calls are running",
-            ),
-            Self::BodyTooLarge => row(
-                Code::BodyTooLarge,
-                StatusCode::PAYLOAD_TOO_LARGE,
-                WithChange,
-                "the body is too large",
-            ),
-            Self::MediaTypeRefused(_) => row(
-                Code::MediaTypeRefused,
-                StatusCode::UNSUPPORTED_MEDIA_TYPE,
-                WithChange,
-                "the media type is not served",
-            ),
-            Self::UpstreamUnreachable => row(
-                Code::UpstreamUnreachable,
-                StatusCode::BAD_GATEWAY,
-                No,
-                "the service cannot be reached",
-            ),
-            Self::UpstreamTimeout => row(
-                Code::UpstreamTimeout,
-                StatusCode::GATEWAY_TIMEOUT,
-                No,
-                "the service did not answer in time",
-            ),
-            Self::ResponseRefused(_) => row(
-                Code::ResponseRefused,
-                StatusCode::BAD_GATEWAY,
-                No,
-                "the service's answer was refused",
-            ),
+            Self::CallMalformed(Malformed::Method) => Row {
+                status: StatusCode::METHOD_NOT_ALLOWED,
+                title: "method not allowed",
+                ..row
+            },
+            _ => row,
         }
     }
 

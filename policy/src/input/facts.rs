@@ -8,7 +8,7 @@ use regorus::Value;
 use super::{Moment, Part, Ready};
 use crate::data::{Agent, AgentState};
 use crate::value::{Shape, level, object, shared, strings};
-use crate::{Level, Patterns};
+use crate::{Level, Pattern, Patterns};
 
 /// The agent, as identified and as the inventory knows it.
 #[derive(Debug, Clone, Default)]
@@ -102,7 +102,7 @@ impl Part for Vec<ActorFacts> {
 
 impl Part for Patterns {
     fn to_value(&self) -> Value {
-        strings(self.iter().map(crate::Pattern::as_str))
+        strings(self.all().iter().map(Pattern::as_str))
     }
 }
 

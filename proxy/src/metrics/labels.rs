@@ -9,38 +9,29 @@ use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEn
 pub enum Stage {
     /// Reading and understanding the message.
     Parse,
-    /// Agent and task.
-    Identify,
     /// Schema.
     Validate,
     /// Rate limits and budgets.
     Limit,
-    /// Content.
-    Classify,
     /// Input, evaluation, decision.
     Policy,
     /// The decision log.
     Record,
     /// Identity headers, assertion, credentials.
     Tag,
-    /// The answer's schema and content.
-    Respond,
     /// All of them.
     Total,
 }
 
 impl Stage {
     /// All stages, in the order of the pipeline.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 7] = [
         Self::Parse,
-        Self::Identify,
         Self::Validate,
         Self::Limit,
-        Self::Classify,
         Self::Policy,
         Self::Record,
         Self::Tag,
-        Self::Respond,
         Self::Total,
     ];
 
@@ -48,14 +39,11 @@ impl Stage {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Parse => "parse",
-            Self::Identify => "identify",
             Self::Validate => "validate",
             Self::Limit => "limit",
-            Self::Classify => "classify",
             Self::Policy => "policy",
             Self::Record => "record",
             Self::Tag => "tag",
-            Self::Respond => "respond",
             Self::Total => "total",
         }
     }

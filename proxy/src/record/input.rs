@@ -5,7 +5,7 @@
 
 use outrider_policy::{
     Level, Value,
-    input::{CallFacts, Content, EPOCH, Input, LimitFacts, Phase, TaskFacts, nanoseconds},
+    input::{CallFacts, Content, EPOCH, Input, LimitFacts, Moment, Phase, TaskFacts, nanoseconds},
 };
 
 use super::digest::DigestKey;
@@ -96,8 +96,8 @@ fn task(task: &TaskFacts, line: &mut Vec<u8>) {
             .end();
     });
     object.value("confidence", &Value::from(task.confidence));
-    object.text("expires", expires.map_or(EPOCH, |end| end.text()));
-    object.integer("expires_ns", expires.map_or(0, |end| end.ns()));
+    object.text("expires", expires.map_or(EPOCH, Moment::text));
+    object.integer("expires_ns", expires.map_or(0, Moment::ns));
     object.text("high_water", level(task.high_water));
     object.text("id", &task.id);
     object.text("intent", &task.intent);

@@ -172,7 +172,7 @@ fn what_waits_outlasts_a_failing_log_until_too_much_does() {
     assert_eq!(writer.append(MEMBERS), Ok(3));
     assert_eq!(check(&memory.bytes(), &keys, None).verified_to, 3);
 
-    memory.plan(&[Fate::Refused; 200_000], 0);
+    memory.plan(&vec![Fate::Refused; 200_000], 0);
     writer.defer(LATER).unwrap();
     writer.flush();
     let kept = std::iter::repeat_with(|| writer.defer(LATER))
