@@ -157,7 +157,7 @@ impl Rig {
         let admitted = self
             .snapshot
             .limits
-            .check(&self.subjects(&tool), &tool.traits())
+            .check(&self.subjects(&tool), tool.traits())
             .unwrap();
         authorize::input(facts, call, classify(call), &admitted)
     }
@@ -313,7 +313,7 @@ fn stages(c: &mut Criterion) {
         b.iter(|| {
             rig.snapshot
                 .limits
-                .check(&rig.subjects(&tool), &tool.traits())
+                .check(&rig.subjects(&tool), tool.traits())
                 .is_ok()
         });
     });

@@ -8,5 +8,6 @@ mod document;
 mod leaf;
 
 pub use build::Data;
+pub(crate) use build::Held;
 pub use document::{Agent, AgentState, Document, Exception, Grant, Intent, Lift};
 pub use leaf::{IntentName, Name, NotAName, NotATime, NotAnIntent};

@@ -71,7 +71,6 @@ impl TryFrom<String> for Level {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]

@@ -128,7 +128,6 @@ impl fmt::Display for Pattern {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
     use super::*;
 
     fn pattern(text: &str) -> Pattern {

@@ -1,46 +1,56 @@
-//! The usual call, found without asking Rego: every guard holds, and a grant made for this very agent, intent and level
-//! permits the tool.
+//! The usual call, found without asking Rego: under an active task every guard holds, and a grant permits the tool.
 //!
 //! It knows nothing that `guards.rego` and `grants.rego` do not say, and says nothing but yes: whatever it leaves open
-//! is decided by the library as a whole. `tests/usual.rs` holds the two together.
+//! (calls without a task, a user's `allow`, exceptions, every refusal) is decided by the library as a whole.
+//! `tests/usual.rs` holds the two together.
 
 use std::sync::Arc;
 
-use crate::data::{Agent, AgentState, Data, Grant};
+use crate::Level;
+use crate::data::{Agent, AgentState, Data, Held};
 use crate::input::{Input, Phase, TaskFacts, TaskState, nanoseconds};
 
-/// The grant that permits; none when the call is not a usual one.
+/// The grant that permits; none when the call is not a usual one. Of several it is the agent's own, made for this intent
+/// and level, and then the one whose ID comes first.
 pub(crate) fn grant<'a>(data: &'a Data, input: &Input) -> Option<&'a Arc<str>> {
-    let (task, now) = (&input.task, nanoseconds(input.call.time));
     let agent = data.agent(&input.agent.id)?;
-    let usual = input.phase == Phase::Call
-        && answered_for(agent, now)
-        && input.agent.state == Some(AgentState::Active)
-        && under_way(task, now)
-        && task.tools.cover(&input.tool.id)
-        && input.actors.iter().all(|actor| !actor.id.is_empty());
-    if !usual {
+    if !guarded(data, agent, input) {
         return None;
     }
-    let level = input.content.classification;
-    let intent = data.intent(&task.intent)?;
-    let declared = data.scope(&task.intent)?.cover(&input.tool.id);
-    if !declared || level > task.max_classification || level > intent.level() {
-        return None;
-    }
-    let named = |grant: &Grant| {
-        let intents = grant.intents.iter().flatten();
-        grant.expires.is_none_or(|end| now < nanoseconds(end))
-            && intents
-                .into_iter()
-                .any(|intent| *intent.as_str() == *task.intent)
-            && grant.max_classification.is_some_and(|most| level <= most)
+    let tool = &input.tool.id;
+    let own = || data.own_grants(&input.agent.id, tool);
+    let roles = || {
+        agent
+            .roles
+            .iter()
+            .flat_map(|role| data.role_grants(role.as_str(), tool))
     };
-    let grants = data.own_grants(&input.agent.id, &input.tool.id);
-    grants
-        .filter(|(_, grant)| named(grant))
-        .map(|(id, _)| id)
-        .min()
+    let first = |grants: &mut dyn Iterator<Item = Held<'a>>| grants.map(|(id, _)| id).min();
+    let named = |held: &Held<'_>| {
+        held.1.intents.is_some() && held.1.max_classification.is_some() && permits(*held, input)
+    };
+    first(&mut own().filter(named))
+        .or_else(|| first(&mut own().chain(roles()).filter(|held| permits(*held, input))))
+}
+
+/// Whether every guard holds: agent, task, scope, delegation, intent, level.
+fn guarded(data: &Data, agent: &Agent, input: &Input) -> bool {
+    let (task, tool) = (&input.task, input.tool.id.as_str());
+    let now = nanoseconds(input.call.time);
+    let level = input.content.classification;
+    input.phase == Phase::Call
+        && input.agent.state == Some(AgentState::Active)
+        && answered_for(agent, now)
+        && under_way(task, now)
+        && task.tools.cover(tool)
+        && input.actors.iter().all(|actor| !actor.id.is_empty())
+        && data
+            .scope(&task.intent)
+            .is_some_and(|declared| declared.cover(tool))
+        && data
+            .intent(&task.intent)
+            .is_some_and(|intent| level <= intent.level())
+        && level <= task.max_classification
 }
 
 /// In the inventory, active, owned, with a purpose, not expired.
@@ -55,4 +65,20 @@ fn under_way(task: &TaskFacts, now: i64) -> bool {
     !task.id.is_empty()
         && task.state == TaskState::Active
         && task.expires.as_ref().is_some_and(|end| now < end.ns())
+}
+
+/// In force, for this intent, and high enough; without a level of its own a grant reaches the tool's.
+fn permits((_, grant): Held<'_>, input: &Input) -> bool {
+    let now = nanoseconds(input.call.time);
+    let reach = grant
+        .max_classification
+        .or(input.tool.classification)
+        .unwrap_or(Level::Restricted);
+    let intents = grant.intents.as_deref();
+    grant.expires.is_none_or(|end| now < nanoseconds(end))
+        && intents.is_none_or(|all| {
+            all.iter()
+                .any(|intent| intent.as_str() == &*input.task.intent)
+        })
+        && input.content.classification <= reach
 }

@@ -56,10 +56,13 @@ prop_compose! {
         expires in prop_oneof![9 => Just(Some("2026-06-01T01:00:00Z")), 1 => Just(Some("2026-06-01T00:00:00Z")), 1 => Just(None)],
         scope in prop_oneof![6 => Just(vec!["*/*"]), 1 => Just(vec!["tickets/close", "crm/*"]), 1 => Just(vec![])],
         actors in prop_oneof![6 => Just(vec![AGENT]), 1 => Just(vec![]), 1 => Just(vec![AGENT, ""])],
+        own in prop_oneof![3 => Just(Some(Level::Internal)), 2 => prop::sample::select(vec![
+            None, Some(Level::Public), Some(Level::Confidential), Some(Level::Restricted)])],
         list in prop::bool::weighted(0.1),
     ) -> Input {
         let mut call: Asked = asked(tool).agent(agent).level(level).actors(&actors);
         call.agent.state = state;
+        call.tool.classification = own;
         call.task.max_classification = most;
         call.task.state = task;
         call.task.id = id.into();
@@ -184,6 +187,7 @@ fn the_usual_call_is_common_and_each_part_of_it_is_needed() {
     ));
     let others = vec![
         asked("crm/export"),
+        asked("docs/resource:file:///{path}"),
         asked("tickets/read").level(Level::Restricted),
         asked("tickets/read").actors(&[AGENT, ""]),
         asked("tickets/read").without_task(),

@@ -147,13 +147,13 @@ impl Tool {
     }
 
     /// Its facts for limits.
-    pub fn traits(&self) -> ToolTraits<'static> {
+    pub fn traits(&self) -> ToolTraits {
         ToolTraits {
             read_only: self.contract.read_only,
             destructive: self.contract.destructive,
             idempotent: self.contract.idempotent,
             open_world: self.contract.open_world,
-            classification: self.level.as_str(),
+            classification: self.level,
         }
     }
 }

@@ -273,13 +273,6 @@ impl fmt::Debug for Credential {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use super::*;
 
     fn config(header: &str, value: &str) -> Result<Config, serde_json::Error> {

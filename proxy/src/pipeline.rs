@@ -350,7 +350,7 @@ impl Case {
             service: self.service.name.as_str(),
             tool: tool.id.as_str(),
         };
-        let admitted = self.snapshot.limits.check(&who, &tool.traits())?;
+        let admitted = self.snapshot.limits.check(&who, tool.traits())?;
         self.known.timers.limit = started.elapsed();
         if task.is_some_and(Task::exhausted) {
             return Err(Rejection::BudgetExhausted);

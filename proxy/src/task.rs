@@ -276,13 +276,6 @@ const fn level(rank: u8) -> Level {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use super::*;
 
     fn at(second: i64) -> Timestamp {

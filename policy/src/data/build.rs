@@ -46,7 +46,11 @@ struct Filed {
     by_role: Folder,
 }
 
-type Folder = BTreeMap<String, BTreeMap<String, BTreeSet<Arc<str>>>>;
+type Folder = BTreeMap<String, Patterned>;
+type Patterned = BTreeMap<String, BTreeSet<Arc<str>>>;
+
+/// A grant with its ID.
+pub(crate) type Held<'a> = (&'a Arc<str>, &'a Grant);
 
 /// Everything of all documents by ID.
 #[derive(Default)]
@@ -116,17 +120,25 @@ impl Data {
         self.0.scopes.get(intent)
     }
 
-    /// The grants made for this very agent that name a pattern which covers the tool, in the order of their IDs for each
-    /// pattern. Only tools of the catalogue are indexed.
-    pub(crate) fn own_grants<'a>(
+    /// The grants made for this very agent that name a pattern which covers the tool. Only tools of the catalogue are
+    /// indexed.
+    pub(crate) fn own_grants(&self, agent: &str, tool: &str) -> impl Iterator<Item = Held<'_>> {
+        self.filed(self.0.index.grants.by_agent.get(agent), tool)
+    }
+
+    /// The same of grants made for a role.
+    pub(crate) fn role_grants(&self, role: &str, tool: &str) -> impl Iterator<Item = Held<'_>> {
+        self.filed(self.0.index.grants.by_role.get(role), tool)
+    }
+
+    fn filed<'a>(
         &'a self,
-        agent: &str,
+        folder: Option<&'a Patterned>,
         tool: &str,
-    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Grant)> {
-        let own = self.0.index.grants.by_agent.get(agent);
+    ) -> impl Iterator<Item = Held<'a>> {
         let patterns = self.0.index.patterns.get(tool).into_iter().flatten();
         patterns
-            .filter_map(move |pattern| own?.get(pattern))
+            .filter_map(move |pattern| folder?.get(pattern))
             .flatten()
             .filter_map(|id| Some((id, self.0.grants.get(&**id)?)))
     }

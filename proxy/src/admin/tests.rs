@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::panic)]
-
 use std::{net::SocketAddr, sync::Mutex};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

@@ -150,13 +150,6 @@ fn flaw(line: &Line, step: &Step) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use super::*;
 
     /// Plays the script before a sidecar of its own and gives what was printed.

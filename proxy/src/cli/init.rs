@@ -116,13 +116,6 @@ fn report(directory: &Path, written: &[PathBuf]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use super::*;
     use crate::config::{self, Compiler};
 

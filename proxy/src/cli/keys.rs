@@ -58,13 +58,6 @@ fn published(path: &Path) -> anyhow::Result<String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use super::*;
 
     /// Made by `openssl genpkey -algorithm ed25519` for this test and used nowhere else; its public half by `openssl pkey -pubout`.

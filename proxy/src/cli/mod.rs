@@ -117,6 +117,18 @@ fn record_of(loaded: &Loaded) -> PathBuf {
     loaded.resolve(&loaded.config.decision_log.path)
 }
 
+/// The arguments of one command, from its words.
+#[cfg(test)]
+fn parsed<'a, A: clap::Args>(words: impl IntoIterator<Item = &'a str>) -> Result<A, clap::Error> {
+    #[derive(Parser)]
+    struct Command<A: clap::Args> {
+        #[command(flatten)]
+        args: A,
+    }
+    let words = std::iter::once("command").chain(words);
+    Command::try_parse_from(words).map(|command| command.args)
+}
+
 /// The child that tries a policy out; see [`config::Compiler`].
 fn policy_compile() -> anyhow::Result<ExitCode> {
     let mut input = Vec::new();

@@ -274,26 +274,11 @@ fn ttl(text: &str) -> Result<Duration, String> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
-    use clap::Parser;
-
     use super::*;
-
-    #[derive(Parser)]
-    struct Cli {
-        #[command(flatten)]
-        args: Args,
-    }
+    use crate::cli::parsed;
 
     fn parse(line: &str) -> Result<Args, clap::Error> {
-        let words = std::iter::once("task").chain(line.split_whitespace());
-        Cli::try_parse_from(words).map(|cli| cli.args)
+        parsed(line.split_whitespace())
     }
 
     fn view() -> TaskView {

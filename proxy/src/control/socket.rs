@@ -215,13 +215,6 @@ fn refused(doing: &'static str, path: &Path, error: io::Error) -> NotBound {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use std::os::unix::net::UnixStream;
 
     use super::*;

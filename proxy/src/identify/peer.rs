@@ -185,13 +185,6 @@ fn hex(word: [u8; 4]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use std::net::{TcpListener, TcpStream};
 
     use super::*;

@@ -82,13 +82,6 @@ fn usable(task: Arc<Task>, now: Timestamp) -> Result<Arc<Task>, Unproven> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use std::time::Duration;
 
     use http::HeaderValue;

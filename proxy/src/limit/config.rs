@@ -4,6 +4,8 @@ use std::{collections::HashSet, fmt, num::NonZeroU32, sync::Arc, time::Duration}
 
 use serde::Deserialize;
 
+use outrider_policy::Level;
+
 use super::{Policy, Subjects, ToolTraits};
 
 /// The longest time a spent burst may take to come back whole.
@@ -305,34 +307,8 @@ pub struct When {
     pub classification: Option<Level>,
 }
 
-/// A level of classification.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// For anybody.
-    Public,
-    /// For the organisation.
-    Internal,
-    /// For those who need it.
-    Confidential,
-    /// For those who are named.
-    Restricted,
-}
-
-impl Level {
-    /// The level as configuration, policy and records write it.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Public => "public",
-            Self::Internal => "internal",
-            Self::Confidential => "confidential",
-            Self::Restricted => "restricted",
-        }
-    }
-}
-
 impl When {
-    pub(super) fn applies(self, tool: &ToolTraits<'_>) -> bool {
+    pub(super) fn applies(self, tool: ToolTraits) -> bool {
         let flag = |wanted: Option<bool>, is| wanted.is_none_or(|wanted| wanted == is);
         flag(self.read_only, tool.read_only)
             && flag(self.destructive, tool.destructive)
@@ -340,6 +316,6 @@ impl When {
             && flag(self.open_world, tool.open_world)
             && self
                 .classification
-                .is_none_or(|level| level.as_str() == tool.classification)
+                .is_none_or(|level| level == tool.classification)
     }
 }

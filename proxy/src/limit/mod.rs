@@ -21,11 +21,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use outrider_policy::Level;
+
 use self::{concurrency::Place, key::Seeds};
 pub use self::{
-    config::{
-        BadLimit, Config, KeyPart, Level, LimitName, Measure, Rate, Unit, When, repeated_name,
-    },
+    config::{BadLimit, Config, KeyPart, LimitName, Measure, Rate, Unit, When, repeated_name},
     local::MAX_KEYS,
 };
 
@@ -53,7 +53,7 @@ pub struct Subjects<'a> {
     clippy::struct_excessive_bools,
     reason = "four independent facts, named by MCP"
 )]
-pub struct ToolTraits<'a> {
+pub struct ToolTraits {
     /// It changes nothing.
     pub read_only: bool,
     /// It may destroy or overwrite.
@@ -63,7 +63,7 @@ pub struct ToolTraits<'a> {
     /// It reaches beyond the service's own data.
     pub open_world: bool,
     /// Its level.
-    pub classification: &'a str,
+    pub classification: Level,
 }
 
 /// What a limit allows, for `RateLimit-Policy` (draft-ietf-httpapi-ratelimit-headers).
@@ -201,7 +201,7 @@ impl Limits {
     ///
     /// [`Throttled`] by the first limit that is spent; the ones before it stay spent, places
     /// taken on the way are given back.
-    pub fn check(&self, who: &Subjects<'_>, tool: &ToolTraits<'_>) -> Result<Admitted, Throttled> {
+    pub fn check(&self, who: &Subjects<'_>, tool: ToolTraits) -> Result<Admitted, Throttled> {
         let mut admitted = Admitted {
             remaining: Vec::new(),
             places: Vec::new(),

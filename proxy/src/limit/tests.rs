@@ -1,5 +1,3 @@
-#![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
 use std::sync::Mutex;
 
 use proptest::prelude::*;
@@ -40,18 +38,18 @@ const WHO: Subjects<'_> = Subjects {
     tool: "tickets/get",
 };
 
-const TOOL: ToolTraits<'_> = ToolTraits {
+const TOOL: ToolTraits = ToolTraits {
     read_only: false,
     destructive: true,
     idempotent: false,
     open_world: true,
-    classification: "internal",
+    classification: Level::Internal,
 };
 
 /// How many of `attempts` pass.
 fn passed(limits: &Limits, who: &Subjects<'_>, attempts: usize) -> usize {
     (0..attempts)
-        .filter(|_| limits.check(who, &TOOL).is_ok())
+        .filter(|_| limits.check(who, TOOL).is_ok())
         .count()
 }
 
@@ -71,7 +69,7 @@ fn a_burst_passes_and_then_the_steady_rate() {
 fn a_refusal_names_the_limit_and_when_to_come_back() {
     let (limits, hands) =
         limits(&[json!({ "name": "a", "key": ["agent"], "rate": "6/min", "burst": 1 })]);
-    let admitted = limits.check(&WHO, &TOOL).unwrap();
+    let admitted = limits.check(&WHO, TOOL).unwrap();
     let policy = Policy {
         quota: 6,
         window_s: Some(60),
@@ -84,11 +82,11 @@ fn a_refusal_names_the_limit_and_when_to_come_back() {
     };
     assert_eq!(admitted.remaining, [left]);
     hands.advance(Duration::from_secs(4));
-    let throttled = limits.check(&WHO, &TOOL).unwrap_err();
+    let throttled = limits.check(&WHO, TOOL).unwrap_err();
     assert_eq!((&*throttled.limit, throttled.policy), ("a", policy));
     assert_eq!(throttled.retry_after, Duration::from_secs(6));
     hands.advance(throttled.retry_after);
-    drop(limits.check(&WHO, &TOOL).unwrap());
+    drop(limits.check(&WHO, TOOL).unwrap());
 }
 
 #[test]
@@ -96,7 +94,7 @@ fn what_is_left_is_counted_down() {
     let (limits, _) =
         limits(&[json!({ "name": "a", "key": ["agent"], "rate": "1/h", "burst": 3 })]);
     let left: Vec<_> = (0..3)
-        .map(|_| limits.check(&WHO, &TOOL).unwrap().remaining[0].remaining)
+        .map(|_| limits.check(&WHO, TOOL).unwrap().remaining[0].remaining)
         .collect();
     assert_eq!(left, [2, 1, 0]);
 }
@@ -191,7 +189,7 @@ fn limits_are_spent_in_file_order_up_to_the_one_that_refuses() {
         json!({ "name": "third", "key": ["service"], "rate": "2/h" }),
     ]);
     let names: Vec<_> = limits
-        .check(&WHO, &TOOL)
+        .check(&WHO, TOOL)
         .unwrap()
         .remaining
         .into_iter()
@@ -203,9 +201,9 @@ fn limits_are_spent_in_file_order_up_to_the_one_that_refuses() {
     );
     // The second refuses twice, and each time the first has been spent.
     for _ in 0..2 {
-        assert_eq!(&*limits.check(&WHO, &TOOL).unwrap_err().limit, "second");
+        assert_eq!(&*limits.check(&WHO, TOOL).unwrap_err().limit, "second");
     }
-    assert_eq!(&*limits.check(&WHO, &TOOL).unwrap_err().limit, "first");
+    assert_eq!(&*limits.check(&WHO, TOOL).unwrap_err().limit, "first");
     // The third was spent once only: of its two, one is left to another agent and tool.
     let other = Subjects {
         agent: "b",
@@ -213,7 +211,7 @@ fn limits_are_spent_in_file_order_up_to_the_one_that_refuses() {
         ..WHO
     };
     assert_eq!(
-        limits.check(&other, &TOOL).unwrap().remaining[2].remaining,
+        limits.check(&other, TOOL).unwrap().remaining[2].remaining,
         0
     );
 }
@@ -249,13 +247,13 @@ fn a_limit_applies_when_all_facts_are_as_written() {
 #[test]
 fn places_come_back_when_calls_end() {
     let (limits, _) = limits(&[json!({ "name": "a", "key": ["agent"], "concurrency": 2 })]);
-    let first = limits.check(&WHO, &TOOL).unwrap();
-    let second = limits.check(&WHO, &TOOL).unwrap();
+    let first = limits.check(&WHO, TOOL).unwrap();
+    let second = limits.check(&WHO, TOOL).unwrap();
     assert_eq!(
         (first.remaining[0].remaining, second.remaining[0].remaining),
         (1, 0)
     );
-    let throttled = limits.check(&WHO, &TOOL).unwrap_err();
+    let throttled = limits.check(&WHO, TOOL).unwrap_err();
     assert_eq!(
         throttled.policy,
         Policy {
@@ -263,14 +261,10 @@ fn places_come_back_when_calls_end() {
             window_s: None
         }
     );
-    drop(
-        limits
-            .check(&Subjects { agent: "b", ..WHO }, &TOOL)
-            .unwrap(),
-    );
+    drop(limits.check(&Subjects { agent: "b", ..WHO }, TOOL).unwrap());
     drop(first);
-    let third = limits.check(&WHO, &TOOL).unwrap();
-    limits.check(&WHO, &TOOL).unwrap_err();
+    let third = limits.check(&WHO, TOOL).unwrap();
+    limits.check(&WHO, TOOL).unwrap_err();
     drop((second, third));
     let Counts::Places(table) = &limits.all[0].counts else {
         unreachable!()
@@ -284,9 +278,9 @@ fn a_call_that_a_later_limit_refuses_keeps_no_place() {
         json!({ "name": "places", "key": ["agent"], "concurrency": 1 }),
         json!({ "name": "rate", "key": ["agent"], "rate": "1/h" }),
     ]);
-    drop(limits.check(&WHO, &TOOL).unwrap());
+    drop(limits.check(&WHO, TOOL).unwrap());
     for _ in 0..3 {
-        assert_eq!(&*limits.check(&WHO, &TOOL).unwrap_err().limit, "rate");
+        assert_eq!(&*limits.check(&WHO, TOOL).unwrap_err().limit, "rate");
     }
 }
 
@@ -307,13 +301,13 @@ fn places_stay_taken_over_a_renewal_that_changes_their_number() {
     let places = |most: u32| json!({ "name": "a", "key": ["agent"], "concurrency": most });
     let (limits, _) = limits(&[places(3)]);
     let held = [
-        limits.check(&WHO, &TOOL).unwrap(),
-        limits.check(&WHO, &TOOL).unwrap(),
+        limits.check(&WHO, TOOL).unwrap(),
+        limits.check(&WHO, TOOL).unwrap(),
     ];
     let renewed = limits.renew(&[config(places(1))]);
-    renewed.check(&WHO, &TOOL).unwrap_err();
+    renewed.check(&WHO, TOOL).unwrap_err();
     drop(held);
-    drop(renewed.check(&WHO, &TOOL).unwrap());
+    drop(renewed.check(&WHO, TOOL).unwrap());
 }
 
 #[test]

@@ -1,12 +1,5 @@
 //! What the tests of this crate's edges share: a listener with workers, a raw agent, and a raw
 //! upstream that counts.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
-
 use std::{
     future::Future,
     io::{ErrorKind, Read, Write},

@@ -1,11 +1,4 @@
 //! Raw bytes against a real listener.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
-
 use std::{
     future::pending,
     os::unix::fs::PermissionsExt,

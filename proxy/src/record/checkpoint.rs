@@ -215,8 +215,6 @@ fn thumbprint(x: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
-
     use super::*;
 
     // RFC 8037 appendix A.

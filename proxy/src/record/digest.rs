@@ -124,8 +124,6 @@ impl Mask<'_> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
     use super::*;
 
     fn masked(key: &DigestKey, json: &str) -> serde_json::Value {

@@ -167,8 +167,6 @@ fn erased(value: &Value, tokens: &[String]) -> Value {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
-
     use std::sync::Arc;
 
     use jiff::Timestamp;

@@ -1,11 +1,4 @@
 //! A pool against upstreams that misbehave in every way, through a real listener.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
-
 use std::{
     io::Read,
     rc::Rc,

@@ -91,13 +91,6 @@ fn answered(reply: &Reply) -> anyhow::Result<Answered> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use http::StatusCode;
     use serde_json::json;
 

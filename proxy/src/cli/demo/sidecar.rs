@@ -171,13 +171,6 @@ async fn get(url: &str) -> anyhow::Result<Bytes> {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use std::os::unix::fs::PermissionsExt as _;
 
     use super::*;

@@ -1,22 +1,10 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
-
 use std::fs;
 
-use clap::Parser as _;
-
 use super::*;
-use crate::record::chain::{Log, LogConfig};
-
-#[derive(Debug, clap::Parser)]
-struct Cli {
-    #[command(flatten)]
-    log: LogArgs,
-}
+use crate::{
+    cli::parsed,
+    record::chain::{Log, LogConfig},
+};
 
 /// A directory with a closed log of three decisions and an outcome.
 struct Room(tempfile::TempDir);
@@ -47,7 +35,7 @@ impl Room {
 
     fn run(&self, command: &str) -> (anyhow::Result<Finding>, String) {
         let command = command.replace('@', &format!("{}/", self.0.path().display()));
-        let args = Cli::try_parse_from(std::iter::once("log").chain(command.split(' '))).unwrap();
+        let args: LogArgs = parsed(command.split(' ')).unwrap();
         let mut out = Vec::new();
         let log = self.path("log");
         let locate = move |config: &Path| {
@@ -57,7 +45,7 @@ impl Room {
             );
             Ok(log.clone())
         };
-        let finding = execute(&args.log, &locate, &mut out, Style::Plain);
+        let finding = execute(&args, &locate, &mut out, Style::Plain);
         (finding, String::from_utf8(out).unwrap())
     }
 

@@ -144,13 +144,6 @@ fn json(violations: &[Violation]) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(
-        clippy::unwrap_used,
-        clippy::expect_used,
-        clippy::indexing_slicing,
-        clippy::panic
-    )]
-
     use super::*;
 
     fn check(tool: &str, arguments: &str) -> anyhow::Result<Vec<Violation>> {

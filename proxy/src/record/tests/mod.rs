@@ -1,11 +1,4 @@
 //! What the rooms of the log promise together.
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
-
 mod chain;
 mod security;
 mod verify;

@@ -1,26 +1,12 @@
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::indexing_slicing,
-    clippy::panic
-)]
-
-use clap::Parser;
 use integration::{Tool, ToolServer};
 use outrider_integration as integration;
 use serde_json::json;
 
 use super::*;
-use crate::cli::{demo::tool_server, init::TOOLS};
-
-#[derive(Parser)]
-struct Cli {
-    #[command(flatten)]
-    args: Args,
-}
+use crate::cli::{demo::tool_server, init::TOOLS, parsed};
 
 fn args(line: &[&str]) -> Result<Args, clap::Error> {
-    Cli::try_parse_from([&["lock"], line].concat()).map(|cli| cli.args)
+    parsed(line.iter().copied())
 }
 
 fn tools_of(url: &str) -> anyhow::Result<Vec<Value>> {
