@@ -50,7 +50,7 @@ pub(crate) fn member<'a>(object: &'a Value, key: &str) -> Option<&'a Value> {
     }
 }
 
-/// The level as a ready value.
+/// The level as policies read it.
 pub(crate) fn level(level: Level) -> Value {
     Value::from(level.as_str())
 }

@@ -1,7 +1,7 @@
 //! The decision log: a chained, signed JSON-lines file that is written before anything acts.
 //!
 //! The members of a line come in as JSON text; the log adds `instance`, `seq`, `prev` and `hash`
-//! and appends the line with one `write(2)` under one short lock. A log that cannot be written
+//! and appends the line, and those that waited for it, with one `write(2)` under one short lock. A log that cannot be written
 //! says so on every append, leaves no partial line and no gap, and recovers by itself.
 
 use std::{
@@ -259,15 +259,24 @@ impl Log {
         if state.closed {
             return Err(Unwritable);
         }
-        let result = state.writer.defer(members);
+        state.writer.defer(members)?;
+        if state.writer.is_full() && !state.displaced {
+            state.writer.flush();
+            self.note(&state);
+        }
         drop(state);
         self.waits.notify_one();
-        result
+        Ok(())
     }
 
     /// Waits until a line waits for the next write.
     pub async fn outcomes_wait(&self) {
         self.waits.notified().await;
+    }
+
+    /// How many lines wait for the next write.
+    pub fn waiting(&self) -> usize {
+        self.state().writer.waiting()
     }
 
     /// Writes the lines that wait.
@@ -306,6 +315,13 @@ impl Log {
         if !state.closed && !state.displaced {
             state.writer.sign();
             state.writer.sync();
+        }
+        let lost = state.writer.waiting();
+        if lost > 0 {
+            tracing::error!(
+                lost,
+                "outcome lines are lost: the decision log cannot be written"
+            );
         }
         state.closed = true;
         self.healthy.store(false, Ordering::Relaxed);

@@ -4,7 +4,7 @@
 //! call bring their text with them.
 
 use outrider_policy::{
-    Level, Value,
+    Value,
     input::{CallFacts, Content, EPOCH, Input, LimitFacts, Moment, Phase, TaskFacts, nanoseconds},
 };
 
@@ -86,7 +86,6 @@ fn limits(limits: &[LimitFacts], line: &mut Vec<u8>) {
 }
 
 fn task(task: &TaskFacts, line: &mut Vec<u8>) {
-    let level = |level: Level| level.as_str();
     let expires = task.expires.as_ref();
     let mut object = Object::begin(line);
     object.with("budget", |line| {
@@ -98,10 +97,10 @@ fn task(task: &TaskFacts, line: &mut Vec<u8>) {
     object.value("confidence", &Value::from(task.confidence));
     object.text("expires", expires.map_or(EPOCH, Moment::text));
     object.integer("expires_ns", expires.map_or(0, Moment::ns));
-    object.text("high_water", level(task.high_water));
+    object.text("high_water", task.high_water.as_str());
     object.text("id", &task.id);
     object.text("intent", &task.intent);
-    object.text("max_classification", level(task.max_classification));
+    object.text("max_classification", task.max_classification.as_str());
     object.text("parent", task.parent.as_deref().unwrap_or(""));
     object.text("source", task.source);
     object.text("state", task.state.as_str());
@@ -114,6 +113,7 @@ fn masked(name: &str, value: &Value, veil: Veil<'_>, line: &mut Vec<u8>) {
         .redact
         .iter()
         .filter_map(|pointer| pointer.strip_prefix('/')?.strip_prefix(name))
+        .filter(|below| below.is_empty() || below.starts_with('/'))
         .collect();
     if below.is_empty() {
         veil.digests.write_masked(value, line);
@@ -171,7 +171,7 @@ mod tests {
 
     use jiff::Timestamp;
     use outrider_policy::{
-        Pattern,
+        Level, Pattern,
         input::{ActorFacts, AgentFacts, Budget, Ready, SubjectFacts, TaskState, ToolFacts},
     };
     use serde_json::{Value as Json, json};
@@ -280,7 +280,14 @@ mod tests {
 
     #[test]
     fn what_is_redacted_leaves_no_digest_either() {
-        let shown = written(&input(), &["/arguments/to".into(), "/arguments/n/1".into()]);
+        let shown = written(
+            &input(),
+            &[
+                "/arguments/to".into(),
+                "/arguments/n/1".into(),
+                "/argumentsX/n".into(),
+            ],
+        );
         let arguments = shown["call"]["arguments"].as_object().unwrap();
         assert_eq!(arguments.keys().collect::<Vec<_>>(), ["n"]);
         assert_eq!(arguments["n"].as_array().unwrap().len(), 1);

@@ -1,7 +1,7 @@
 //! Remember: the decision log, the security log and what their lines are written with.
 //!
 //! Members of a line come in as JSON text; a chained, signed and durable line goes out before
-//! anything acts on the decision it records. Nothing here knows what a call is.
+//! anything acts on the decision it records.
 
 mod compose;
 mod entry;

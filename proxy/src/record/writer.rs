@@ -15,7 +15,7 @@ use crate::json::{write_hex, write_u64};
 /// A line buffer larger than this is given back after the line.
 const KEPT_BUFFER: usize = 256 * 1024;
 
-/// So many bytes of lines wait for the next write; then they are written at once.
+/// So many bytes of lines that waited are written at once.
 const FULL: usize = 64 * 1024;
 
 /// So many bytes of lines wait for a sink that fails; what comes then is lost.
@@ -35,7 +35,7 @@ pub(super) struct Position {
 }
 
 /// The end of a chain.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Default)]
 struct End {
     seq: u64,
     /// The hash of the last line, in hex.
@@ -62,6 +62,8 @@ pub(super) struct Writer<S> {
     failed: bool,
     /// The number of the last line when the chain came to this sink.
     came_at: u64,
+    /// The sink has to begin with a checkpoint, and does not yet.
+    begins: bool,
     checkpoint_lines: u64,
     checkpoint_every: Duration,
     checkpoint_at: Timestamp,
@@ -75,6 +77,7 @@ impl<S: Sink> Writer<S> {
             key,
             instance: position.instance,
             came_at: position.seq,
+            begins: false,
             end: End {
                 seq: position.seq,
                 hash: position.prev.into_bytes(),
@@ -124,28 +127,33 @@ impl<S: Sink> Writer<S> {
         self.sink = sink;
         self.partial = 0;
         self.now = now;
+        self.begins = true;
         self.try_checkpoint();
         self.came_at = self.end.seq;
     }
 
     /// Appends a line of `members`, behind those that wait; a checkpoint follows when one is due by
-    /// count.
+    /// count. While lines wait for a sink that fails, only [`Writer::tick`] tries it anew.
     pub(super) fn append(&mut self, members: &[u8]) -> Result<u64, Unwritable> {
-        if !is_one_line(members) {
+        if !is_one_line(members) || (self.failed && !self.waiting.is_empty()) {
             return Err(Unwritable);
         }
-        self.begin();
-        self.take_waiting();
+        if self.waiting.len() > FULL {
+            self.flush();
+        }
+        self.begin()?;
+        let taken = self.take_waiting();
+        if taken < self.waiting.len() {
+            return Err(Unwritable);
+        }
         self.entry(members);
         let seq = self.commit()?;
         self.waiting.clear();
-        if self.end.unsigned >= self.checkpoint_lines {
-            self.try_checkpoint();
-        }
+        self.checkpoint_if_due();
         Ok(seq)
     }
 
-    /// Appends a line of `members` with the next write. While the sink fails it waits, and is lost
+    /// Keeps a line of `members` for the next write. While the sink fails it waits, and is lost
     /// only when too many do.
     pub(super) fn defer(&mut self, members: &[u8]) -> Result<(), Unwritable> {
         if !is_one_line(members) || self.waiting.len() >= OVERFULL {
@@ -153,28 +161,43 @@ impl<S: Sink> Writer<S> {
         }
         self.waiting.extend_from_slice(members);
         self.waiting.push(b'\n');
-        if self.waiting.len() >= FULL && !self.failed {
-            self.flush();
-        }
         Ok(())
     }
 
-    /// Writes what waits.
-    pub(super) fn flush(&mut self) {
-        if self.waiting.is_empty() {
-            return;
-        }
-        self.begin();
-        self.take_waiting();
-        if self.commit().is_ok() {
-            self.waiting.clear();
-        }
+    /// Whether so much waits that it should be written now.
+    pub(super) fn is_full(&self) -> bool {
+        self.waiting.len() >= FULL && !self.failed
     }
 
-    /// Takes the time, writes a checkpoint that is due and tries a failed sink anew.
+    /// How many lines wait.
+    pub(super) fn waiting(&self) -> usize {
+        memchr::memchr_iter(b'\n', &self.waiting).count()
+    }
+
+    /// Writes what waits, as far as the sink takes it.
+    pub(super) fn flush(&mut self) {
+        while !self.waiting.is_empty() {
+            if self.begin().is_err() {
+                return;
+            }
+            let taken = self.take_waiting();
+            if self.commit().is_err() {
+                return;
+            }
+            self.waiting.drain(..taken);
+            self.checkpoint_if_due();
+        }
+        self.waiting.shrink_to(FULL);
+    }
+
+    /// Takes the time, writes what waits and a checkpoint that is due, and tries a failed sink
+    /// anew.
     pub(super) fn tick(&mut self, now: Timestamp) {
         self.now = now;
         self.flush();
+        if !self.waiting.is_empty() {
+            return;
+        }
         let waited = now.duration_since(self.checkpoint_at).unsigned_abs();
         if self.failed || (self.end.unsigned > 0 && waited >= self.checkpoint_every) {
             self.try_checkpoint();
@@ -196,6 +219,12 @@ impl<S: Sink> Writer<S> {
         }
     }
 
+    fn checkpoint_if_due(&mut self) {
+        if self.end.unsigned >= self.checkpoint_lines {
+            self.try_checkpoint();
+        }
+    }
+
     fn try_checkpoint(&mut self) {
         match self.checkpoint() {
             Ok(seq) => tracing::trace!(seq, "checkpoint"),
@@ -204,7 +233,7 @@ impl<S: Sink> Writer<S> {
     }
 
     fn checkpoint(&mut self) -> Result<u64, Unwritable> {
-        self.begin();
+        self.clear();
         let seq = self.end.seq + 1;
         let prev = std::str::from_utf8(&self.end.hash).unwrap_or_default();
         let sig = self.key.sign(Head {
@@ -220,24 +249,40 @@ impl<S: Sink> Writer<S> {
         self.next.unsigned = 0;
         let seq = self.commit()?;
         self.checkpoint_at = self.now;
+        self.begins = false;
         Ok(seq)
     }
 
-    /// Empties the buffer.
-    fn begin(&mut self) {
-        self.buffer.clear();
-        self.buffer.shrink_to(KEPT_BUFFER);
-        self.next.clone_from(&self.end);
+    /// Empties the buffer for lines that are no checkpoints.
+    fn begin(&mut self) -> Result<(), Unwritable> {
+        if self.begins {
+            self.checkpoint()?;
+        }
+        self.clear();
+        Ok(())
     }
 
-    fn take_waiting(&mut self) {
+    fn clear(&mut self) {
+        self.buffer.clear();
+        self.buffer.shrink_to(KEPT_BUFFER);
+        self.next.seq = self.end.seq;
+        self.next.unsigned = self.end.unsigned;
+        self.next.hash.clone_from(&self.end.hash);
+    }
+
+    /// Adds the first of the lines that wait; says how many bytes of them.
+    fn take_waiting(&mut self) -> usize {
         let waiting = mem::take(&mut self.waiting);
-        for members in waiting.split(|&byte| byte == b'\n') {
-            if !members.is_empty() {
-                self.entry(members);
+        let mut taken = 0;
+        for line in waiting.split_inclusive(|&byte| byte == b'\n') {
+            if taken >= FULL {
+                break;
             }
+            taken += line.len();
+            self.entry(line.strip_suffix(b"\n").unwrap_or(line));
         }
         self.waiting = waiting;
+        taken
     }
 
     /// Adds a line that is no checkpoint.

@@ -84,6 +84,8 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
             draining.clone(),
         ));
     }
+    let mut keeping = JoinSet::new();
+    keeping.spawn_local(keep_logs(Arc::clone(&outrider)));
     Watch::new(outrider.clone(), loaded, compiler)
         .until_stopped(&mut orders)
         .await;
@@ -93,8 +95,32 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     workers.finish(DRAIN).await;
     stop.send_replace(true);
     while running.join_next().await.is_some() {}
+    keeping.shutdown().await;
     outrider.recorder.log.close(Timestamp::now());
     tracing::info!("stopped");
+}
+
+/// Does what is due on the logs, to the end of the drain.
+async fn keep_logs(outrider: Arc<Outrider>) {
+    let recorder = &outrider.recorder;
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            () = recorder.log.outcomes_wait() => {
+                // Those that come meanwhile go with them, or with the next decision.
+                sleep(OUTCOMES).await;
+                recorder.log.flush();
+            }
+            _ = ticks.tick() => {
+                let now = Timestamp::now();
+                recorder.log.tick(now);
+                recorder.security.tick(now);
+                let waiting = i64::try_from(recorder.log.waiting()).unwrap_or(i64::MAX);
+                recorder.metrics.log_queue().set(waiting);
+            }
+        }
+    }
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
@@ -134,8 +160,6 @@ impl Watch {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0u32;
-        let outrider = Arc::clone(&self.outrider);
-        let log = &outrider.recorder.log;
         loop {
             tokio::select! {
                 order = orders.recv() => match order {
@@ -145,11 +169,6 @@ impl Watch {
                     }
                     Some(Order::Stop) | None => return,
                 },
-                () = log.outcomes_wait() => {
-                    // Those that come meanwhile go with them, or with the next decision.
-                    sleep(OUTCOMES).await;
-                    log.flush();
-                }
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     self.tick(count).await;
@@ -160,8 +179,6 @@ impl Watch {
 
     async fn tick(&mut self, count: u32) {
         let now = Timestamp::now();
-        self.outrider.recorder.log.tick(now);
-        self.outrider.recorder.security.tick(now);
         self.tell_health();
         if count.is_multiple_of(LOOK) && fingerprint(&self.loaded) != self.seen {
             // The result is logged and counted.

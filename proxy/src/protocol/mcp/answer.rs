@@ -26,8 +26,10 @@ pub(super) fn inspect(
     message: Bytes,
     shown: &Shown<'_>,
 ) -> Result<Passed, Rejection> {
-    let tree =
-        json::parse(&message).map_err(|_| refused("the service's answer is not strict JSON"))?;
+    let tree = json::parse(&message).map_err(|malformed| match malformed.reason {
+        json::Reason::TooMany => refused("the service's answer has too many values"),
+        _ => refused("the service's answer is not strict JSON"),
+    })?;
     match sort(&tree)? {
         // Servers put no requests on a stream of this revision; none is passed on.
         Sort::Request => Ok(Passed::Dropped),

@@ -315,6 +315,30 @@ fn links_directories_and_fifos_are_refused_at_start() {
 }
 
 #[test]
+fn outcomes_wait_while_another_file_stands_at_the_place_of_the_log() {
+    let room = Room::new();
+    let log = room.open().unwrap();
+    log.append(MEMBERS).unwrap();
+    fs::remove_file(room.path()).unwrap();
+    fs::write(room.path(), "not ours").unwrap();
+    log.tick(now());
+    assert!(!log.healthy());
+    for _ in 0..3_000 {
+        log.defer(MEMBERS).unwrap();
+    }
+    log.flush();
+    log.tick(now());
+    assert_eq!(log.waiting(), 3_000);
+    fs::remove_file(room.path()).unwrap();
+    log.tick(now());
+    log.tick(now());
+    assert_eq!(log.waiting(), 0);
+    let text = fs::read_to_string(room.path()).unwrap();
+    assert!(text.starts_with(r#"{"type":"checkpoint""#));
+    assert!(text.lines().count() > 3_000);
+}
+
+#[test]
 fn a_deleted_log_is_made_anew_and_the_deletion_shows() {
     let room = Room::closed();
     let log = room.open().unwrap();

@@ -167,14 +167,15 @@ fn what_waits_outlasts_a_failing_log_until_too_much_does() {
     writer.flush();
     assert_eq!(writer.append(MEMBERS), Err(Unwritable));
     writer.defer(LATER).unwrap();
-    writer.flush();
-    assert!(memory.bytes().is_empty());
+    for _ in 0..2 {
+        writer.tick(now());
+        assert!(writer.failed() && memory.bytes().is_empty());
+    }
+    writer.tick(now());
+    assert_eq!((writer.failed(), writer.waiting()), (false, 0));
     assert_eq!(writer.append(MEMBERS), Ok(3));
     assert_eq!(check(&memory.bytes(), &keys, None).verified_to, 3);
 
-    memory.plan(&vec![Fate::Refused; 200_000], 0);
-    writer.defer(LATER).unwrap();
-    writer.flush();
     let kept = std::iter::repeat_with(|| writer.defer(LATER))
         .take(1_000_000)
         .take_while(Result::is_ok)
@@ -183,10 +184,57 @@ fn what_waits_outlasts_a_failing_log_until_too_much_does() {
 }
 
 #[test]
-fn much_that_waits_is_written_at_once() {
-    let (mut writer, memory, _) = writer(1_000_000);
+fn a_log_that_takes_a_checkpoint_but_not_what_waits_has_not_recovered() {
+    let (mut writer, memory, _) = writer(1_000);
+    memory.plan(&[Fate::Short(100), Fate::Short(100)], 0);
+    writer.defer(LATER).unwrap();
+    writer.tick(now());
+    writer.tick(now());
+    assert!(writer.failed() && memory.bytes().is_empty());
+}
+
+#[test]
+fn much_that_waits_is_written_in_pieces_and_what_was_written_stays() {
+    let (mut writer, memory, keys) = writer(1_000_000);
+    while !writer.is_full() {
+        writer.defer(LATER).unwrap();
+    }
     for _ in 0..3_000 {
         writer.defer(LATER).unwrap();
     }
-    assert!(!memory.bytes().is_empty());
+    let waited = writer.waiting();
+    memory.plan(&[Fate::Whole, Fate::Short(1_000)], 0);
+    writer.flush();
+    assert!(writer.failed());
+    let left = writer.waiting();
+    assert!((1..waited).contains(&left), "{left} of {waited}");
+    writer.flush();
+    assert_eq!(writer.append(MEMBERS).unwrap(), waited as u64 + 1);
+    assert!(check(&memory.bytes(), &keys, None).is_whole());
+}
+
+#[test]
+fn lines_that_waited_count_towards_a_checkpoint() {
+    let (mut writer, memory, keys) = writer(3);
+    for _ in 0..3 {
+        writer.defer(LATER).unwrap();
+    }
+    writer.flush();
+    assert_eq!(check(&memory.bytes(), &keys, None).signed_to, 4);
+}
+
+#[test]
+fn another_sink_begins_with_a_checkpoint_whatever_waits() {
+    let (mut writer, _, _) = writer(1_000);
+    writer.append(MEMBERS).unwrap();
+    writer.defer(LATER).unwrap();
+    let memory = Memory::default();
+    memory.plan(&[Fate::Refused], 0);
+    writer.move_to(memory.clone(), now());
+    writer.flush();
+    let kinds: Vec<bool> = lines(&memory.bytes())
+        .iter()
+        .map(|line| line.starts_with(br#"{"type":"checkpoint""#))
+        .collect();
+    assert_eq!(kinds, [true, false]);
 }
