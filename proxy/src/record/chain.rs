@@ -260,6 +260,10 @@ impl Log {
             return Err(Unwritable);
         }
         let result = state.writer.defer(members);
+        if state.writer.overdue() && !state.displaced {
+            state.writer.flush();
+            self.note(&state);
+        }
         drop(state);
         self.waits.notify_one();
         result

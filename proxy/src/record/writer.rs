@@ -153,10 +153,12 @@ impl<S: Sink> Writer<S> {
         }
         self.waiting.extend_from_slice(members);
         self.waiting.push(b'\n');
-        if self.waiting.len() >= FULL && !self.failed {
-            self.flush();
-        }
         Ok(())
+    }
+
+    /// Whether so much waits that it is to be written at once.
+    pub(super) fn overdue(&self) -> bool {
+        self.waiting.len() >= FULL && !self.failed
     }
 
     /// Writes what waits.

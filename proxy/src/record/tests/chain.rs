@@ -395,6 +395,31 @@ fn a_log_that_was_moved_away_and_back_goes_on() {
     assert!(room.report().is_whole());
 }
 
+/// However much waits: what is written to a file that is no longer the log is lost.
+#[test]
+fn what_waits_is_written_to_the_log_and_to_nothing_that_stood_in_its_place() {
+    const MUCH: usize = 3_000;
+    let room = Room::closed();
+    let log = room.open().unwrap();
+    let lines = || fs::read_to_string(room.path()).unwrap().lines().count();
+    let before = lines();
+    (0..MUCH).for_each(|_| log.defer(MEMBERS).unwrap());
+    assert!(lines() > before, "much is written at once");
+    log.flush();
+    assert_eq!(lines(), before + MUCH);
+
+    fs::rename(room.path(), room.beside(".away")).unwrap();
+    obstacles(&room.path(), 0);
+    log.tick(now());
+    let away = fs::metadata(room.beside(".away")).unwrap().len();
+    (0..MUCH).for_each(|_| log.defer(MEMBERS).unwrap());
+    log.flush();
+    assert_eq!(fs::metadata(room.beside(".away")).unwrap().len(), away);
+    clear(&room.path());
+    log.tick(now());
+    assert_eq!(lines(), 1 + MUCH, "behind a checkpoint");
+}
+
 #[test]
 fn threads_share_one_gapless_chain() {
     let room = Room::new();

@@ -183,10 +183,15 @@ fn what_waits_outlasts_a_failing_log_until_too_much_does() {
 }
 
 #[test]
-fn much_that_waits_is_written_at_once() {
+fn much_that_waits_is_overdue_unless_the_log_fails() {
     let (mut writer, memory, _) = writer(1_000_000);
+    writer.defer(LATER).unwrap();
+    assert!(!writer.overdue());
     for _ in 0..3_000 {
         writer.defer(LATER).unwrap();
     }
-    assert!(!memory.bytes().is_empty());
+    assert!(writer.overdue());
+    memory.plan(&[Fate::Refused], 0);
+    writer.flush();
+    assert!(!writer.overdue());
 }
