@@ -99,7 +99,7 @@ pub trait Observer: Send + Sync {
     ///
     /// # Errors
     /// When it could not be written. Authority that cannot be noted is not given; taking it
-    /// back holds all the same.
+    /// back holds all the same, and who asked is told.
     fn changed(&self, change: &Change<'_>) -> io::Result<()>;
 
     /// Notes that a user who may not use the socket tried to.
@@ -227,14 +227,14 @@ impl Control {
             }
             Request::TaskClose { id } => {
                 let task = self.tasks.close(&id).map_err(unknown)?;
-                self.ended(Act::TaskClosed, uid, &task, None);
+                self.ended(Act::TaskClosed, uid, &task, None)?;
                 Ok(Reply::Task(TaskView::of(&task, now)))
             }
             Request::RevokeTask { id, reason } => {
                 let reason = reason.as_deref();
                 reason.map_or(Ok(()), |reason| plain("reason", reason))?;
                 let task = self.tasks.revoke(&id).map_err(unknown)?;
-                self.ended(Act::TaskRevoked, uid, &task, reason);
+                self.ended(Act::TaskRevoked, uid, &task, reason)?;
                 Ok(Reply::Task(TaskView::of(&task, now)))
             }
         }
@@ -273,7 +273,7 @@ impl Control {
     }
 
     /// Notes an end. The end itself stands whether or not it could be noted.
-    fn ended(&self, act: Act, by: u32, task: &Task, reason: Option<&str>) {
+    fn ended(&self, act: Act, by: u32, task: &Task, reason: Option<&str>) -> Result<(), Refusal> {
         let change = Change {
             act,
             by,
@@ -281,9 +281,11 @@ impl Control {
             listener: None,
             reason,
         };
-        if let Err(error) = self.observer.changed(&change) {
+        self.observer.changed(&change).map_err(|error| {
             tracing::error!(%error, act = act.as_str(), "a change of authority could not be logged");
-        }
+            let text = "the task has ended, but that is not noted: the security log cannot be written";
+            refused(Fault::Unrecorded, text)
+        })
     }
 }
 

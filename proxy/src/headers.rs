@@ -20,6 +20,6 @@ pub fn loosely(name: &str, word: &str) -> bool {
 /// Whether a lower-case header name begins with this word when `_` counts as `-`.
 pub fn begins_loosely(name: &str, word: &str) -> bool {
     let dash = |byte: u8| if byte == b'_' { b'-' } else { byte };
-    let same = |(a, b): (u8, u8)| dash(a) == b;
+    let same = |(a, b): (u8, u8)| dash(a) == dash(b);
     name.len() >= word.len() && name.bytes().zip(word.bytes()).all(same)
 }

@@ -168,3 +168,91 @@ fn an_unrecognised_mirrored_header_is_passed_on_untouched() {
         Some("=?base64?x")
     );
 }
+
+/// What a `Connection` header names is not sent on, so it is not judged either.
+#[test]
+fn a_header_that_is_not_sent_on_proves_nothing() {
+    let server = mirrored();
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let call = || {
+        Request::call("query", &json!({"region": "us-west1"})).field("Mcp-Param-Region", "us-west1")
+    };
+    assert!(agent.send(&call()).is_tool_success());
+    for name in ["mcp-name", "Mcp-Method", "MCP-PARAM-REGION"] {
+        for connection in [name.to_owned(), format!("keep-alive, {name}")] {
+            let request = call().field("Connection", &connection);
+            refused(&sidecar, &server, MISMATCH, || agent.send(&request));
+        }
+    }
+    let two = call()
+        .field("Connection", "keep-alive")
+        .field("Connection", "mcp-name");
+    refused(&sidecar, &server, MISMATCH, || agent.send(&two));
+    for (name, status) in [("mcp-protocol-version", 400), ("content-type", 415)] {
+        let before = server.bytes();
+        let answer = agent.send(&call().field("Connection", name));
+        assert_eq!(answer.status, status, "{name}: {}", answer.text());
+        assert_eq!(server.bytes(), before, "{name}");
+        let line = sidecar.decision(&answer.decision_id());
+        assert_eq!(line["outcome"], "deny", "{name}: {line}");
+    }
+}
+
+/// A reader that takes `_` for `-` would see another header than the one that was judged.
+#[test]
+fn a_header_that_looks_like_a_judged_one_is_refused() {
+    let server = mirrored();
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let call = || Request::call("query", &json!({}));
+    for (name, value) in [
+        ("Mcp_Name", "erase"),
+        ("mcp_name", "query"),
+        ("MCP_NAME", "query"),
+        ("Mcp_Method", "tools/list"),
+        ("MCP_Protocol-Version", "2025-06-18"),
+        ("MCP-Protocol_Version", "2025-06-18"),
+        ("Mcp_Param_Region", "us-east1"),
+        ("mcp-param_region", "us-east1"),
+        ("Content_Type", "text/plain"),
+        ("Content_Length", "5"),
+        ("Accept_Encoding", "gzip"),
+    ] {
+        let request = call().field(name, value);
+        refused(&sidecar, &server, MISMATCH, || agent.send(&request));
+    }
+    for (name, twice) in [("Mcp-Name", "query"), ("MCP-METHOD", "tools/call")] {
+        let request = call().field(name, twice);
+        refused(&sidecar, &server, MISMATCH, || agent.send(&request));
+    }
+    assert!(agent.send(&call()).is_tool_success());
+}
+
+/// An argument's name may have a `_`; what looks like its header is not its header.
+#[test]
+fn a_mirrored_argument_with_an_underscore_has_exactly_its_own_header() {
+    let schema = json!({
+        "type": "object",
+        "properties": {"dry_run": {"type": "boolean", "x-mcp-header": "dry_run"}},
+    });
+    let server = ToolServer::start(vec![Tool::new("query", &schema, |exchange| {
+        exchange.result(&outrider_integration::text_result("ok"));
+    })]);
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let call = || Request::call("query", &json!({"dry_run": true}));
+    let good = call().field("Mcp-Param-Dry_Run", "true");
+    let answer = agent.send(&good);
+    assert!(answer.is_tool_success(), "{}", answer.text());
+    for request in [
+        call(),
+        call().field("Mcp-Param-Dry-Run", "true"),
+        call().field("Mcp-Param-Dry_Run", "false"),
+        good.clone().field("Mcp-Param-Dry-Run", "false"),
+        good.clone().field("Mcp_Param-Dry_Run", "false"),
+        good.clone().field("Mcp-Param_Dry-Run", "true"),
+    ] {
+        refused(&sidecar, &server, MISMATCH, || agent.send(&request));
+    }
+}

@@ -1,8 +1,10 @@
 //! Tasks: tokens, scope, level, budget, time.
 
-use outrider_integration::{Request, Setup, Tool, ToolServer, until};
+use outrider_integration::{Answer, Request, Setup, Tool, ToolServer, until};
 
-use crate::support::{Form::ToolResult, OUTRIDER, before, echo, hi, refused};
+use crate::support::{
+    Form::ToolResult, OUTRIDER, at_the_same_time, before, echo, hi, large, refused,
+};
 
 #[test]
 fn a_token_that_is_not_exactly_one_good_token_is_refused() {
@@ -127,6 +129,28 @@ fn a_budget_holds_for_calls_at_the_same_time() {
             .count()
     });
     assert_eq!((done, server.calls().len()), (5, 5));
+}
+
+/// Bodies of this size are judged beside each other, not in turn.
+#[test]
+fn a_budget_holds_for_large_calls_at_the_same_time() {
+    let server = echo();
+    let sidecar = before(&server);
+    let task = sidecar.open_task(&["--calls", "5"]);
+    let answers = at_the_same_time(16, || {
+        sidecar
+            .stranger()
+            .with_token(&task.token)
+            .call("echo", &large())
+    });
+    let passed = |answer: &&Answer| answer.is_tool_success();
+    assert_eq!(answers.iter().filter(passed).count(), 5);
+    assert_eq!(server.calls().len(), 5);
+    for answer in answers.iter().filter(|answer| !passed(answer)) {
+        assert_eq!(answer.code(), "budget_exhausted", "{}", answer.text());
+        let line = sidecar.decision(&answer.decision_id());
+        assert_eq!(line["outcome"], "deny", "{line}");
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::{fs, os::unix::fs::PermissionsExt};
 use outrider_integration::{Connection, Setup};
 use serde_json::json;
 
-use crate::support::{OUTRIDER, before, echo, hi};
+use crate::support::{Form::ToolResult, OUTRIDER, before, echo, hi, refused};
 
 #[test]
 fn the_logs_and_the_control_socket_are_for_their_owner_alone() {
@@ -84,4 +84,49 @@ fn tasks_can_be_listed_and_shown_and_tell_no_token() {
     }
     assert!(!sidecar.log_text().contains(&task.token));
     assert!(!format!("{:?}", sidecar.security_log()).contains(&task.token));
+}
+
+/// What stands in the log's place is not the log: no authority is given, and none is taken back
+/// without a word.
+#[test]
+fn a_change_of_authority_that_cannot_be_noted_is_said_to_be() {
+    let server = echo();
+    let sidecar = before(&server);
+    let (revoked, closed) = (sidecar.open_task(&[]), sidecar.open_task(&[]));
+    let log = sidecar.path("security.jsonl");
+    let (notes, aside) = (sidecar.path("notes"), sidecar.path("aside.jsonl"));
+    fs::hard_link(&log, &aside).unwrap();
+    fs::write(&notes, "a letter to a friend\n").unwrap();
+    fs::rename(&notes, &log).unwrap();
+    let before = fs::read_to_string(&aside).unwrap();
+
+    let counts = || sidecar.metric("outrider_tasks", &["state=\"active\""]);
+    for command in [
+        &["task", "open", "--intent", "work"][..],
+        &["task", "open", "--intent", "work", "--current", "reverse"],
+        &["revoke", "task", &revoked.id],
+        &["task", "close", &closed.id],
+    ] {
+        let run = sidecar.command(command);
+        assert_eq!((run.status, run.stdout.as_str()), (1, ""), "{run:?}");
+        assert!(run.stderr.contains("security log"), "{run:?}");
+    }
+    assert!(counts().abs() < 0.5, "a task that was not noted is there");
+    let mut stranger = sidecar.stranger();
+    refused(&sidecar, &server, (ToolResult, "task_missing"), || {
+        stranger.call("echo", &hi())
+    });
+    for task in [revoked, closed] {
+        let mut agent = sidecar.stranger().with_token(&task.token);
+        refused(&sidecar, &server, (ToolResult, "task_revoked"), || {
+            agent.call("echo", &hi())
+        });
+    }
+    assert_eq!(fs::read_to_string(&log).unwrap(), "a letter to a friend\n");
+    assert_eq!(fs::read_to_string(&aside).unwrap(), before);
+
+    fs::rename(&aside, &log).unwrap();
+    let task = sidecar.open_task(&[]);
+    let about = |line: &serde_json::Value| line["task"] == json!(task.id);
+    assert!(sidecar.security_log().iter().any(about));
 }

@@ -1,9 +1,9 @@
 //! Exceptions: recorded, owned, expiring; they lift what they name and nothing else.
 
-use outrider_integration::{Agent, Setup, Sidecar, ToolServer};
+use outrider_integration::{Agent, Answer, Setup, Sidecar, ToolServer};
 use serde_json::{Value, json};
 
-use crate::support::{Form::ToolResult, OUTRIDER, echo, hi, refused};
+use crate::support::{Form::ToolResult, OUTRIDER, at_the_same_time, echo, hi, large, refused};
 
 const EXCEPTED: &str = "spiffe://example.org/agent/test";
 
@@ -75,6 +75,24 @@ fn uses_hold_for_calls_at_the_same_time() {
         }
     });
     assert_eq!(server.calls().len(), 3);
+}
+
+/// Bodies of this size are judged beside each other, not in turn.
+#[test]
+fn uses_hold_for_large_calls_at_the_same_time() {
+    let server = echo();
+    let further = json!({"lifts": ["grant"], "max_uses": 3});
+    let sidecar = sidecar(&server, &further, |_| ());
+    let token = sidecar.open_task(&[]).token;
+    let answers = at_the_same_time(16, || {
+        sidecar.stranger().with_token(&token).call("echo", &large())
+    });
+    let passed = |answer: &&Answer| answer.is_tool_success();
+    assert_eq!(answers.iter().filter(passed).count(), 3);
+    assert_eq!(server.calls().len(), 3);
+    for answer in answers.iter().filter(|answer| !passed(answer)) {
+        assert_eq!(answer.code(), "policy_denied", "{}", answer.text());
+    }
 }
 
 /// What is refused for another reason costs no use.

@@ -1,6 +1,6 @@
 //! An agent that goes away: its call is cancelled and still recorded.
 
-use outrider_integration::{Gate, Request, Sidecar, Tool, ToolServer, until};
+use outrider_integration::{Gate, Request, Sidecar, Tool, ToolServer, text_result, until};
 use serde_json::{Value, json};
 
 use crate::support::{before, echo, hi};
@@ -70,6 +70,51 @@ fn a_stream_that_its_agent_leaves_is_cancelled_upstream_and_recorded() {
     });
     assert_eq!(kinds(&lines), ["decision", "outcome"], "{lines:?}");
     assert_eq!(lines[1]["ended"], "agent_gone", "{}", lines[1]);
+}
+
+/// Behind so much its end could not be seen any more.
+#[test]
+fn an_agent_that_sends_too_much_ahead_has_left() {
+    let gone = Gate::new();
+    let server = waiting(&gone);
+    let sidecar = before(&server);
+    let agent = sidecar.agent();
+    let mut connection = agent.start(&Request::call("wait", &hi()));
+    server.wait_for(1);
+    let next = agent.bytes(&Request::call("wait", &hi()));
+    // The sidecar may hang up before it has all.
+    connection.send(&next.repeat(70_000 / next.len() + 1)).ok();
+    assert!(gone.pass(), "the upstream call was not cancelled");
+    assert!(!matches!(connection.answer(), Ok(Some(_))), "an answer");
+    let lines = until("the outcome", || {
+        let lines = lines_of(&sidecar, "tools/wait");
+        (lines.len() > 1).then_some(lines)
+    });
+    assert_eq!(kinds(&lines), ["decision", "outcome"], "{lines:?}");
+    assert_eq!(lines[1]["ended"], "agent_gone", "{}", lines[1]);
+    assert_eq!(server.received().len(), 1);
+}
+
+/// A little may be sent ahead: it waits for its turn.
+#[test]
+fn an_agent_that_sends_a_little_ahead_is_served() {
+    let gate = Gate::new();
+    let inside = gate.clone();
+    let server = ToolServer::start(vec![Tool::doing("wait", move |exchange| {
+        inside.pass();
+        exchange.result(&text_result("done"));
+    })]);
+    let sidecar = before(&server);
+    let agent = sidecar.agent();
+    let mut connection = agent.start(&Request::call("wait", &hi()));
+    server.wait_for(1);
+    let request = Request::call("wait", &json!({"message": "x".repeat(50_000)}));
+    connection.send(&agent.bytes(&request)).unwrap();
+    for _ in 0..2 {
+        gate.open();
+        let answer = connection.answer().unwrap().expect("an answer");
+        assert_eq!(answer.tool_text(), "done", "{}", answer.text());
+    }
 }
 
 #[test]

@@ -147,3 +147,51 @@ fn a_list_on_a_stream_hides_the_same_tools() {
     assert_eq!(shown[0]["name"], "echo", "{body}");
     assert_eq!(body["result"]["cacheScope"], "private", "{body}");
 }
+
+/// A sidecar that knows the tool `echo` only, before a server that lists these.
+fn before_a_list_of(tools: Value) -> (ToolServer, outrider_integration::Sidecar) {
+    let server = ToolServer::answering(move |exchange| {
+        exchange.result(&json!({
+            "resultType": "complete",
+            "tools": tools,
+            "ttlMs": 60_000,
+            "cacheScope": "public",
+        }));
+    });
+    let mut setup = Setup::bare(OUTRIDER);
+    let known = [("echo".to_owned(), json!({"inputSchema": message_schema()}))];
+    setup.add_service("tools", &server);
+    setup.file("tools.json", &lock_file(&known.into()).to_string());
+    (server, setup.start())
+}
+
+#[test]
+fn a_list_of_too_many_tools_is_refused() {
+    let many = |count: usize| -> Value {
+        let tool =
+            |n: usize| json!({"name": if n == 0 { "echo".to_owned() } else { n.to_string() }});
+        (0..count).map(tool).collect()
+    };
+    let (_server, sidecar) = before_a_list_of(many(10_000));
+    assert_eq!(
+        names(&sidecar.agent().send(&Request::list()).json()),
+        ["echo"]
+    );
+
+    let (server, sidecar) = before_a_list_of(many(10_001));
+    let answer = sidecar.agent().send(&Request::list());
+    assert_eq!(answer.code(), "response_refused", "{}", answer.text());
+    assert_eq!(server.received().len(), 1);
+    let outcome = sidecar.outcome(&answer.decision_id());
+    assert_eq!(outcome["ended"], "upstream_failed", "{outcome}");
+    assert_eq!(outcome["code"], "response_refused", "{outcome}");
+}
+
+#[test]
+fn a_name_that_is_listed_again_and_again_is_shown_once() {
+    let tools = (0..10_000).map(|n| json!({"name": "echo", "title": n.to_string()}));
+    let (_server, sidecar) = before_a_list_of(tools.collect());
+    let body = sidecar.agent().send(&Request::list()).json();
+    assert_eq!(names(&body), ["echo"]);
+    assert_eq!(body["result"]["tools"][0]["title"], "0", "{body}");
+}

@@ -2,7 +2,9 @@
 
 use std::{fs, process::Command};
 
-use outrider_integration::{Setup, Sidecar, ToolServer, check_chain, until};
+use outrider_integration::{
+    Gate, Request, Setup, Sidecar, Tool, ToolServer, check_chain, text_result, until,
+};
 
 use crate::support::{OUTRIDER, before, echo, hi};
 
@@ -47,6 +49,64 @@ fn a_log_that_cannot_be_written_refuses_calls_until_it_can() {
         text.ends_with('\n') && text.lines().all(|line| line.ends_with("\"}")),
         "{text}"
     );
+}
+
+/// Something else takes the log's place, and later the log takes it again; each at once, so that
+/// the place is never free.
+#[test]
+fn a_call_that_ended_while_the_log_could_not_be_written_is_in_it_afterwards() {
+    let gate = Gate::new();
+    let inside = gate.clone();
+    let server = ToolServer::start(vec![
+        Tool::echo("echo"),
+        Tool::doing("wait", move |exchange| {
+            inside.pass();
+            exchange.result(&text_result("done"));
+        }),
+    ]);
+    let mut sidecar = before(&server);
+    let mut waiting = sidecar.agent().start(&Request::call("wait", &hi()));
+    server.wait_for(1);
+    let log = sidecar.path("decisions.jsonl");
+    let aside = sidecar.path("aside.jsonl");
+    let notes = sidecar.path("notes");
+    fs::hard_link(&log, &aside).unwrap();
+    fs::write(&notes, "a letter to a friend\n").unwrap();
+    fs::rename(&notes, &log).unwrap();
+    until_refused(&sidecar, &server);
+
+    gate.open();
+    let answer = waiting.answer().unwrap().expect("the call's answer");
+    assert_eq!(answer.tool_text(), "done", "what runs may finish");
+    let id = answer.decision_id();
+    until("the call to have ended", || {
+        (sidecar.metric("outrider_in_flight", &[]) == 0.0).then_some(())
+    });
+    let written = fs::read_to_string(&aside).unwrap();
+    let about = |line: &&str| line.contains("\"type\":\"outcome\"") && line.contains(&id);
+    assert_eq!(
+        written.lines().find(about),
+        None,
+        "nothing is written aside"
+    );
+    assert_eq!(fs::read_to_string(&log).unwrap(), "a letter to a friend\n");
+
+    fs::rename(&aside, &log).unwrap();
+    let outcome = sidecar.outcome(&id);
+    assert_eq!(outcome["ended"], "completed", "{outcome}");
+    assert_eq!(sidecar.decision(&id)["outcome"], "allow");
+    let after = until("the recovery", || {
+        let answer = sidecar.agent().call("echo", &hi());
+        answer.is_tool_success().then(|| answer.decision_id())
+    });
+    sidecar.signal("TERM");
+    assert_eq!(sidecar.wait().code(), Some(0));
+    sidecar.outcome(&after);
+    assert_eq!(sidecar.outcomes(&id).len(), 1, "one call, one outcome");
+    let verify = sidecar.setup().run(&["log", "verify", "decisions.jsonl"]);
+    assert_eq!(verify.status, 0, "{verify:?}");
+    let said = format!("signed to seq {}", sidecar.log().len());
+    assert!(verify.stdout.contains(&said), "{verify:?}");
 }
 
 #[test]

@@ -1,6 +1,11 @@
 //! Authority that is taken back: open streams are cut at once, the next call is refused.
 
-use outrider_integration::{Request, Tool, ToolServer, text_result};
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
+use outrider_integration::{Gate, Request, Tool, ToolServer, text_result, until};
 use serde_json::json;
 
 use crate::support::{
@@ -52,6 +57,58 @@ fn a_revoked_task_loses_its_running_stream_and_its_next_call() {
         other.call("echo", &hi()).is_tool_success(),
         "another task goes on"
     );
+}
+
+/// A server that streams without end and opens the gate when its peer has gone; the events that it
+/// could write are counted.
+fn endless(gone: &Gate) -> (ToolServer, Arc<AtomicUsize>) {
+    let written = Arc::new(AtomicUsize::new(0));
+    let (counted, gone) = (Arc::clone(&written), gone.clone());
+    let event = json!({
+        "jsonrpc": "2.0",
+        "method": "notifications/progress",
+        "params": {"progressToken": 1, "progress": 1, "message": "x".repeat(20_000)},
+    });
+    let server = ToolServer::start(vec![Tool::doing("stream", move |exchange| {
+        exchange.begin_events();
+        while exchange.event(&event) {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        gone.open();
+    })]);
+    (server, written)
+}
+
+/// Everything between server and agent is full, so that nothing the agent does ends the call: the
+/// time for an answer that nobody reads is longer than this test waits.
+#[test]
+fn a_stream_that_its_agent_does_not_read_is_cut_all_the_same() {
+    let gone = Gate::new();
+    let (server, written) = endless(&gone);
+    let sidecar = before(&server);
+    let task = sidecar.open_task(&[]);
+    let agent = sidecar.stranger().with_token(&task.token);
+    let mut unread = agent.start(&Request::call("stream", &hi()));
+    let head = unread.head().unwrap().unwrap();
+    let (mut last, mut same) = (0, 0);
+    until("the stream to be stuck", || {
+        let now = written.load(Ordering::SeqCst);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        (now > 0 && same == 50).then_some(())
+    });
+
+    let run = sidecar.command(&["revoke", "task", &task.id]);
+    assert_eq!(run.status, 0, "{run:?}");
+    let outcome = sidecar.outcome(head.get("outrider-decision-id").unwrap());
+    assert_eq!(outcome["ended"], "cut", "{outcome}");
+    assert_eq!(outcome["code"], "task_revoked", "{outcome}");
+    assert!(gone.pass(), "the upstream call was not cancelled");
+    until("no call in flight", || {
+        (sidecar.metric("outrider_in_flight", &[]) == 0.0).then_some(())
+    });
+    let (_, complete) = unread.rest();
+    assert!(!complete, "what was cut does not look whole");
 }
 
 #[test]

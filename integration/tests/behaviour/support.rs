@@ -21,6 +21,27 @@ pub(crate) fn hi() -> Value {
     json!({"message": "hi"})
 }
 
+/// The same, larger than what is judged on the thread of its connection.
+pub(crate) fn large() -> Value {
+    json!({"message": "x".repeat(100_000)})
+}
+
+/// Runs `act` so many times at once.
+pub(crate) fn at_the_same_time<T: Send>(times: usize, act: impl Fn() -> T + Sync) -> Vec<T> {
+    let start = std::sync::Barrier::new(times);
+    std::thread::scope(|scope| {
+        let run = || {
+            start.wait();
+            act()
+        };
+        let running: Vec<_> = (0..times).map(|_| scope.spawn(run)).collect();
+        running
+            .into_iter()
+            .map(|thread| thread.join().unwrap())
+            .collect()
+    })
+}
+
 /// How a refusal comes back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Form {

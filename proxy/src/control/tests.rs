@@ -328,10 +328,16 @@ fn a_task_that_cannot_be_noted_is_not_given_out_and_an_end_holds_all_the_same() 
     assert_fault(&ask(&broken, &Request::TaskOpen(bound)), Fault::Unrecorded);
     assert!(broken.tasks.current("reverse").is_none());
     assert_eq!(broken.tasks.counts(clock()).active, 1);
-    assert_eq!(
-        view(ask(&broken, &Request::TaskClose { id })).state,
-        State::Closed
-    );
+    let state = || control_ok.tasks.get(&id).unwrap().state(clock());
+    let close = Request::TaskClose { id: id.clone() };
+    assert_fault(&ask(&broken, &close), Fault::Unrecorded);
+    assert_eq!(state(), State::Closed);
+    let revoke = Request::RevokeTask {
+        id: id.clone(),
+        reason: None,
+    };
+    assert_fault(&ask(&broken, &revoke), Fault::Unrecorded);
+    assert_eq!(state(), State::Revoked);
 }
 
 #[test]

@@ -72,11 +72,11 @@ pub enum Reply {
     Task(TaskView),
     /// Every remembered task, the oldest first.
     Tasks(Vec<TaskView>),
-    /// Nothing was done.
+    /// Nothing was done, or it was not noted.
     Refused(Refusal),
 }
 
-/// Nothing was done, and what to do about it.
+/// Nothing was done, or it was not noted; and what to do about it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Refusal {
@@ -86,7 +86,7 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// Why nothing was done.
+/// Why nothing was done or noted.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Fault {
@@ -104,7 +104,8 @@ pub enum Fault {
     CurrentOff,
     /// It cannot be done at this moment.
     Unavailable,
-    /// It could not be written to the security log.
+    /// It could not be written to the security log: nothing was given; what was to be taken back
+    /// is taken back all the same.
     Unrecorded,
 }
 

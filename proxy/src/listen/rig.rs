@@ -32,7 +32,7 @@ use crate::{
 };
 
 /// A hang becomes a failure after this long; no test waits for it to pass.
-const HANG: Duration = Duration::from_secs(20);
+pub(crate) const HANG: Duration = Duration::from_secs(20);
 
 pub(crate) type TestBody = Either<Full<Bytes>, UpstreamBody>;
 

@@ -3,7 +3,7 @@ use std::{
     future::pending,
     os::unix::fs::PermissionsExt,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicUsize, Ordering},
         mpsc,
     },
@@ -15,7 +15,7 @@ use http_body_util::BodyExt;
 use super::{
     ConnectionFault, ListenAddress, Patience, PeerAddr,
     accept::{BindError, Bound},
-    rig::{Rig, Setting, receive, text},
+    rig::{HANG, Rig, Setting, receive, text},
 };
 use crate::upstream::collect_request;
 
@@ -518,6 +518,38 @@ fn a_drain_cuts_a_call_that_does_not_end() {
     assert_eq!(receive(&words), "dropped");
     assert!(agent.is_closed());
     rig.wait();
+}
+
+/// A computation cannot be cut; whoever stops does not wait for it.
+#[test]
+fn a_computation_that_does_not_end_holds_up_no_stop() {
+    let (word, words) = mpsc::channel();
+    let (release, hold) = mpsc::channel::<()>();
+    let hold = Arc::new(Mutex::new(hold));
+    let mut rig = Rig::answering(move || {
+        let (word, hold) = (word.clone(), Arc::clone(&hold));
+        move |_, _| {
+            let (word, hold) = (word.clone(), Arc::clone(&hold));
+            async move {
+                let computation = tokio::task::spawn_blocking(move || {
+                    word.send("computing").unwrap();
+                    // Ends with the test, or when that has failed.
+                    hold.lock().unwrap().recv_timeout(HANG).ok();
+                    word.send("computed").ok();
+                });
+                computation.await.ok();
+                text(200, "done")
+            }
+        }
+    });
+    let mut agent = rig.connect();
+    agent.send(GET);
+    assert_eq!(receive(&words), "computing");
+    rig.begin_drain(Duration::ZERO);
+    rig.wait();
+    assert!(words.try_recv().is_err(), "it was waited for");
+    assert!(agent.is_closed());
+    drop(release);
 }
 
 #[test]

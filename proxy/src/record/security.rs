@@ -222,9 +222,13 @@ impl SecurityLog {
         })
     }
 
-    /// Writes `event`, unless too many of its kind came lately: then it is counted.
+    /// Writes `event`, unless too many of its kind came lately: then it is counted. A change of
+    /// authority is written to the file at the path, or has failed.
     pub fn write(&self, event: &SecurityEvent<'_>, now: Timestamp) {
         self.with(|state| {
+            if event.kind.is_authority() {
+                state.keep_place(&self.path)?;
+            }
             let admitted = state
                 .caps
                 .get_mut(event.kind as usize)
@@ -242,10 +246,7 @@ impl SecurityLog {
     /// was deleted or replaced anew.
     pub fn tick(&self, now: Timestamp) {
         self.with(|state| {
-            if state.file.occupant(&self.path)? != Occupant::Ours {
-                state.file = open_file(&self.path).map_err(std::io::Error::other)?;
-                state.partial = 0;
-            }
+            state.keep_place(&self.path)?;
             state.write_counts(now)
         });
     }
@@ -266,6 +267,15 @@ impl SecurityLog {
 }
 
 impl State {
+    /// Opens the file anew when it is no longer the one at `path`.
+    fn keep_place(&mut self, path: &Path) -> std::io::Result<()> {
+        if self.file.occupant(path)? != Occupant::Ours {
+            self.file = open_file(path).map_err(std::io::Error::other)?;
+            self.partial = 0;
+        }
+        Ok(())
+    }
+
     /// Ends the line in the buffer and writes it, whole or not at all.
     fn end(&mut self) -> std::io::Result<()> {
         self.buffer.extend_from_slice(b"}\n");

@@ -50,7 +50,7 @@ pub enum BadHeaderReason {
     /// Not a string of header name characters (RFC 9110 §5.6.2).
     #[error("is not a header name")]
     NotAToken,
-    /// The same name twice, in any case.
+    /// The same name twice, in any case and with `_` for `-`.
     #[error("repeats a name of this schema")]
     Repeated,
     /// On something that has no single text form.
@@ -89,7 +89,9 @@ pub(super) fn headers(schema: &Value) -> Result<Vec<ParamHeader>, BadHeader> {
             reason,
         };
         let header = header(annotation, place).map_err(bad)?;
-        if found.iter().any(|other| other.name == header.name) {
+        let loose = |name: &str| name.replace('_', "-");
+        let twin = |other: &ParamHeader| loose(&other.name) == loose(&header.name);
+        if found.iter().any(twin) {
             return Err(bad(BadHeaderReason::Repeated));
         }
         found.push(header);

@@ -185,6 +185,11 @@ fn an_annotation_that_is_not_valid_invalidates_the_tool() {
                 "a": annotated(json!("Same")), "b": annotated(json!("sAME")) } }),
             Bad::Repeated,
         ),
+        (
+            json!({ "type": "object", "properties": {
+                "a": annotated(json!("dry_run")), "b": annotated(json!("Dry-Run")) } }),
+            Bad::Repeated,
+        ),
     ];
     for (input, expected) in cases {
         let BadContract::Header(bad) = reason(input.clone()) else {

@@ -145,3 +145,49 @@ fn named(tool: &RawValue) -> Option<String> {
 fn refused(why: &'static str) -> Rejection {
     Rejection::ResponseRefused(why)
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    /// The length of the list that passed and how often was asked, or that it was refused.
+    fn filtered(names: impl Iterator<Item = String>) -> Result<(usize, usize), Rejection> {
+        let tools: Vec<_> = names
+            .map(|name| serde_json::json!({"name": name}))
+            .collect();
+        let message = serde_json::json!({"jsonrpc": "2.0", "id": 1, "result": {"tools": tools}});
+        let asked = AtomicUsize::new(0);
+        let shown = |_: &str| {
+            asked.fetch_add(1, Ordering::Relaxed);
+            true
+        };
+        let passed = filter(message.to_string().as_bytes(), &shown)?;
+        let passed: serde_json::Value = serde_json::from_slice(&passed).unwrap();
+        let count = passed
+            .pointer("/result/tools")
+            .unwrap()
+            .as_array()
+            .unwrap()
+            .len();
+        Ok((count, asked.into_inner()))
+    }
+
+    #[test]
+    fn policy_is_asked_once_for_a_name_however_often_it_is_listed() {
+        let names = (0..MOST_TOOLS).map(|n| if n < 3 { n.to_string() } else { "again".into() });
+        assert_eq!(filtered(names).unwrap(), (4, 4));
+    }
+
+    #[test]
+    fn policy_is_not_asked_about_a_list_that_is_too_long() {
+        let names = |count: usize| (0..count).map(|n| n.to_string());
+        assert_eq!(
+            filtered(names(MOST_TOOLS)).unwrap(),
+            (MOST_TOOLS, MOST_TOOLS)
+        );
+        assert!(filtered(names(MOST_TOOLS + 1)).is_err());
+    }
+}

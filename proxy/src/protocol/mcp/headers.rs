@@ -4,13 +4,13 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, Method, header, request::Parts};
+use http::{HeaderMap, HeaderName, Method, header, request::Parts};
 use outrider_policy::Value;
 use outrider_schemas::catalogue::{Kind, ParamHeader};
 
 use super::request::member;
 use crate::{
-    headers::begins_loosely,
+    headers::{begins_loosely, loosely},
     protocol::Form,
     rejection::{Malformed, Rejection},
 };
@@ -19,6 +19,7 @@ use crate::{
 pub(super) const VERSION: &str = "mcp-protocol-version";
 const METHOD: &str = "mcp-method";
 const NAME: &str = "mcp-name";
+const PARAMETER: &str = "mcp-param-";
 
 /// Admits a POST of identity-coded JSON.
 pub(super) fn admit(head: &Parts) -> Result<(), Rejection> {
@@ -52,15 +53,16 @@ pub(crate) fn is_json(value: &[u8]) -> bool {
 }
 
 /// Refuses headers that a lax reader takes for one that is judged: `_` for `-` (RFC 3875 §4.1.18).
+/// Behind `mcp-param-` an argument's own name may have a `_`; [`parameters_agree`] sees to those.
 pub(super) fn no_twins(headers: &HeaderMap) -> Result<(), Rejection> {
     let judged = |name: &str| {
-        begins_loosely(name, "mcp-")
+        (begins_loosely(name, "mcp-") && !name.starts_with(PARAMETER))
             || begins_loosely(name, "content-")
             || begins_loosely(name, "accept")
     };
     let twin = headers
         .keys()
-        .map(header::HeaderName::as_str)
+        .map(HeaderName::as_str)
         .find(|name| name.contains('_') && judged(name));
     twin.map_or(Ok(()), |name| {
         Err(Rejection::HeaderMismatch(name.to_owned().into()))
@@ -107,13 +109,20 @@ pub(super) fn name_agrees(headers: &HeaderMap, name: &str) -> Result<(), Rejecti
     }
 }
 
-/// Each `Mcp-Param-*` which the tool's schema declares equals its argument.
+/// Each `Mcp-Param-*` which the tool's schema declares equals its argument, and no other looks like
+/// it.
 pub(super) fn parameters_agree(
     headers: &HeaderMap,
     arguments: &Value,
     declared: &[ParamHeader],
 ) -> Result<(), Rejection> {
     declared.iter().try_for_each(|header| {
+        let twin = |name: &HeaderName| {
+            name != header.name.as_str() && loosely(name.as_str(), &header.name)
+        };
+        if headers.keys().any(twin) {
+            return Err(mismatch_of(header));
+        }
         let argument = header
             .path
             .iter()

@@ -167,3 +167,17 @@ fn a_deleted_log_is_made_anew_and_a_blocked_one_counts_failures() {
     log.write(&event(SecurityKind::Revoked), now());
     assert_eq!((room.events().len(), log.failures()), (1, 1));
 }
+
+/// No tick has looked yet: the change itself finds that its file is gone.
+#[test]
+fn a_change_of_authority_is_never_written_to_a_file_that_is_gone() {
+    let room = Room::new();
+    let log = room.open();
+    fs::remove_file(room.path()).unwrap();
+    log.write(&event(SecurityKind::Revoked), now());
+    assert_eq!((room.events().len(), log.failures()), (1, 0));
+    fs::remove_file(room.path()).unwrap();
+    fs::create_dir(room.path()).unwrap();
+    log.write(&event(SecurityKind::TaskOpened), now());
+    assert_eq!(log.failures(), 1);
+}
