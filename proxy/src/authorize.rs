@@ -10,7 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 use outrider_policy::{
-    Decision, Level, Patterns, Verdict,
+    Decision, Level, Verdict,
     data::Data,
     input::{
         ActorFacts, AgentFacts, Budget, CallFacts, Content, Input, LimitFacts, Phase, Ready,
@@ -81,7 +81,6 @@ fn assemble(facts: Facts<'_>, tool: &Tool, phase: Phase, content: Content) -> In
 
 thread_local! {
     static NOBODY: Ready<Vec<ActorFacts>> = Ready::new(Vec::new());
-    static NOTHING: Ready<Patterns> = Ready::new(Patterns::default());
 }
 
 fn nobody() -> Ready<Vec<ActorFacts>> {
@@ -98,7 +97,7 @@ fn terms(facts: &Facts<'_>, task: &Task) -> TaskFacts {
         id: Arc::clone(&task.id),
         source: facts.task_source,
         intent: Arc::clone(&task.intent),
-        tools: tools.map_or_else(|| NOTHING.with(Clone::clone), Clone::clone),
+        tools: tools.cloned().unwrap_or_else(|| TaskFacts::none().tools),
         max_classification: task
             .max_classification
             .or_else(|| intent.and_then(|intent| intent.max_classification))
