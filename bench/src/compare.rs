@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use outrider_integration::Request;
+use serde_json::json;
 
 use crate::{
     load::Shot,
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Durability of the decision log: `memory`, `written` or `synced`
     #[arg(long, default_value = "written")]
     durability: String,
+    /// Measures two floors as well: the same calls unsigned, and `ping`
+    #[arg(long)]
+    floors: bool,
     /// Fails when the calls per CPU second, as a share of nginx's, stay below this
     #[arg(long)]
     at_least: Option<f64>,
@@ -51,8 +55,14 @@ struct Target {
 pub(crate) fn run(options: &Options) -> Result<()> {
     let (_tool_server, upstream) = peers::tool_server()?;
     let nginx = Nginx::start(upstream)?;
-    let outrider = Outrider::start(&binary(options)?, upstream, &options.durability)?;
-    let targets = targets(upstream, nginx.as_ref(), &outrider)?;
+    let binary = binary(options)?;
+    let start = |identity| Outrider::start(&binary, upstream, &options.durability, identity);
+    let outrider = start("full")?;
+    let unsigned = options.floors.then(|| start("none")).transpose()?;
+    let mut targets = targets(upstream, nginx.as_ref(), &outrider)?;
+    if let Some(unsigned) = &unsigned {
+        targets.extend(floors(upstream, unsigned)?);
+    }
     let mut samples = Vec::new();
     for &connections in &options.connections {
         for round in 0..options.rounds {
@@ -117,6 +127,40 @@ fn targets(
             .with_context(|| format!("a first call through {}", target.name))?;
     }
     Ok(targets)
+}
+
+/// What is left when a part of the work is.
+fn floors(upstream: SocketAddr, unsigned: &Outrider) -> Result<[Target; 2]> {
+    let calls = [
+        (
+            report::UNSIGNED,
+            Request::call(message::TOOL, &message::arguments()),
+        ),
+        (report::PING, Request::message(&json!(1), "ping", json!({}))),
+    ];
+    let floor = |(name, request): (&'static str, Request)| {
+        let request = request.field("Outrider-Task-Token", &unsigned.token);
+        let bytes = |address: SocketAddr| request.bytes(&address.to_string(), "/mcp");
+        let direct = Shot {
+            address: upstream,
+            bytes: bytes(upstream),
+            expected: None,
+        };
+        let shot = Shot {
+            address: unsigned.address,
+            bytes: bytes(unsigned.address),
+            expected: Some(direct.once()?.len()),
+        };
+        shot.once()
+            .with_context(|| format!("a first call of `{name}`"))?;
+        anyhow::Ok(Target {
+            name,
+            shot,
+            pid: Some(unsigned.sidecar.pid()),
+        })
+    };
+    let [call, ping] = calls;
+    Ok([floor(call)?, floor(ping)?])
 }
 
 fn measure(target: &Target, connections: usize, options: &Options) -> Result<Sample> {

@@ -142,9 +142,14 @@ pub(crate) struct Outrider {
 }
 
 impl Outrider {
-    /// Starts it with a schema per tool, two limits, the shipped policy with 1,000 grants,
-    /// signed assertions and the decision log of that durability.
-    pub(crate) fn start(binary: &Path, upstream: SocketAddr, durability: &str) -> Result<Self> {
+    /// Starts it with a schema per tool, two limits, the shipped policy with 1,000 grants, the
+    /// decision log of that durability and identity headers of that level.
+    pub(crate) fn start(
+        binary: &Path,
+        upstream: SocketAddr,
+        durability: &str,
+        identity: &str,
+    ) -> Result<Self> {
         let binary = binary.canonicalize().with_context(|| {
             format!(
                 "no {}: build it with `cargo build --release`",
@@ -153,7 +158,7 @@ impl Outrider {
         })?;
         let mut setup = Setup::bare(&binary.to_string_lossy());
         setup.file("tools.json", &lock_file(&catalogue()).to_string());
-        configure(&mut setup.config, upstream, durability);
+        configure(&mut setup.config, upstream, durability, identity);
         grant(&mut setup.data);
         let sidecar = setup.start();
         let Address::Tcp(address) = sidecar.listener("reverse") else {
@@ -199,7 +204,7 @@ fn catalogue() -> BTreeMap<String, Value> {
         .collect()
 }
 
-fn configure(config: &mut Value, upstream: SocketAddr, durability: &str) {
+fn configure(config: &mut Value, upstream: SocketAddr, durability: &str, identity: &str) {
     let rate = "1000000/s";
     for (key, value) in [
         (
@@ -210,7 +215,7 @@ fn configure(config: &mut Value, upstream: SocketAddr, durability: &str) {
                 "upstream": format!("http://{upstream}/mcp"),
                 "schemas": "tools.json",
                 "classification": "internal",
-                "identity": "full",
+                "identity": identity,
             }]),
         ),
         (

@@ -13,6 +13,14 @@ pub(crate) const NGINX: &str = "nginx";
 /// Outrider with every check on.
 pub(crate) const OUTRIDER: &str = "outrider";
 
+/// The same without the signed assertion and the other identity headers.
+pub(crate) const UNSIGNED: &str = "unsigned";
+/// The least there is: a `ping`, not judged, not signed; read strictly, recorded and passed on.
+pub(crate) const PING: &str = "ping";
+
+/// The targets in the order in which they are shown.
+const ROWS: [&str; 5] = [DIRECT, NGINX, OUTRIDER, UNSIGNED, PING];
+
 /// One measurement of one target.
 #[derive(Debug, Clone)]
 pub(crate) struct Sample {
@@ -121,9 +129,9 @@ impl Report {
 
     pub(crate) fn json(&self) -> Value {
         let groups = self.groups().into_iter().map(|connections| {
-            let targets = [DIRECT, NGINX, OUTRIDER].into_iter();
-            let targets =
-                targets.filter_map(|t| Some((t.to_owned(), self.target(connections, t)?)));
+            let targets = ROWS
+                .into_iter()
+                .filter_map(|t| Some((t.to_owned(), self.target(connections, t)?)));
             json!({
                 "connections": connections,
                 "targets": Value::Object(targets.collect()),
@@ -203,7 +211,10 @@ impl Report {
             Spread::of(over).map(|spread| spread.median)
         };
         let Some(rate) = middle(|s| s.rate) else {
-            return writeln!(f, "{target:<10} skipped: not on this machine");
+            return match target {
+                NGINX => writeln!(f, "{target:<10} skipped: not on this machine"),
+                _ => Ok(()),
+            };
         };
         let cpu = Spread::of(samples.iter().filter_map(|s| s.cpu));
         let cpu = cpu.map_or("-".to_owned(), |spread| format!("{:.1}", spread.median));
@@ -231,7 +242,7 @@ impl fmt::Display for Report {
                 "{:<10} {:>10} {:>12} {:>9} {:>9} {:>11} {:>11}",
                 "", "calls/s", "CPU/call", "p50", "p99", "added p50", "added p99"
             )?;
-            for target in [DIRECT, NGINX, OUTRIDER] {
+            for target in ROWS {
                 self.row(f, connections, target)?;
             }
             if let Some(spread) = self.per_cpu(connections) {

@@ -26,13 +26,6 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
 }
 
-/// Writes the member name `key`, which needs no escape, as `"key":`.
-pub fn write_key(key: &'static str, out: &mut Vec<u8>) {
-    out.push(b'"');
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
 /// Writes `number` in decimal.
 pub fn write_u64(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [b'0'; 20];
@@ -76,6 +69,29 @@ impl<'a> Object<'a> {
     pub(crate) fn begin(line: &'a mut Vec<u8>) -> Self {
         line.push(b'{');
         Self { line, first: true }
+    }
+
+    /// Members of an object that somebody else opens and closes.
+    pub(crate) fn members(line: &'a mut Vec<u8>) -> Self {
+        Self { line, first: true }
+    }
+
+    /// A member that is an object with what `fill` puts there.
+    pub(crate) fn object(&mut self, name: &str, fill: impl FnOnce(&mut Object<'_>)) -> &mut Self {
+        self.with(name, |line| {
+            let mut object = Object::begin(line);
+            fill(&mut object);
+            object.end();
+        })
+    }
+
+    /// Bytes as a string of lower-case hex digits.
+    pub(crate) fn hex(&mut self, name: &str, bytes: &[u8]) -> &mut Self {
+        self.with(name, |line| {
+            line.push(b'"');
+            write_hex(bytes, line);
+            line.push(b'"');
+        })
     }
 
     /// A member written by `write`.

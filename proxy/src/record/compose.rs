@@ -3,14 +3,14 @@
 //! A decision line is an OPA decision-log event plus our own members. Arguments are never written:
 //! their keys stay, their values become keyed digests.
 
-use std::cell::RefCell;
+use std::{borrow::Cow, cell::RefCell};
 
 use super::{
     entry::{Ended, Entry, Ruling},
     input::{self, Veil},
 };
 use crate::{
-    json::{write_hex, write_str, write_u64, write_value},
+    json::{Object, write_items, write_str},
     rejection::Rejection,
 };
 
@@ -29,224 +29,146 @@ pub(super) fn with_buffer<T>(compose: impl FnOnce(&mut Vec<u8>) -> T) -> T {
 
 /// Composes the members of a decision line.
 pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
-    let facts = &entry.facts;
-    head(entry, "decision", line);
-    put_time(line, "timestamp", entry.time);
-    line.extend_from_slice(entry.recorder.labels.as_bytes());
+    let (facts, recorder) = (&entry.facts, &entry.recorder);
+    let (decision, task) = (ruling.decision.as_ref(), facts.task.as_ref());
+    let revision = facts.revision.as_deref().unwrap_or("");
+    let mut members = Object::members(line);
+    head(entry, "decision", entry.time, &mut members);
+    members.raw("labels", &recorder.labels);
     if let Some(trace) = &facts.trace {
-        line.extend_from_slice(b",\"trace_id\":\"");
-        write_hex(&trace.trace_id, line);
-        line.extend_from_slice(b"\",\"span_id\":\"");
-        write_hex(&trace.span_id, line);
-        line.push(b'"');
+        members.hex("trace_id", &trace.trace_id);
+        members.hex("span_id", &trace.span_id);
     }
-    if let Some(revision) = &facts.revision {
-        line.extend_from_slice(b",\"bundles\":{\"outrider\":{\"revision\":");
-        write_str(revision, line);
-        line.extend_from_slice(b"}}");
+    if facts.revision.is_some() {
+        members.object("bundles", |bundles| {
+            bundles.object("outrider", |bundle| {
+                bundle.text("revision", revision);
+            });
+        });
     }
-    put(line, "path", "outrider/decision");
-    evidence(entry, ruling, line);
-    timers(entry, line);
-    put(line, "requested_by", &entry.peer.to_string());
-    verdict(ruling, line);
-    put(
-        line,
-        "tool",
-        facts.tool.as_ref().map_or("", |tool| tool.as_str()),
-    );
-    put(
-        line,
-        "service",
-        facts
-            .service
-            .as_ref()
-            .map_or("", |service| service.as_str()),
-    );
-    put(line, "agent", &entry.recorder.agent);
-    put(
-        line,
-        "subject",
-        facts.task.as_ref().map_or("", |task| &task.subject),
-    );
-    put(
-        line,
-        "task",
-        facts.task.as_ref().map_or("", |task| &task.id),
-    );
-    put(line, "task_source", facts.task_source);
-    put(
-        line,
-        "intent",
-        facts.task.as_ref().map_or("", |task| &task.intent),
-    );
-    put(line, "classification", facts.classification);
-    policy(entry, ruling, line);
-    put(line, "request_digest", &facts.request_digest);
-    put(line, "method", facts.method);
-    put(line, "listener", &entry.listener);
-    line.extend_from_slice(entry.recorder.durability.as_bytes());
+    members.text("path", "outrider/decision");
+    evidence(entry, ruling, &mut members);
+    members.object("metrics", |metrics| timers(entry, metrics));
+    members.display("requested_by", &entry.peer);
+    verdict(ruling, &mut members);
+    members.text("tool", facts.tool.as_ref().map_or("", |tool| tool.as_str()));
+    let service = facts.service.as_ref();
+    members.text("service", service.map_or("", |service| service.as_str()));
+    members.text("agent", &recorder.agent);
+    members.text("subject", task.map_or("", |task| &task.subject));
+    members.text("task", task.map_or("", |task| &task.id));
+    members.text("task_source", facts.task_source);
+    members.text("intent", task.map_or("", |task| &task.intent));
+    members.text("classification", facts.classification);
+    members.object("policy", |policy| {
+        policy.text("revision", revision);
+        policy.text("rule", decision.map_or("", |decision| &decision.rule));
+        policy.text("mode", "enforce");
+    });
+    members.text("approval", "");
+    let exception = decision.and_then(|decision| decision.exception.as_ref());
+    members.text("exception", exception.map_or("", |exception| &exception.id));
+    members.text("request_digest", &facts.request_digest);
+    members.text("method", facts.method);
+    members.text("listener", &entry.listener);
+    members.bool("durable", true);
+    members.text("isolation", &recorder.isolation);
 }
 
 /// Composes the members of an outcome line.
 pub(super) fn outcome(entry: &Entry, ended: Ended, line: &mut Vec<u8>) {
-    head(entry, "outcome", line);
-    put_time(line, "timestamp", jiff::Timestamp::now());
-    line.extend_from_slice(b",\"response\":{\"status\":");
-    write_u64(u64::from(entry.answered.status), line);
-    line.extend_from_slice(b",\"bytes\":");
-    write_u64(entry.answered.bytes, line);
-    put(line, "classification", entry.facts.classification);
-    line.extend_from_slice(b",\"duration_ms\":");
-    write_u64(
-        u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX),
-        line,
-    );
-    line.extend_from_slice(b",\"error\":");
     let failed = matches!(ended, Ended::UpstreamFailed | Ended::Cut);
-    write_str(if failed { entry.code().as_str() } else { "" }, line);
-    line.push(b'}');
-    put(line, "ended", ended.as_str());
-    put(line, "code", entry.code().as_str());
+    let took = u64::try_from(entry.opened.elapsed().as_millis()).unwrap_or(u64::MAX);
+    let mut members = Object::members(line);
+    head(entry, "outcome", jiff::Timestamp::now(), &mut members);
+    members.object("response", |response| {
+        response.number("status", u64::from(entry.answered.status));
+        response.number("bytes", entry.answered.bytes);
+        response.text("classification", entry.facts.classification);
+        response.number("duration_ms", took);
+        response.text("error", if failed { entry.code().as_str() } else { "" });
+    });
+    members.text("ended", ended.as_str());
+    members.text("code", entry.code().as_str());
 }
 
-fn head(entry: &Entry, kind: &str, line: &mut Vec<u8>) {
-    line.extend_from_slice(b"\"type\":\"");
-    line.extend_from_slice(kind.as_bytes());
-    line.extend_from_slice(b"\",\"decision_id\":\"");
-    line.extend_from_slice(entry.id.encode(&mut [0; 36]).as_bytes());
-    line.push(b'"');
+fn head(entry: &Entry, kind: &str, time: jiff::Timestamp, members: &mut Object<'_>) {
+    members.text("type", kind);
+    members.text("decision_id", entry.id.encode(&mut [0; 36]));
+    members.display("timestamp", &format_args!("{time:.9}"));
 }
 
 /// `input` (masked), `result`, `erased`, `masked`.
-fn evidence(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
-    let redact: &[String] = ruling
-        .decision
-        .as_ref()
-        .map_or(&[], |decision| &decision.redact);
-    line.extend_from_slice(b",\"input\":");
+fn evidence(entry: &Entry, ruling: &Ruling, members: &mut Object<'_>) {
+    let decision = ruling.decision.as_ref();
+    let redact: &[String] = decision.map_or(&[], |decision| &decision.redact);
+    let veil = Veil {
+        digests: &entry.recorder.digests,
+        body: &entry.facts.request_digest,
+        redact,
+    };
     match &entry.facts.input {
-        Some(input) => {
-            let veil = Veil {
-                digests: &entry.recorder.digests,
-                body: &entry.facts.request_digest,
-                redact,
-            };
-            input::write(input, veil, line);
-        }
-        None => line.extend_from_slice(b"{}"),
-    }
-    line.extend_from_slice(b",\"result\":");
-    match &ruling.decision {
-        Some(decision) => write_value(&decision.result, line),
-        None => line.extend_from_slice(b"{}"),
-    }
-    line.extend_from_slice(b",\"erased\":[");
-    list(
-        line,
-        redact.iter().map(|pointer| format!("/input/call{pointer}")),
-    );
-    line.extend_from_slice(if entry.facts.input.is_some() {
-        br#"],"masked":["/input/call/arguments","/input/call/body_sha256","/input/call/input_responses"]"#
-    } else {
-        br#"],"masked":[]"#
+        Some(input) => members.with("input", |line| input::write(input, veil, line)),
+        None => members.raw("input", "{}"),
+    };
+    match decision {
+        Some(decision) => members.value("result", &decision.result),
+        None => members.raw("result", "{}"),
+    };
+    members.with("erased", |line| {
+        write_items(redact.iter(), line, |pointer, line| {
+            write_str(&format!("/input/call{pointer}"), line);
+        });
     });
+    members.raw(
+        "masked",
+        match entry.facts.input {
+            Some(_) => {
+                r#"["/input/call/arguments","/input/call/body_sha256","/input/call/input_responses"]"#
+            }
+            None => "[]",
+        },
+    );
 }
 
-fn timers(entry: &Entry, line: &mut Vec<u8>) {
+fn timers(entry: &Entry, metrics: &mut Object<'_>) {
     let timers = &entry.timers;
-    line.extend_from_slice(b",\"metrics\":{\"timer_parse_ns\":");
-    write_u64(nanos(timers.parse), line);
-    for (name, value) in [
-        (&b",\"timer_schema_ns\":"[..], timers.schema),
-        (b",\"timer_limit_ns\":", timers.limit),
-        (b",\"timer_rego_query_eval_ns\":", timers.policy),
-        (b",\"timer_server_handler_ns\":", entry.opened.elapsed()),
+    for (name, took) in [
+        ("timer_parse_ns", timers.parse),
+        ("timer_schema_ns", timers.schema),
+        ("timer_limit_ns", timers.limit),
+        ("timer_rego_query_eval_ns", timers.policy),
+        ("timer_server_handler_ns", entry.opened.elapsed()),
     ] {
-        line.extend_from_slice(name);
-        write_u64(nanos(value), line);
+        metrics.number(name, u64::try_from(took.as_nanos()).unwrap_or(u64::MAX));
     }
-    line.push(b'}');
 }
 
-fn verdict(ruling: &Ruling, line: &mut Vec<u8>) {
+/// `outcome`, `code`, `reasons`: policy's, or what a stage before it found.
+fn verdict(ruling: &Ruling, members: &mut Object<'_>) {
     let outcome = match &ruling.refusal {
         None => "allow",
         Some(Rejection::ApprovalRequired(_)) => "hold",
         Some(_) => "deny",
     };
-    put(line, "outcome", outcome);
-    put(line, "code", ruling.code().as_str());
-    line.extend_from_slice(b",\"reasons\":[");
-    match &ruling.decision {
-        Some(decision) if !decision.reasons.is_empty() => {
-            for (index, reason) in decision.reasons.iter().enumerate() {
-                line.extend_from_slice(if index == 0 {
-                    b"{\"reason\":"
-                } else {
-                    b",{\"reason\":"
-                });
-                write_str(&reason.reason, line);
-                put(line, "message", &reason.message);
-                line.push(b'}');
-            }
-        }
-        _ => why(ruling, line),
+    members.text("outcome", outcome);
+    members.text("code", ruling.code().as_str());
+    let judged = ruling
+        .decision
+        .iter()
+        .flat_map(|decision| &decision.reasons);
+    let mut reasons: Vec<(&str, Cow<'_, str>)> = judged
+        .map(|reason| (&*reason.reason, Cow::from(&*reason.message)))
+        .collect();
+    if let (true, Some(rejection)) = (reasons.is_empty(), &ruling.refusal) {
+        reasons.push((rejection.code().as_str(), rejection.detail()));
     }
-    line.push(b']');
-}
-
-/// What a stage before policy found.
-fn why(ruling: &Ruling, line: &mut Vec<u8>) {
-    let Some(rejection) = &ruling.refusal else {
-        return;
-    };
-    line.extend_from_slice(b"{\"reason\":");
-    write_str(rejection.code().as_str(), line);
-    put(line, "message", &rejection.detail());
-    line.push(b'}');
-}
-
-fn policy(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
-    line.extend_from_slice(b",\"policy\":{\"revision\":");
-    write_str(entry.facts.revision.as_deref().unwrap_or(""), line);
-    let decision = ruling.decision.as_ref();
-    put(line, "rule", decision.map_or("", |decision| &decision.rule));
-    line.extend_from_slice(b",\"mode\":\"enforce\"},\"approval\":\"\"");
-    let exception = decision.and_then(|decision| decision.exception.as_ref());
-    put(
-        line,
-        "exception",
-        exception.map_or("", |exception| &exception.id),
-    );
-}
-
-fn list(line: &mut Vec<u8>, items: impl Iterator<Item = String>) {
-    for (index, item) in items.enumerate() {
-        if index > 0 {
-            line.push(b',');
-        }
-        write_str(&item, line);
-    }
-}
-
-/// `,"name":"text"`.
-pub(super) fn put(line: &mut Vec<u8>, name: &str, text: &str) {
-    line.extend_from_slice(b",\"");
-    line.extend_from_slice(name.as_bytes());
-    line.extend_from_slice(b"\":");
-    write_str(text, line);
-}
-
-fn put_time(line: &mut Vec<u8>, name: &str, time: jiff::Timestamp) {
-    use std::io::Write as _;
-    line.extend_from_slice(b",\"");
-    line.extend_from_slice(name.as_bytes());
-    line.extend_from_slice(b"\":\"");
-    // Writing to a vector cannot fail.
-    write!(line, "{time:.9}\"").unwrap_or_default();
-}
-
-fn nanos(duration: std::time::Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    members.with("reasons", |line| {
+        write_items(reasons.iter(), line, |(reason, message), line| {
+            Object::begin(line)
+                .text("reason", reason)
+                .text("message", message)
+                .end();
+        });
+    });
 }

@@ -9,7 +9,7 @@ use outrider_policy::{
 };
 
 use super::digest::DigestKey;
-use crate::json::{Object, write_hex, write_items};
+use crate::json::{Object, write_items};
 
 /// How the values of a call are hidden.
 #[derive(Debug, Clone, Copy)]
@@ -30,8 +30,8 @@ pub(super) fn write(input: &Input, veil: Veil<'_>, line: &mut Vec<u8>) {
     object.with("call", |line| call(&input.call, input.phase, veil, line));
     object.with("content", |line| content(&input.content, line));
     object.with("limits", |line| limits(&input.limits, line));
-    object.with("subject", |line| {
-        Object::begin(line).text("id", &input.subject.id).end();
+    object.object("subject", |subject| {
+        subject.text("id", &input.subject.id);
     });
     object.with("task", |line| task(&input.task, line));
     object.raw("tool", input.tool.json());
@@ -58,11 +58,7 @@ fn call(call: &CallFacts, phase: Phase, veil: Veil<'_>, line: &mut Vec<u8>) {
     object.text("protocol", call.protocol);
     object.display("time", &call.time);
     object.integer("time_ns", nanoseconds(call.time));
-    object.with("trace_id", |line| {
-        line.push(b'"');
-        write_hex(call.trace_id.as_ref().map_or(&[], |id| id), line);
-        line.push(b'"');
-    });
+    object.hex("trace_id", call.trace_id.as_ref().map_or(&[], |id| id));
     object.end();
 }
 
@@ -88,11 +84,9 @@ fn limits(limits: &[LimitFacts], line: &mut Vec<u8>) {
 fn task(task: &TaskFacts, line: &mut Vec<u8>) {
     let expires = task.expires.as_ref();
     let mut object = Object::begin(line);
-    object.with("budget", |line| {
-        Object::begin(line)
-            .number("calls", task.budget.calls)
-            .number("used", task.budget.used)
-            .end();
+    object.object("budget", |budget| {
+        budget.number("calls", task.budget.calls);
+        budget.number("used", task.budget.used);
     });
     object.value("confidence", &Value::from(task.confidence));
     object.text("expires", expires.map_or(EPOCH, Moment::text));

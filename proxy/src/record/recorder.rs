@@ -33,10 +33,10 @@ pub struct Recorder {
     /// The agent beside us.
     pub agent: Arc<str>,
     handles: ArcSwap<Handles>,
-    /// `,"labels":{…}`, the same in every line.
+    /// `labels` as JSON text, the same in every line.
     pub(super) labels: String,
-    /// `,"durable":…,"isolation":…`, the same in every line.
-    pub(super) durability: String,
+    /// `exec`, `uid`, `declared` or `none`.
+    pub(super) isolation: String,
 }
 
 /// What is the same in every line.
@@ -66,11 +66,8 @@ impl Recorder {
             "instance": &**log.instance(),
         });
         Self {
-            labels: format!(",\"labels\":{labels}"),
-            durability: format!(
-                ",\"durable\":true,\"isolation\":{}",
-                serde_json::json!(standing.isolation)
-            ),
+            labels: labels.to_string(),
+            isolation: standing.isolation.to_owned(),
             agent: standing.agent.into(),
             handles: ArcSwap::from_pointee(Handles::new(&metrics, &Labels::default())),
             log,

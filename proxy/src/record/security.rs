@@ -16,10 +16,7 @@ use std::{
 use jiff::Timestamp;
 
 use super::file::{GrowingFile, Occupant, OpenError, Sink};
-use crate::{
-    call::DecisionId,
-    json::{write_key, write_str, write_u64},
-};
+use crate::{call::DecisionId, json::Object};
 
 /// How many events of one kind are written at once before the cap counts.
 const BURST: u64 = 100;
@@ -236,8 +233,9 @@ impl SecurityLog {
             if !admitted {
                 return Ok(());
             }
-            begin(event.kind, now, &mut state.buffer);
-            write_event(event, &mut state.buffer);
+            compose(event.kind, now, &mut state.buffer, |line| {
+                describe(event, line);
+            });
             state.end()
         });
     }
@@ -278,7 +276,7 @@ impl State {
 
     /// Ends the line in the buffer and writes it, whole or not at all.
     fn end(&mut self) -> std::io::Result<()> {
-        self.buffer.extend_from_slice(b"}\n");
+        self.buffer.push(b'\n');
         self.repair()?;
         let taken = self.file.append(&self.buffer)?;
         if taken == self.buffer.len() {
@@ -303,14 +301,11 @@ impl State {
             else {
                 continue;
             };
-            begin(kind, now, &mut self.buffer);
-            member_u64("count", count, &mut self.buffer);
             let window = now.as_millisecond().saturating_sub(since.as_millisecond());
-            member_u64(
-                "window_ms",
-                u64::try_from(window).unwrap_or_default(),
-                &mut self.buffer,
-            );
+            compose(kind, now, &mut self.buffer, |line| {
+                line.number("count", count);
+                line.number("window_ms", u64::try_from(window).unwrap_or_default());
+            });
             self.end()?;
         }
         Ok(())
@@ -328,43 +323,38 @@ fn due(cap: &mut Cap, now: Timestamp) -> Option<(SecurityKind, u64, Timestamp)> 
     Some((cap.kind?, count, cap.since))
 }
 
-fn begin(kind: SecurityKind, now: Timestamp, out: &mut Vec<u8>) {
-    out.clear();
-    out.push(b'{');
-    write_key("type", out);
-    write_str(kind.as_str(), out);
-    member("timestamp", &format!("{now:.3}"), out);
+/// Composes a line, but for its end: type, time, and what `fill` adds.
+fn compose(
+    kind: SecurityKind,
+    now: Timestamp,
+    line: &mut Vec<u8>,
+    fill: impl FnOnce(&mut Object<'_>),
+) {
+    line.clear();
+    let mut object = Object::begin(line);
+    object.text("type", kind.as_str());
+    object.display("timestamp", &format_args!("{now:.3}"));
+    fill(&mut object);
+    object.end();
 }
 
-fn write_event(event: &SecurityEvent<'_>, out: &mut Vec<u8>) {
+fn describe(event: &SecurityEvent<'_>, line: &mut Object<'_>) {
+    let mut put = |name: &str, text: &str| {
+        let kept = text.get(..text.floor_char_boundary(MAX_TEXT));
+        line.text(name, kept.unwrap_or_default());
+    };
     if let Some(agent) = event.agent {
-        member("agent", agent, out);
+        put("agent", agent);
     }
     if let Some(id) = event.decision_id {
-        member("decision_id", id.encode(&mut [0; 36]), out);
+        put("decision_id", id.encode(&mut [0; 36]));
     }
     if let Some(listener) = event.listener {
-        member("listener", listener, out);
+        put("listener", listener);
     }
-    for (key, text) in event.what {
-        member(key, text, out);
+    for (name, text) in event.what {
+        put(name, text);
     }
-}
-
-fn member(key: &'static str, text: &str, out: &mut Vec<u8>) {
-    out.push(b',');
-    write_key(key, out);
-    write_str(
-        text.get(..text.floor_char_boundary(MAX_TEXT))
-            .unwrap_or_default(),
-        out,
-    );
-}
-
-fn member_u64(key: &'static str, number: u64, out: &mut Vec<u8>) {
-    out.push(b',');
-    write_key(key, out);
-    write_u64(number, out);
 }
 
 /// Opens a security log, ends a torn last line, and refuses a file that is something else.
