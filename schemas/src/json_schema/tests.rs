@@ -369,7 +369,7 @@ fn what_a_document_says_is_shown_short_and_without_control_characters() {
 #[test]
 fn a_large_value_is_refused_with_one_sentence() {
     let schema = compiled(&json!({ "items": { "type": "string" } }));
-    let large = value(&format!("[{}1]", "1,".repeat(300_000)));
+    let large = value(&format!("[{}1]", "1,".repeat(200_000)));
     let found = schema.violations(&large, 8);
     assert_eq!((found.len(), found[0].pointer.as_str()), (1, ""));
 }
