@@ -111,7 +111,7 @@ impl Policy {
     }
 
     /// Names rules (the library's and the user's) and data together: different content, different revision.
-    pub fn revision(&self) -> &str {
+    pub fn revision(&self) -> &Arc<str> {
         &self.revision
     }
 

@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
+use http::{HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::Incoming;
 use outrider_policy::input::CallFacts;
 
@@ -128,10 +128,7 @@ impl Pipeline {
         }
         // What the agent says of itself goes first: nothing is judged that a `Connection` header
         // would then take out.
-        let mut tokens = HeaderMap::new();
-        for token in head.headers.get_all(identify::TASK_TOKEN) {
-            tokens.append(identify::TASK_TOKEN, token.clone());
-        }
+        let tokens = identify::presented(&head.headers);
         entry.facts.forged = identify::strip(&mut head.headers, &service.passthrough);
         service.protocol.admit(&head)?;
         let body = collect_request(body, snapshot.max_request, BODY_TIME)
@@ -226,7 +223,7 @@ struct Known {
     admitted: Option<Admitted>,
     level: Option<outrider_policy::Level>,
     body_hash: [u8; 32],
-    tokens: HeaderMap,
+    tokens: Vec<HeaderValue>,
     request: Option<Request<RequestBody>>,
 }
 
@@ -293,7 +290,7 @@ impl Case {
         self.known.body_hash = tag::body_hash(&self.body);
         self.known.facts.request_digest =
             self.outrider.recorder.digests.keyed(&self.known.body_hash);
-        self.known.facts.revision = Some(self.snapshot.policy.revision().into());
+        self.known.facts.revision = Some(Arc::clone(self.snapshot.policy.revision()));
         let read = self.service.protocol.read(&self.head, &self.body);
         let header = || {
             self.head

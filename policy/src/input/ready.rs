@@ -27,7 +27,7 @@ impl<F: Part> Ready<F> {
     pub fn new(facts: F) -> Self {
         let value = facts.to_value();
         // Parts are made of strings, numbers and booleans: they always have a JSON form.
-        let json = serde_json::to_string(&value).unwrap_or_default();
+        let json = serde_json::to_string(&value).unwrap_or_else(|_| "null".into());
         Self(Arc::new(Made { facts, value, json }))
     }
 }

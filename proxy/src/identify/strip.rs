@@ -5,7 +5,7 @@
 
 use http::{HeaderMap, HeaderName, header};
 
-use super::TASK_TOKEN;
+use super::task::TASK_TOKEN;
 use crate::headers::{begins_loosely, is_ours, loosely};
 
 /// Who the sender claims to be or to speak for; a service may ask for these by name.

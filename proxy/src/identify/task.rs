@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
 use crate::{
@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// The header that carries a task's token.
-pub const TASK_TOKEN: HeaderName = HeaderName::from_static("outrider-task-token");
+pub(super) const TASK_TOKEN: HeaderName = HeaderName::from_static("outrider-task-token");
 
 /// Whether a call without a task may go on.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -42,6 +42,11 @@ pub enum Unproven {
     Suspended,
 }
 
+/// What the agent presents as its task's token. Taken before `strip`, which leaves nothing of it.
+pub fn presented(headers: &HeaderMap) -> Vec<HeaderValue> {
+    headers.get_all(TASK_TOKEN).iter().cloned().collect()
+}
+
 /// Proves the task of a call.
 ///
 /// A call that presents anything stands or falls with it and never falls back to the task bound
@@ -50,24 +55,23 @@ pub enum Unproven {
 /// # Errors
 /// [`Unproven`].
 pub fn task(
-    headers: &HeaderMap,
+    presented: &[HeaderValue],
     listener: &str,
     tasks: &Tasks,
     required: Required,
     now: Timestamp,
 ) -> Result<(Source, Option<Arc<Task>>), Unproven> {
-    let mut tokens = headers.get_all(TASK_TOKEN).iter();
-    match (tokens.next(), tokens.next()) {
-        (Some(token), None) => {
+    match presented {
+        [token] => {
             let task = tasks.by_token(token.as_bytes()).ok_or(Unproven::Invalid)?;
             Ok((Source::Token, Some(usable(task, now)?)))
         }
-        (_, Some(_)) => Err(Unproven::Invalid),
-        (None, None) => match (tasks.current(listener), required) {
+        [] => match (tasks.current(listener), required) {
             (Some(task), _) => Ok((Source::Current, Some(usable(task, now)?))),
             (None, Required::Yes) => Err(Unproven::Missing),
             (None, Required::No) => Ok((Source::None, None)),
         },
+        _ => Err(Unproven::Invalid),
     }
 }
 
@@ -83,8 +87,6 @@ fn usable(task: Arc<Task>, now: Timestamp) -> Result<Arc<Task>, Unproven> {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use http::HeaderValue;
 
     use super::*;
     use crate::{
@@ -124,7 +126,7 @@ mod tests {
     }
 
     fn prove(tasks: &Tasks, headers: &HeaderMap) -> Result<(Source, Option<Arc<str>>), Unproven> {
-        task(headers, "reverse", tasks, Required::Yes, at(1))
+        task(&presented(headers), "reverse", tasks, Required::Yes, at(1))
             .map(|(source, task)| (source, task.map(|task| task.id.clone())))
     }
 
@@ -179,7 +181,7 @@ mod tests {
             prove(&tasks, &HeaderMap::new()),
             Ok((Source::Current, Some(id)))
         );
-        let elsewhere = task(&HeaderMap::new(), "forward", &tasks, Required::Yes, at(1));
+        let elsewhere = task(&[], "forward", &tasks, Required::Yes, at(1));
         assert_eq!(elsewhere.unwrap_err(), Unproven::Missing);
     }
 
@@ -198,7 +200,16 @@ mod tests {
         let tasks = tasks();
         let opened = open(&tasks, None);
         let headers = lines("outrider-task-token", &[&opened.token]);
-        let prove = |now| task(&headers, "reverse", &tasks, Required::Yes, at(now)).map(|_| ());
+        let prove = |now| {
+            task(
+                &presented(&headers),
+                "reverse",
+                &tasks,
+                Required::Yes,
+                at(now),
+            )
+            .map(|_| ())
+        };
         assert_eq!(prove(59), Ok(()));
         assert_eq!(prove(60), Err(Unproven::Expired));
         tasks.close(&opened.task.id).unwrap();
@@ -210,7 +221,7 @@ mod tests {
     #[test]
     fn where_tasks_are_optional_an_ended_binding_still_refuses() {
         let tasks = tasks();
-        let optional = || task(&HeaderMap::new(), "reverse", &tasks, Required::No, at(1));
+        let optional = || task(&[], "reverse", &tasks, Required::No, at(1));
         let (source, none) = optional().unwrap();
         assert_eq!((source, none.is_none()), (Source::None, true));
         let id = open(&tasks, Some("reverse")).task.id.clone();
@@ -223,7 +234,13 @@ mod tests {
     #[test]
     fn where_tasks_are_optional_a_bad_token_still_refuses() {
         let headers = lines("outrider-task-token", &["x"]);
-        let result = task(&headers, "reverse", &tasks(), Required::No, at(1));
+        let result = task(
+            &presented(&headers),
+            "reverse",
+            &tasks(),
+            Required::No,
+            at(1),
+        );
         assert_eq!(result.unwrap_err(), Unproven::Invalid);
     }
 }

@@ -229,7 +229,7 @@ impl Watch {
                 self.loaded = loaded;
                 self.seen = fingerprint(&self.loaded);
                 tracing::info!(
-                    revision = self.outrider.snapshot().policy.revision(),
+                    revision = %self.outrider.snapshot().policy.revision(),
                     "reloaded"
                 );
                 Ok(())
