@@ -200,7 +200,7 @@ impl Rig {
             classification: "internal",
             input: Some(Box::new(input)),
             trace: Some(Trace::start()),
-            revision: Some(self.snapshot.policy.revision().into()),
+            revision: Some(Arc::clone(self.snapshot.policy.revision())),
             ..Facts::default()
         };
         entry

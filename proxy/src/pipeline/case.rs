@@ -1,0 +1,322 @@
+//! One call on its way to a ruling: what is known of it so far, and what each stage adds.
+//!
+//! The order of the stages is `prove`, one level up; here is what a stage reads and leaves behind.
+
+use std::{sync::Arc, time::Instant};
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, header, request::Parts};
+use outrider_policy::input::CallFacts;
+
+use crate::{
+    authorize,
+    call::{DecisionId, ToolCall, Trace},
+    catalogue::{Service, Tool},
+    identify,
+    limit::{Admitted, Subjects},
+    outrider::{Outrider, Snapshot},
+    protocol::{Exchange, Message},
+    record::{Entry, Facts, Ruling, Timers},
+    rejection::{Rejection, Unknown},
+    respond::{self, Expected},
+    tag,
+    task::Task,
+    upstream::RequestBody,
+    validate::Misfit,
+};
+
+/// In whose words a refusal is said, once that is known.
+pub(super) type Said = Option<(Arc<Service>, Exchange)>;
+
+/// A request with its body, on its way to a ruling.
+#[derive(Debug)]
+pub(super) struct Case {
+    pub(super) outrider: Arc<Outrider>,
+    pub(super) snapshot: Arc<Snapshot>,
+    pub(super) service: Arc<Service>,
+    pub(super) listener: Arc<str>,
+    pub(super) id: DecisionId,
+    pub(super) now: jiff::Timestamp,
+    pub(super) head: Parts,
+    pub(super) body: Bytes,
+    pub(super) known: Known,
+}
+
+/// What becomes known on the way.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    pub(super) exchange: Option<Exchange>,
+    pub(super) facts: Facts,
+    pub(super) timers: Timers,
+    pub(super) admitted: Option<Admitted>,
+    pub(super) level: Option<outrider_policy::Level>,
+    pub(super) body_hash: [u8; 32],
+    pub(super) tokens: Vec<HeaderValue>,
+    pub(super) request: Option<Request<RequestBody>>,
+}
+
+/// What is to be sent, and what is expected back.
+pub(super) struct Errand {
+    pub(super) request: Request<RequestBody>,
+    pub(super) service: Arc<Service>,
+    pub(super) expected: Expected,
+}
+
+impl Case {
+    pub(super) fn read(&mut self) -> Result<Message, Rejection> {
+        let started = Instant::now();
+        self.known.body_hash = tag::body_hash(&self.body);
+        self.known.facts.request_digest =
+            self.outrider.recorder.digests.keyed(&self.known.body_hash);
+        self.known.facts.revision = Some(Arc::clone(self.snapshot.policy.revision()));
+        let read = self.service.protocol.read(&self.head, &self.body);
+        let header = || {
+            self.head
+                .headers
+                .get("traceparent")?
+                .to_str()
+                .ok()
+                .and_then(Trace::parse)
+        };
+        let (exchange, read) = match read {
+            Ok(message) => {
+                self.known.facts.method = message.method;
+                self.known.facts.trace =
+                    Some(message.trace.or_else(header).unwrap_or_else(Trace::start));
+                (message.exchange.clone(), Ok(message))
+            }
+            Err(unreadable) => (unreadable.exchange, Err(unreadable.rejection)),
+        };
+        self.known.exchange = Some(exchange);
+        self.known.timers.parse = started.elapsed();
+        read
+    }
+
+    pub(super) fn task(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
+        let (source, task) = identify::task(
+            &self.known.tokens,
+            &self.listener,
+            &self.outrider.tasks,
+            self.snapshot.required,
+            self.now,
+        )?;
+        self.known.facts.task_source = source.as_str();
+        self.known.facts.task.clone_from(&task);
+        Ok(task)
+    }
+
+    pub(super) fn resolve(&mut self, call: &ToolCall) -> Result<Arc<Tool>, Rejection> {
+        let tool = self
+            .service
+            .tool(&call.operation)
+            .ok_or(Rejection::ToolUnknown(Unknown::Tool))?;
+        self.known.facts.tool = Some(tool.id.clone());
+        self.known.facts.classification = tool.level.as_str();
+        self.known.level = Some(tool.level);
+        Ok(Arc::clone(tool))
+    }
+
+    pub(super) fn admit(
+        &mut self,
+        task: Option<&Task>,
+        tool: &Tool,
+    ) -> Result<Admitted, Rejection> {
+        let started = Instant::now();
+        let who = Subjects {
+            agent: &self.outrider.agent,
+            subject: task.map_or("", |task| &task.subject),
+            task: task.map_or("", |task| &task.id),
+            service: self.service.name.as_str(),
+            tool: tool.id.as_str(),
+        };
+        let admitted = self.snapshot.limits.check(&who, tool.traits())?;
+        self.known.timers.limit = started.elapsed();
+        if task.is_some_and(Task::exhausted) {
+            return Err(Rejection::BudgetExhausted);
+        }
+        Ok(admitted)
+    }
+
+    /// Violations are told only where the call itself would have been permitted.
+    pub(super) fn misfit(&self, misfit: Misfit, task: Option<&Task>, tool: &Tool) -> Rejection {
+        let reachable = self
+            .snapshot
+            .policy
+            .listable(&authorize::listing(self.facts(task), tool));
+        Rejection::SchemaViolation(if reachable {
+            misfit.violations
+        } else {
+            Vec::new()
+        })
+    }
+
+    pub(super) fn facts<'a>(&'a self, task: Option<&'a Task>) -> authorize::Facts<'a> {
+        let nothing = outrider_policy::Value::new_object();
+        authorize::Facts {
+            call: CallFacts {
+                id: self.id.encode(&mut [0; 36]).into(),
+                time: self.now,
+                protocol: self.service.protocol.name(),
+                method: self.head.method.as_str().into(),
+                path: Arc::clone(self.service.upstream.path()),
+                host: Arc::clone(self.service.upstream.host()),
+                port: self.service.upstream.port(),
+                listener: Arc::clone(&self.listener),
+                arguments: nothing.clone(),
+                arguments_bytes: self.body.len() as u64,
+                body_sha256: Some(self.known.body_hash),
+                input_responses: nothing,
+                trace_id: self.known.facts.trace.map(|trace| trace.trace_id),
+            },
+            now: self.now,
+            agent: &self.snapshot.agent,
+            task,
+            task_source: self.known.facts.task_source,
+            data: &self.snapshot.data,
+            spent: self.outrider.uses.spent(),
+        }
+    }
+
+    /// Makes the request that a passing ruling sends; one that cannot be made is refused.
+    pub(super) fn prepare(&mut self, ruling: Ruling) -> Ruling {
+        if !ruling.passes() {
+            return ruling;
+        }
+        let started = Instant::now();
+        match self.request() {
+            Ok(request) => self.known.request = Some(request),
+            Err(_) => return ruling.overruled(Rejection::PolicyError),
+        }
+        self.known.timers.tag = started.elapsed();
+        ruling
+    }
+
+    fn request(&mut self) -> Result<Request<RequestBody>, crate::keys::Unsigned> {
+        let upstream = &self.service.upstream;
+        let mut headers = std::mem::take(&mut self.head.headers);
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(
+            header::ACCEPT_ENCODING,
+            HeaderValue::from_static("identity"),
+        );
+        let facts = &self.known.facts;
+        if let Some(trace) = facts
+            .trace
+            .and_then(|trace| HeaderValue::try_from(trace.header()).ok())
+        {
+            headers.insert("traceparent", trace);
+        }
+        let mut id = [0; 36];
+        let said = tag::Facts {
+            decision_id: self.id.encode(&mut id),
+            agent: &self.outrider.agent,
+            task: facts.task.as_deref(),
+            tool: facts.tool.as_ref().map_or("", |tool| tool.as_str()),
+            classification: facts.classification,
+            audience: upstream.origin(),
+            method: self.head.method.as_str(),
+            uri: upstream.uri(),
+            body_hash: Some(&self.known.body_hash),
+            now_s: self.now.as_second(),
+        };
+        tag::write(
+            self.service.identity,
+            &said,
+            &self.outrider.signer,
+            &mut headers,
+        )?;
+        if let Some(credentials) = &self.service.credentials {
+            credentials.inject(&mut headers);
+        }
+        let mut request = Request::new(RequestBody::from(self.body.clone()));
+        *request.method_mut() = self.head.method.clone();
+        *request.uri_mut() = upstream.target().clone();
+        *request.headers_mut() = headers;
+        Ok(request)
+    }
+
+    /// Spends what a passing ruling spends, hands what became known to the entry, and gives the
+    /// errand of a passing case.
+    pub(super) fn settle(
+        self,
+        ruling: Ruling,
+        entry: &mut Entry,
+        said: &mut Said,
+    ) -> (Ruling, Option<Errand>) {
+        let ruling = self.spend(ruling);
+        (ruling, self.errand(entry, said))
+    }
+
+    fn spend(&self, ruling: Ruling) -> Ruling {
+        let Some(decision) = ruling.decision().filter(|_| ruling.passes()) else {
+            return ruling;
+        };
+        let task = self.known.facts.task.as_deref();
+        if let Err(rejection) = authorize::spend(decision, task, &self.outrider.uses) {
+            return ruling.overruled(rejection);
+        }
+        if let (Some(task), Some(level)) = (task, self.known.level) {
+            task.raise_high_water(level);
+        }
+        ruling
+    }
+
+    fn errand(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
+        let shown = self.shown();
+        let Known {
+            exchange,
+            facts,
+            timers,
+            admitted,
+            request,
+            ..
+        } = self.known;
+        entry.facts = facts;
+        entry.timers = timers;
+        entry.hold(admitted);
+        let exchange = exchange?;
+        *said = Some((Arc::clone(&self.service), exchange.clone()));
+        Some(Errand {
+            request: request?,
+            expected: Expected {
+                protocol: self.service.protocol,
+                exchange,
+                shown,
+                max: self.snapshot.max_response,
+                timeout: self.service.timeout,
+                idle: self.service.stream_idle,
+                task: entry.facts.task.clone(),
+            },
+            service: self.service,
+        })
+    }
+
+    /// Which tools a list may show this task: those it could call with some arguments.
+    fn shown(&self) -> respond::Shown {
+        if self.known.facts.method != "tools/list" {
+            return Arc::new(|_| false);
+        }
+        let (outrider, snapshot, service) = (
+            Arc::clone(&self.outrider),
+            Arc::clone(&self.snapshot),
+            Arc::clone(&self.service),
+        );
+        let (task, source) = (self.known.facts.task.clone(), self.known.facts.task_source);
+        let (call, now) = (self.facts(None).call, self.now);
+        Arc::new(move |operation| {
+            let Some(tool) = service.tool(operation) else {
+                return false;
+            };
+            let facts = authorize::Facts {
+                call: call.clone(),
+                now,
+                agent: &snapshot.agent,
+                task: task.as_deref(),
+                task_source: source,
+                data: &snapshot.data,
+                spent: outrider.uses.spent(),
+            };
+            snapshot.policy.listable(&authorize::listing(facts, tool))
+        })
+    }
+}
