@@ -13,7 +13,7 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = rest.iter().position(|&byte| must_escape(byte)) {
+    while let Some(at) = next_escape(rest) {
         let (plain, tail) = rest.split_at(at);
         out.extend_from_slice(plain);
         let Some((&byte, tail)) = tail.split_first() else {
@@ -38,16 +38,14 @@ pub fn write_u64(mut number: u64, out: &mut Vec<u8>) {
             break;
         }
     }
-    out.extend(digits.iter().skip(digits.len() - used));
+    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
 }
 
 /// Writes `bytes` as lower-case hexadecimal, without quotes.
 pub fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
-    for byte in bytes {
-        for nibble in [byte >> 4, byte & 0xf] {
-            out.push(HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'));
-        }
-    }
+    out.extend(bytes.iter().flat_map(|byte| {
+        [byte >> 4, byte & 0xf].map(|nibble| HEX.get(usize::from(nibble)).copied().unwrap_or(b'0'))
+    }));
 }
 
 /// Writes `number` in decimal.
@@ -223,6 +221,17 @@ fn write_number(value: &Value, out: &mut Vec<u8>) {
             None => out.extend_from_slice(number.format_decimal().as_bytes()),
         }
     }
+}
+
+/// Where the next byte that must be escaped stands. Whole blocks are asked first, which the compiler
+/// does in a few instructions each.
+fn next_escape(bytes: &[u8]) -> Option<usize> {
+    let (blocks, rest) = bytes.as_chunks::<16>();
+    let dirty = |block: &[u8; 16]| block.iter().fold(false, |any, &byte| any | must_escape(byte));
+    let clean = blocks.iter().position(dirty).unwrap_or(blocks.len()) * 16;
+    let from = bytes.get(clean..).unwrap_or(rest);
+    let at = from.iter().position(|&byte| must_escape(byte))?;
+    Some(clean + at)
 }
 
 const fn must_escape(byte: u8) -> bool {

@@ -274,12 +274,12 @@ impl<S: Sink> Writer<S> {
     fn take_waiting(&mut self) -> usize {
         let waiting = mem::take(&mut self.waiting);
         let mut taken = 0;
-        for line in waiting.split_inclusive(|&byte| byte == b'\n') {
+        for end in memchr::memchr_iter(b'\n', &waiting) {
             if taken >= FULL {
                 break;
             }
-            taken += line.len();
-            self.entry(line.strip_suffix(b"\n").unwrap_or(line));
+            self.entry(waiting.get(taken..end).unwrap_or_default());
+            taken = end + 1;
         }
         self.waiting = waiting;
         taken
