@@ -172,6 +172,8 @@ pub struct ToolCall {
     pub arguments: Value,
     /// MCP `inputResponses`, else an empty object.
     pub input_responses: Value,
+    /// Nobody looked into the body.
+    pub opaque: bool,
 }
 
 impl Trace {

@@ -14,7 +14,7 @@ use crate::{
     call::{ServiceName, ToolId},
     credentials::Credential,
     limit::ToolTraits,
-    protocol::Protocol,
+    protocol::{Protocol, ServiceKind},
     tag::IdentityLevel,
     upstream::Upstream,
 };
@@ -31,7 +31,7 @@ pub struct Service {
     /// Its name.
     pub name: ServiceName,
     /// What it speaks.
-    pub protocol: &'static dyn Protocol,
+    pub protocol: Arc<dyn Protocol>,
     /// Where it is.
     pub upstream: Upstream,
     /// What it is told of who calls.
@@ -91,12 +91,13 @@ pub struct BadLevel {
 pub fn tools(
     service: &ServiceName,
     floor: Option<Level>,
+    kind: ServiceKind,
     published: &contract::Contract,
 ) -> Result<HashMap<Arc<str>, Arc<Tool>>, BadLevel> {
     let ready = |tool: &Arc<contract::Tool>| {
         Ok((
             Arc::clone(&tool.operation),
-            Arc::new(Tool::new(service, floor, tool)?),
+            Arc::new(Tool::new(service, floor, kind, tool)?),
         ))
     };
     published.tools().map(ready).collect()
@@ -106,6 +107,7 @@ impl Tool {
     fn new(
         service: &ServiceName,
         floor: Option<Level>,
+        kind: ServiceKind,
         contract: &Arc<contract::Tool>,
     ) -> Result<Self, BadLevel> {
         let id = ToolId::new(service, &contract.operation);
@@ -126,7 +128,7 @@ impl Tool {
             id: id.to_string(),
             service: service.to_string(),
             operation: contract.operation.to_string(),
-            kind: "tool".into(),
+            kind: kind.as_str().into(),
             owner: contract.owner.to_string(),
             version: contract.version.to_string(),
             schema_digest: contract.digest.to_string(),

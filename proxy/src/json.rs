@@ -227,7 +227,11 @@ fn write_number(value: &Value, out: &mut Vec<u8>) {
 /// does in a few instructions each.
 fn next_escape(bytes: &[u8]) -> Option<usize> {
     let (blocks, rest) = bytes.as_chunks::<16>();
-    let dirty = |block: &[u8; 16]| block.iter().fold(false, |any, &byte| any | must_escape(byte));
+    let dirty = |block: &[u8; 16]| {
+        block
+            .iter()
+            .fold(false, |any, &byte| any | must_escape(byte))
+    };
     let clean = blocks.iter().position(dirty).unwrap_or(blocks.len()) * 16;
     let from = bytes.get(clean..).unwrap_or(rest);
     let at = from.iter().position(|&byte| must_escape(byte))?;

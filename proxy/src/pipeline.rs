@@ -15,14 +15,14 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 
-use self::case::{Case, Errand, Known, Said};
+use self::case::{Body, Case, Errand, Known, Said, Target};
 use crate::{
     authorize,
     classify::classify,
     identify,
-    listen::{self, Connection, path, reverse},
+    listen::{self, Connection, reverse},
     outrider::Outrider,
-    protocol::Kind,
+    protocol::{self, BodyManner, Kind},
     record::{Entry, Facts, Permit, Ruling},
     rejection::{Malformed, Rejection},
     respond::{self, Accepted, Answer},
@@ -70,7 +70,7 @@ impl listen::Service for Pipeline {
             Err(rejection) => {
                 let form = said
                     .as_ref()
-                    .map(|(service, exchange)| (service.protocol, exchange));
+                    .map(|(service, exchange)| (&*service.protocol, exchange));
                 respond::refuse(entry, form, &rejection)
             }
         }
@@ -113,20 +113,24 @@ impl Pipeline {
         self.outrider.admit(connection)?;
         let service = snapshot.service(target.service)?;
         entry.facts.service = Some(service.name.clone());
+        let manner = service.protocol.manner();
         let rest = target
-            .rest(path::EncodedSlash::Refused)
+            .rest(manner.encoded_slash)
             .map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
-        if !rest.is_empty() || target.query.is_some() {
-            return Err(malformed("the path is the service's name and nothing else"));
-        }
+        let target = route(manner.target, rest, target.query)?;
         // What the agent says of itself goes first: nothing is judged that a `Connection` header
         // would then take out.
         let tokens = identify::presented(&head.headers);
         entry.facts.forged = identify::strip(&mut head.headers, &service.passthrough);
-        service.protocol.admit(&head)?;
-        let body = collect_request(body, snapshot.max_request, BODY_TIME)
-            .await
-            .map_err(unread)?;
+        service.protocol.admit(&target.asked(&head, &[]))?;
+        let body = match manner.body {
+            BodyManner::Buffered => Body::Whole(
+                collect_request(body, snapshot.max_request, BODY_TIME)
+                    .await
+                    .map_err(unread)?,
+            ),
+            BodyManner::Streamed => Body::Stream(body),
+        };
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();
         let service = snapshot.service(service.name.as_str())?;
@@ -148,6 +152,7 @@ impl Pipeline {
             snapshot,
             service,
             head,
+            target,
             body,
         })
     }
@@ -195,7 +200,7 @@ impl Pipeline {
 
 /// Judges a case, off the event loop when its body is large.
 async fn judged(case: Case) -> (Option<Case>, Ruling) {
-    let (case, ruling) = if case.body.len() <= LARGE {
+    let (case, ruling) = if case.body.bytes().len() <= LARGE {
         judge(case)
     } else {
         match tokio::task::spawn_blocking(move || judge(case)).await {
@@ -241,6 +246,17 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     case.known.facts.input = Some(input);
     case.known.admitted = Some(admitted);
     Ok(authorize::settle(decision))
+}
+
+/// Where at its upstream a request goes.
+fn route(manner: protocol::Target, rest: &str, query: Option<&str>) -> Result<Target, Rejection> {
+    match manner {
+        protocol::Target::Appended => Ok(Target::appended(rest, query)),
+        protocol::Target::Fixed if rest.is_empty() && query.is_none() => Ok(Target::default()),
+        protocol::Target::Fixed => {
+            Err(malformed("the path is the service's name and nothing else"))
+        }
+    }
 }
 
 fn malformed(why: &'static str) -> Rejection {

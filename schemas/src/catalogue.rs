@@ -105,6 +105,7 @@ impl Contract {
         }
     }
 
+    /// Adds a tool; one of the same name is replaced.
     fn add(&mut self, tool: Arc<Tool>) {
         self.order.push(Arc::clone(&tool));
         self.tools.insert(Arc::clone(&tool.operation), tool);
@@ -118,6 +119,16 @@ impl Contract {
     /// All tools, in the order of their names.
     pub fn tools(&self) -> impl Iterator<Item = &Arc<Tool>> {
         self.order.iter()
+    }
+}
+
+impl FromIterator<Tool> for Contract {
+    fn from_iter<I: IntoIterator<Item = Tool>>(tools: I) -> Self {
+        let mut contract = Self::default();
+        tools
+            .into_iter()
+            .for_each(|tool| contract.add(Arc::new(tool)));
+        contract
     }
 }
 

@@ -7,7 +7,10 @@ use crate::{catalogue::Tool, validate::ValidCall};
 
 /// Classifies a proven call.
 pub fn classify(call: &ValidCall) -> Content {
-    of(call.tool())
+    Content {
+        opaque: call.call().opaque,
+        ..of(call.tool())
+    }
 }
 
 /// The content that any call of this tool touches.

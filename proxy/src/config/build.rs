@@ -1,6 +1,6 @@
 //! From files that were read to the snapshot that calls read: joined, cross-checked, compiled.
 
-use std::{collections::HashSet, net::IpAddr, path::Path};
+use std::{collections::HashSet, net::IpAddr, path::Path, sync::Arc};
 
 use http::HeaderName;
 use outrider_policy::{
@@ -8,7 +8,6 @@ use outrider_policy::{
     data::Data,
     input::{AgentFacts, Ready},
 };
-use outrider_schemas::catalogue::Contract;
 
 use super::{Compiler, Ingredients, Loaded, Service as Section};
 use crate::{
@@ -17,7 +16,6 @@ use crate::{
     identify::Required,
     limit::{self, Limits},
     outrider::Snapshot,
-    protocol::PROTOCOLS,
     record::Labels,
     tag::IdentityLevel,
     upstream::Upstream,
@@ -171,7 +169,7 @@ impl Loaded {
     }
 
     fn catalogue(&self, problems: &mut Vec<Problem>) -> Catalogue {
-        let unread = |name| !self.locks.iter().any(|(known, _)| known == name);
+        let unread = |name| !self.spoken.iter().any(|(known, _)| known == name);
         let services = self.config.services.iter().filter_map(|section| {
             if unread(&section.name) {
                 // What is wrong with its lock file was found already.
@@ -186,29 +184,19 @@ impl Loaded {
     fn service(&self, section: &Section) -> Result<Service, Vec<Problem>> {
         let at =
             |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
-        let lock = self
-            .locks
-            .iter()
-            .find(|(name, _)| *name == section.name)
-            .map(|(_, lock)| lock.clone());
-        let lock_file = self.resolve(&section.schemas).display().to_string();
-        let contract =
-            Contract::compile(lock.ok_or_else(|| at("its lock file was not read".into()))?)
-                .map_err(|bad| {
-                    bad.iter()
-                        .map(|tool| Problem::in_file(&lock_file, tool.to_string()))
-                        .collect::<Vec<_>>()
-                })?;
-        let tools = catalogue::tools(&section.name, section.classification, &contract)
-            .map_err(|bad| vec![Problem::in_file(&lock_file, bad.to_string())])?;
-        let protocol = PROTOCOLS
-            .iter()
-            .find(|(name, _)| *name == "mcp")
-            .map(|(_, protocol)| *protocol);
+        let spoken = self.spoken.iter().find(|(name, _)| *name == section.name);
+        let (_, spoken) = spoken.ok_or_else(|| at("what it speaks was not read".into()))?;
+        let tools = catalogue::tools(
+            &section.name,
+            section.classification,
+            section.kind,
+            &spoken.contract,
+        )
+        .map_err(|bad| at(bad.to_string()))?;
         let base = self.file.parent().unwrap_or(Path::new("."));
         Ok(Service {
             name: section.name.clone(),
-            protocol: protocol.ok_or_else(|| at("its protocol is not served".into()))?,
+            protocol: Arc::clone(&spoken.protocol),
             upstream: Upstream::parse(&section.upstream)
                 .map_err(|bad| at(format!("`upstream`: {bad}")))?,
             identity: section.identity,

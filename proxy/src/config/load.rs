@@ -5,12 +5,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use outrider_policy::{Problem, Source, data::Document};
-use outrider_schemas::lock::Lock;
+use outrider_policy::{Problem, Source, data};
 use serde::de::DeserializeOwned;
 
-use super::Config;
-use crate::call::ServiceName;
+use super::{Config, Service};
+use crate::{
+    call::ServiceName,
+    protocol::{Document, Published, Spoken},
+};
 
 /// Everything that was read, not yet joined.
 #[derive(Debug)]
@@ -20,11 +22,11 @@ pub struct Loaded {
     /// Its file.
     pub file: PathBuf,
     /// The policy data by file.
-    pub documents: Vec<(String, Document)>,
+    pub documents: Vec<(String, data::Document)>,
     /// The user's rules.
     pub sources: Vec<Source>,
     /// What API teams published.
-    pub locks: Vec<(ServiceName, Lock)>,
+    pub spoken: Vec<(ServiceName, Spoken)>,
     /// Every file and directory that was read, to be watched.
     pub watched: Vec<PathBuf>,
     /// What is wrong with the files beside the configuration, the first of each.
@@ -66,7 +68,7 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         file: file.to_owned(),
         documents: Vec::new(),
         sources: Vec::new(),
-        locks: Vec::new(),
+        spoken: Vec::new(),
         watched: Vec::new(),
         found: Failure::default(),
     };
@@ -81,10 +83,10 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         loaded.sources = reader.rules(file, path);
     }
     for service in &loaded.config.services {
-        let lock = reader.lock(&beside(file, &service.schemas));
+        let spoken = reader.spoken(file, service);
         loaded
-            .locks
-            .extend(lock.map(|lock| (service.name.clone(), lock)));
+            .spoken
+            .extend(spoken.map(|spoken| (service.name.clone(), spoken)));
     }
     loaded.watched = reader.watched;
     loaded.found = reader.found;
@@ -152,7 +154,7 @@ impl Reader {
     }
 
     /// Policy data, under the name by which the configuration calls it.
-    fn document(&mut self, config: &Path, path: &Path) -> Option<(String, Document)> {
+    fn document(&mut self, config: &Path, path: &Path) -> Option<(String, data::Document)> {
         self.yaml(&beside(config, path))
             .map(|document| (path.display().to_string(), document))
     }
@@ -194,15 +196,35 @@ impl Reader {
             .collect()
     }
 
-    fn lock(&mut self, file: &Path) -> Option<Lock> {
-        let text = self.text(file)?;
-        match Lock::parse(text.as_bytes()) {
-            Ok(lock) => Some(lock),
-            Err(bad) => {
-                self.found.problems.push(problem(file, bad.to_string()));
-                None
+    /// What a service speaks, of its section and the documents it names.
+    fn spoken(&mut self, config: &Path, service: &Service) -> Option<Spoken> {
+        let path = service.schemas.as_ref().map(|path| beside(config, path));
+        let document = match &path {
+            Some(path) => Some(Document {
+                file: path.display().to_string(),
+                text: self.text(path)?,
+            }),
+            None => None,
+        };
+        let loaded = (service.protocol.0.load)(&mut Published {
+            service: &service.name,
+            settings: service.settings(),
+            document,
+            neighbour: &mut |_| Err("references to other files are not followed".into()),
+        });
+        let explained = |mut problem: Problem| {
+            if problem.file.is_empty() {
+                problem.file = config.display().to_string();
             }
-        }
+            problem
+        };
+        loaded
+            .map_err(|problems| {
+                self.found
+                    .problems
+                    .extend(problems.into_iter().map(explained))
+            })
+            .ok()
     }
 }
 

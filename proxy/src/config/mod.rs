@@ -23,6 +23,8 @@ use crate::{
     identify::Peers,
     limit,
     listen::ListenAddress,
+    listen::path::EncodedSlash,
+    protocol::{ServiceKind, Settings},
     tag::{self, IdentityLevel},
     units::{Period, Size},
 };
@@ -180,17 +182,17 @@ pub struct Admin {
 pub struct Service {
     /// Its name.
     pub name: ServiceName,
-    /// `mcp`.
-    pub protocol: Served<words::Mcp>,
-    /// `tool`.
+    /// What it speaks, one of [`crate::protocol::PROTOCOLS`].
+    pub protocol: words::ProtocolName,
+    /// What is called there.
     #[serde(default)]
-    pub kind: Served<words::Tool>,
+    pub kind: ServiceKind,
     /// Its URL.
     pub upstream: String,
     /// Matched in forward and transparent mode.
     pub hosts: Option<NotBuilt>,
-    /// The MCP lock file.
-    pub schemas: PathBuf,
+    /// What its API team published: an MCP lock file, an OpenAPI description, a JSON-RPC catalogue.
+    pub schemas: Option<PathBuf>,
     /// The floor of every tool's level.
     pub classification: Option<Level>,
     /// What it is told of who calls.
@@ -198,9 +200,9 @@ pub struct Service {
     pub identity: IdentityLevel,
     /// What is injected after the decision.
     pub credentials: Option<credentials::Config>,
-    /// `buffered`.
+    /// How bodies pass.
     #[serde(default)]
-    pub body: Served<words::Buffered>,
+    pub body: BodyWord,
     /// To the response head, and for a buffered answer.
     #[serde(default = "thirty_seconds")]
     pub timeout: Period,
@@ -212,8 +214,44 @@ pub struct Service {
     pub passthrough: Vec<String>,
     /// Requests that the server may send to the agent.
     pub server_requests: Option<NotBuilt>,
-    /// For services without a schema.
-    pub encoded_slash: Option<NotBuilt>,
+    /// For services without a schema: whether a path may hold `%2F`.
+    pub encoded_slash: Option<SlashWord>,
+}
+
+/// How bodies pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BodyWord {
+    /// Read whole.
+    #[default]
+    Buffered,
+    /// As they come, unread.
+    Streamed,
+}
+
+/// Whether a path may hold an encoded slash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlashWord {
+    /// It may.
+    Allow,
+    /// It may not.
+    Refuse,
+}
+
+impl Service {
+    /// What only some protocols know.
+    fn settings(&self) -> Settings {
+        Settings {
+            kind: self.kind,
+            streamed: self.body == BodyWord::Streamed,
+            encoded_slash: self.encoded_slash.map(|word| match word {
+                SlashWord::Allow => EncodedSlash::Allowed,
+                SlashWord::Refuse => EncodedSlash::Refused,
+            }),
+            server_requests: Vec::new(),
+        }
+    }
 }
 
 fn thirty_seconds() -> Period {

@@ -4,6 +4,8 @@ use std::{fmt, marker::PhantomData};
 
 use serde::{Deserialize, Deserializer, de};
 
+use crate::protocol::{self, PROTOCOLS, Row};
+
 /// A key that this build does not serve: any value but null is refused.
 #[derive(Debug)]
 pub struct NotBuilt {
@@ -62,6 +64,29 @@ impl<'de, W: Word> Deserialize<'de> for Served<W> {
     }
 }
 
+/// A protocol that is served.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(try_from = "String")]
+pub struct ProtocolName(pub &'static Row);
+
+impl fmt::Debug for ProtocolName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0.name)
+    }
+}
+
+impl TryFrom<String> for ProtocolName {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Self, String> {
+        let known = || {
+            let names: Vec<&str> = PROTOCOLS.iter().map(|row| row.name).collect();
+            format!("expected a protocol: {}", names.join(", "))
+        };
+        protocol::row(&name).map(Self).ok_or_else(known)
+    }
+}
+
 macro_rules! words {
     ($($name:ident: $served:literal, later $later:expr;)*) => {$(
         #[doc = concat!("`", $served, "`.")]
@@ -77,9 +102,6 @@ macro_rules! words {
 words! {
     Static: "static", later ["spiffe", "token_file"];
     Reverse: "reverse", later ["forward", "transparent", "stdio"];
-    Mcp: "mcp", later ["openapi", "jsonrpc", "http"];
-    Tool: "tool", later ["model"];
-    Buffered: "buffered", later ["streamed"];
     Enforce: "enforce", later ["shadow"];
     Memory: "memory", later ["file:", "redis:", "rediss:"];
     Refuse: "refuse", later ["local_share"];

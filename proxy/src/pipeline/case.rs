@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Instant};
 
 use bytes::Bytes;
 use http::{HeaderValue, Request, header, request::Parts};
+use hyper::body::Incoming;
 use outrider_policy::input::CallFacts;
 
 use crate::{
@@ -15,7 +16,7 @@ use crate::{
     identify,
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
-    protocol::{Exchange, Message},
+    protocol::{Answers, Asked, Exchange, Message},
     record::{Entry, Facts, Ruling, Timers},
     rejection::{Rejection, Unknown},
     respond::{self, Expected},
@@ -38,8 +39,57 @@ pub(super) struct Case {
     pub(super) id: DecisionId,
     pub(super) now: jiff::Timestamp,
     pub(super) head: Parts,
-    pub(super) body: Bytes,
+    pub(super) target: Target,
+    pub(super) body: Body,
     pub(super) known: Known,
+}
+
+/// What stands behind the service's name in the agent's target, as sent.
+#[derive(Debug, Default)]
+pub(super) struct Target {
+    rest: Box<str>,
+    query: Option<Box<str>>,
+    /// It is appended to the upstream's own target.
+    appended: bool,
+}
+
+impl Target {
+    pub(super) fn appended(rest: &str, query: Option<&str>) -> Self {
+        Self {
+            rest: rest.into(),
+            query: query.map(Into::into),
+            appended: true,
+        }
+    }
+
+    /// The request as a protocol sees it.
+    pub(super) fn asked<'a>(&'a self, head: &'a Parts, body: &'a [u8]) -> Asked<'a> {
+        Asked {
+            head,
+            rest: &self.rest,
+            query: self.query.as_deref(),
+            body,
+        }
+    }
+}
+
+/// The body of a request.
+#[derive(Debug)]
+pub(super) enum Body {
+    /// Read whole.
+    Whole(Bytes),
+    /// It passes as it comes, unread.
+    Stream(Incoming),
+}
+
+impl Body {
+    /// What was read of it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        match self {
+            Self::Whole(bytes) => bytes,
+            Self::Stream(_) => &[],
+        }
+    }
 }
 
 /// What becomes known on the way.
@@ -50,7 +100,8 @@ pub(super) struct Known {
     pub(super) timers: Timers,
     pub(super) admitted: Option<Admitted>,
     pub(super) level: Option<outrider_policy::Level>,
-    pub(super) body_hash: [u8; 32],
+    /// None of a body that passes unread.
+    pub(super) body_hash: Option<[u8; 32]>,
     pub(super) tokens: Vec<HeaderValue>,
     pub(super) request: Option<Request<RequestBody>>,
 }
@@ -62,14 +113,22 @@ pub(super) struct Errand {
     pub(super) expected: Expected,
 }
 
+/// A request that cannot be made: it could not be signed, or its target could not be written.
+struct Unsendable;
+
 impl Case {
     pub(super) fn read(&mut self) -> Result<Message, Rejection> {
         let started = Instant::now();
-        self.known.body_hash = tag::body_hash(&self.body);
-        self.known.facts.request_digest =
-            self.outrider.recorder.digests.keyed(&self.known.body_hash);
+        if let Body::Whole(bytes) = &self.body {
+            let hash = tag::body_hash(bytes);
+            self.known.facts.request_digest = self.outrider.recorder.digests.keyed(&hash);
+            self.known.body_hash = Some(hash);
+        }
         self.known.facts.revision = Some(Arc::clone(self.snapshot.policy.revision()));
-        let read = self.service.protocol.read(&self.head, &self.body);
+        let read = {
+            let asked = self.target.asked(&self.head, self.body.bytes());
+            self.service.protocol.read(&asked)
+        };
         let header = || {
             self.head
                 .headers
@@ -80,7 +139,7 @@ impl Case {
         };
         let (exchange, read) = match read {
             Ok(message) => {
-                self.known.facts.method = message.method;
+                self.known.facts.method.clone_from(&message.method);
                 self.known.facts.trace =
                     Some(message.trace.or_else(header).unwrap_or_else(Trace::start));
                 (message.exchange.clone(), Ok(message))
@@ -158,13 +217,13 @@ impl Case {
                 time: self.now,
                 protocol: self.service.protocol.name(),
                 method: self.head.method.as_str().into(),
-                path: Arc::clone(self.service.upstream.path()),
+                path: self.path(),
                 host: Arc::clone(self.service.upstream.host()),
                 port: self.service.upstream.port(),
                 listener: Arc::clone(&self.listener),
                 arguments: nothing.clone(),
-                arguments_bytes: self.body.len() as u64,
-                body_sha256: Some(self.known.body_hash),
+                arguments_bytes: self.body.bytes().len() as u64,
+                body_sha256: self.known.body_hash,
                 input_responses: nothing,
                 trace_id: self.known.facts.trace.map(|trace| trace.trace_id),
             },
@@ -175,6 +234,15 @@ impl Case {
             data: &self.snapshot.data,
             spent: self.outrider.uses.spent(),
         }
+    }
+
+    /// The path as it is sent.
+    fn path(&self) -> Arc<str> {
+        let base = self.service.upstream.path();
+        if self.target.rest.is_empty() {
+            return Arc::clone(base);
+        }
+        format!("{}{}", base.trim_end_matches('/'), self.target.rest).into()
     }
 
     /// Makes the request that a passing ruling sends; one that cannot be made is refused.
@@ -191,14 +259,26 @@ impl Case {
         ruling
     }
 
-    fn request(&mut self) -> Result<Request<RequestBody>, crate::keys::Unsigned> {
+    fn request(&mut self) -> Result<Request<RequestBody>, Unsendable> {
         let upstream = &self.service.upstream;
+        let appended = self
+            .target
+            .appended
+            .then(|| upstream.join(&self.target.rest, self.target.query.as_deref()))
+            .transpose()
+            .map_err(|_| Unsendable)?;
+        let (target, uri) = match &appended {
+            Some((target, uri)) => (target, uri.as_str()),
+            None => (upstream.target(), upstream.uri()),
+        };
         let mut headers = std::mem::take(&mut self.head.headers);
         headers.remove(header::CONTENT_LENGTH);
-        headers.insert(
-            header::ACCEPT_ENCODING,
-            HeaderValue::from_static("identity"),
-        );
+        if self.service.protocol.manner().answers == Answers::Messages {
+            headers.insert(
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            );
+        }
         let facts = &self.known.facts;
         if let Some(trace) = facts
             .trace
@@ -215,8 +295,8 @@ impl Case {
             classification: facts.classification,
             audience: upstream.origin(),
             method: self.head.method.as_str(),
-            uri: upstream.uri(),
-            body_hash: Some(&self.known.body_hash),
+            uri,
+            body_hash: self.known.body_hash.as_ref(),
             now_s: self.now.as_second(),
         };
         tag::write(
@@ -224,13 +304,18 @@ impl Case {
             &said,
             &self.outrider.signer,
             &mut headers,
-        )?;
+        )
+        .map_err(|_| Unsendable)?;
         if let Some(credentials) = &self.service.credentials {
             credentials.inject(&mut headers);
         }
-        let mut request = Request::new(RequestBody::from(self.body.clone()));
+        let body = match std::mem::replace(&mut self.body, Body::Whole(Bytes::new())) {
+            Body::Whole(bytes) => RequestBody::from(bytes),
+            Body::Stream(body) => RequestBody::Stream(body),
+        };
+        let mut request = Request::new(body);
         *request.method_mut() = self.head.method.clone();
-        *request.uri_mut() = upstream.target().clone();
+        *request.uri_mut() = target.clone();
         *request.headers_mut() = headers;
         Ok(request)
     }
@@ -279,12 +364,10 @@ impl Case {
         Some(Errand {
             request: request?,
             expected: Expected {
-                protocol: self.service.protocol,
+                service: Arc::clone(&self.service),
                 exchange,
                 shown,
                 max: self.snapshot.max_response,
-                timeout: self.service.timeout,
-                idle: self.service.stream_idle,
                 task: entry.facts.task.clone(),
             },
             service: self.service,

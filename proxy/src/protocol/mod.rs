@@ -3,39 +3,136 @@
 //!
 //! Another protocol is one more implementation and one more line in [`PROTOCOLS`].
 
+pub mod http;
 pub mod mcp;
 pub mod sse;
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
+use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
-use http::{StatusCode, request::Parts};
+use outrider_policy::Problem;
+use outrider_schemas::catalogue::{Contract, Tool};
 
 use crate::{
-    call::{DecisionId, ToolCall, Trace},
+    call::{DecisionId, ServiceName, ToolCall, Trace},
+    listen::path::EncodedSlash,
     rejection::Rejection,
 };
-use outrider_schemas::catalogue::Tool;
 
-/// Every protocol a service can speak, by its name in the configuration.
-pub static PROTOCOLS: &[(&str, &dyn Protocol)] = &[("mcp", &mcp::Mcp)];
+/// Every protocol a service can speak.
+pub static PROTOCOLS: &[Row] = &[mcp::ROW, http::ROW];
+
+/// One line of the table.
+#[derive(Debug)]
+pub struct Row {
+    /// The name in configuration, policy input and records.
+    pub name: &'static str,
+    /// Makes it of what a service's API team published.
+    pub load: Load,
+}
+
+/// Makes a protocol of one service's section and documents.
+pub type Load = fn(&mut Published<'_>) -> Result<Spoken, Vec<Problem>>;
+
+/// What a service's section and its documents say of what is spoken there.
+pub struct Published<'a> {
+    /// The service.
+    pub service: &'a ServiceName,
+    /// What its section says beside the document.
+    pub settings: Settings,
+    /// The document, where the section names one.
+    pub document: Option<Document>,
+    /// Reads another document of the same directory, by its name.
+    pub neighbour: &'a mut dyn FnMut(&str) -> Result<serde_json::Value, String>,
+}
+
+/// A document of an API team as it was read.
+#[derive(Debug, Clone)]
+pub struct Document {
+    /// The file, as messages name it.
+    pub file: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// Keys of a service's section that only some protocols know.
+#[derive(Debug, Clone, Default)]
+pub struct Settings {
+    /// What is called there.
+    pub kind: ServiceKind,
+    /// Bodies pass as they come.
+    pub streamed: bool,
+    /// Whether a path may hold an encoded slash.
+    pub encoded_slash: Option<EncodedSlash>,
+    /// Requests that the service may send to the agent.
+    pub server_requests: Vec<String>,
+}
+
+/// What is called at a service: a tool, or a language model, which is granted apart.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ServiceKind {
+    /// Tools.
+    #[default]
+    Tool,
+    /// A language model's API.
+    Model,
+}
+
+impl ServiceKind {
+    /// The word in configuration and policy input.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Tool => "tool",
+            Self::Model => "model",
+        }
+    }
+}
+
+/// A protocol made ready for one service, and what can be called there.
+#[derive(Debug, Clone)]
+pub struct Spoken {
+    /// The protocol.
+    pub protocol: Arc<dyn Protocol>,
+    /// What can be called.
+    pub contract: Arc<Contract>,
+    /// What was understood only in part.
+    pub notes: Vec<String>,
+}
+
+/// One request as a protocol sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Asked<'a> {
+    /// Its head, without what the agent may not say.
+    pub head: &'a Parts,
+    /// The path behind the service's name, as sent: empty, or it starts with `/`.
+    pub rest: &'a str,
+    /// The query without its `?`.
+    pub query: Option<&'a str>,
+    /// The body; empty when it is streamed.
+    pub body: &'a [u8],
+}
 
 /// One protocol between agent and service.
 pub trait Protocol: fmt::Debug + Send + Sync {
     /// The name in configuration, policy input and records.
     fn name(&self) -> &'static str;
 
+    /// How paths, bodies and answers of this service are dealt with.
+    fn manner(&self) -> Manner;
+
     /// Refuses by the head alone, before a body is read.
     ///
     /// # Errors
     /// A method, path, media type or encoding which the protocol does not take.
-    fn admit(&self, head: &Parts) -> Result<(), Rejection>;
+    fn admit(&self, asked: &Asked<'_>) -> Result<(), Rejection>;
 
     /// Reads one message; well-formed, nothing proved.
     ///
     /// # Errors
     /// The refusal, with as much of the exchange as was readable.
-    fn read(&self, head: &Parts, body: &[u8]) -> Result<Message, Unreadable>;
+    fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable>;
 
     /// Checks what can only be checked once the tool is known.
     ///
@@ -43,10 +140,13 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     /// A mirrored header that differs from the arguments.
     fn agree(&self, head: &Parts, call: &ToolCall, tool: &Tool) -> Result<(), Rejection>;
 
-    /// Says a refusal in the form which this protocol's clients understand.
-    fn refuse(&self, exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> Refusal;
+    /// Says a refusal in the form which this protocol's clients understand; `None` where that is
+    /// problem details.
+    fn refuse(&self, exchange: &Exchange, rejection: &Rejection, id: DecisionId)
+    -> Option<Refusal>;
 
-    /// Checks one whole message of the answer and gives what may pass on.
+    /// Checks one whole message of the answer and gives what may pass on. Not asked where answers
+    /// are opaque.
     ///
     /// # Errors
     /// Why the message may not reach the agent.
@@ -56,6 +156,48 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         message: Bytes,
         shown: &Shown<'_>,
     ) -> Result<Passed, Rejection>;
+}
+
+/// How paths, bodies and answers of a service are dealt with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Manner {
+    /// Where a request goes.
+    pub target: Target,
+    /// Whether a path may hold an encoded slash.
+    pub encoded_slash: EncodedSlash,
+    /// How a request's body passes.
+    pub body: BodyManner,
+    /// How an answer passes.
+    pub answers: Answers,
+}
+
+/// Where at its upstream a request goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// To the upstream as it is written; the agent's path is the service's name alone.
+    Fixed,
+    /// What follows the service's name is appended.
+    Appended,
+}
+
+/// How a request's body passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyManner {
+    /// It is read whole before the call is judged.
+    Buffered,
+    /// It passes as it comes, unread.
+    Streamed,
+}
+
+/// How an answer passes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Answers {
+    /// JSON-RPC messages, one whole or several as events; each is inspected.
+    Messages,
+    /// Of any type, unread: whole within its bound, or as it comes when it is a stream of events.
+    Opaque,
+    /// Of any type, unread, as it comes.
+    Streamed,
 }
 
 /// Whether a tool, by its operation's name, may be shown to this task.
@@ -81,6 +223,8 @@ pub enum Form {
     Request,
     /// Nothing but a status.
     Notification,
+    /// Whatever HTTP carries; refusals are problem details.
+    Opaque,
 }
 
 /// One message as the agent sent it.
@@ -89,7 +233,7 @@ pub struct Message {
     /// How to answer it.
     pub exchange: Exchange,
     /// The method, which is one of those the protocol serves.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// What it asks for.
     pub kind: Kind,
     /// The trace it continues, when it says so itself.
@@ -136,4 +280,59 @@ pub enum Passed {
     Final(Bytes),
     /// It is not for the agent and is left out.
     Dropped,
+}
+
+impl fmt::Debug for Published<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Published")
+            .field("service", &self.service)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Published<'_> {
+    /// The document of a protocol that cannot do without one.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn document(&self) -> Result<&Document, Vec<Problem>> {
+        let missing = || {
+            vec![Problem {
+                file: String::new(),
+                line: 0,
+                column: 0,
+                message: format!("service `{}`: `schemas` is missing", self.service),
+            }]
+        };
+        self.document.as_ref().ok_or_else(missing)
+    }
+}
+
+impl Document {
+    /// A problem with this document.
+    pub fn problem(&self, message: impl Into<String>) -> Problem {
+        Problem::in_file(&self.file, message.into())
+    }
+}
+
+/// The line of that name.
+pub fn row(name: &str) -> Option<&'static Row> {
+    PROTOCOLS.iter().find(|row| row.name == name)
+}
+
+/// Header and trailing checks that every protocol shares: a coded body is never judged.
+///
+/// # Errors
+/// A `Content-Encoding` other than identity.
+pub(crate) fn uncoded(head: &Parts) -> Result<(), Rejection> {
+    let mut codings = head
+        .headers
+        .get_all(::http::header::CONTENT_ENCODING)
+        .iter();
+    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        return Err(Rejection::MediaTypeRefused(
+            "send the body without content encoding",
+        ));
+    }
+    Ok(())
 }

@@ -22,6 +22,7 @@
 
 use std::{
     any::Any,
+    borrow::Cow,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -127,7 +128,7 @@ pub struct Facts {
     /// The tool, once the catalogue knew it.
     pub tool: Option<ToolId>,
     /// The method of the protocol.
-    pub method: &'static str,
+    pub method: Cow<'static, str>,
     /// The task, where one was proved.
     pub task: Option<Arc<Task>>,
     /// How the task reached us: `token`, `current` or `none`.

@@ -25,8 +25,8 @@ enum Inner {
     Bytes(Bytes),
     /// One inspected message.
     Whole(Bytes, Box<Entry>),
-    /// A stream of inspected events, relayed beside this connection.
-    Events(Receiver<Said>),
+    /// A stream, relayed beside this connection, and its length where that is known.
+    Events(Receiver<Said>, Option<u64>),
     /// All was said.
     Ended,
 }
@@ -56,8 +56,8 @@ impl Answer {
         Self(Inner::Whole(bytes, Box::new(entry)))
     }
 
-    pub(super) fn events(events: Receiver<Said>) -> Self {
-        Self(Inner::Events(events))
+    pub(super) fn events(events: Receiver<Said>, length: Option<u64>) -> Self {
+        Self(Inner::Events(events, length))
     }
 }
 
@@ -69,7 +69,7 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
-        if let Inner::Events(events) = &mut self.0 {
+        if let Inner::Events(events, _) = &mut self.0 {
             return Poll::Ready(match ready!(events.poll_recv(cx)) {
                 Some(Said::Event(bytes)) => Some(Ok(Frame::data(bytes))),
                 Some(Said::End) => {
@@ -86,14 +86,14 @@ impl Body for Answer {
                 entry.close(Ended::Completed, Code::Ok);
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Inner::Bytes(_) | Inner::Events(_) | Inner::Ended => Poll::Ready(None),
+            Inner::Bytes(_) | Inner::Events(..) | Inner::Ended => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.0 {
             Inner::Bytes(bytes) => bytes.is_empty(),
-            Inner::Whole(..) | Inner::Events(_) => false,
+            Inner::Whole(..) | Inner::Events(..) => false,
             Inner::Ended => true,
         }
     }
@@ -103,7 +103,8 @@ impl Body for Answer {
             Inner::Bytes(bytes) | Inner::Whole(bytes, _) => {
                 SizeHint::with_exact(bytes.len() as u64)
             }
-            Inner::Events(_) => SizeHint::default(),
+            Inner::Events(_, Some(length)) => SizeHint::with_exact(*length),
+            Inner::Events(_, None) => SizeHint::default(),
             Inner::Ended => SizeHint::with_exact(0),
         }
     }

@@ -26,8 +26,11 @@ const DROPPED: [HeaderName; 9] = [
     HeaderName::from_static("mcp-session-id"),
 ];
 
-/// Takes out what is hop-by-hop, and what only we may say.
-pub(super) fn clean(headers: &mut HeaderMap) {
+/// Takes out what is hop-by-hop, and what only we may say. A service that may have the agent's
+/// cookies may also set them.
+pub(super) fn clean(headers: &mut HeaderMap, passthrough: &[HeaderName]) {
+    let kept =
+        |name: &HeaderName| *name == header::SET_COOKIE && passthrough.contains(&header::COOKIE);
     let named: Vec<HeaderName> = headers
         .get_all(header::CONNECTION)
         .iter()
@@ -35,7 +38,7 @@ pub(super) fn clean(headers: &mut HeaderMap) {
         .flat_map(|line| line.split(',').filter_map(|name| name.trim().parse().ok()))
         .filter(|name| name != header::CONTENT_TYPE)
         .collect();
-    for name in DROPPED.iter().chain(&named) {
+    for name in DROPPED.iter().filter(|name| !kept(name)).chain(&named) {
         headers.remove(name);
     }
     // A service behind us is no proxy before the agent: it may ask for no proxy's credentials.

@@ -4,19 +4,22 @@
 //! the last byte, so that whatever ends the call is what the outcome line says.
 
 mod body;
+mod flow;
 mod headers;
 mod relay;
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{HeaderValue, Response, header, response::Parts};
+use http_body::Body as _;
 
 pub use body::Answer;
 
 use crate::{
     call::DecisionId,
-    protocol::{Exchange, Form, Passed, Protocol},
+    catalogue::Service,
+    protocol::{Answers, Exchange, Form, Passed, Protocol},
     record::{Ended, Entry},
     rejection::Rejection,
     tag::DECISION_ID,
@@ -34,18 +37,14 @@ pub type Shown = Arc<dyn Fn(&str) -> bool + Send + Sync>;
 /// What an answer is held against.
 #[derive(Clone)]
 pub struct Expected {
-    /// What the service speaks.
-    pub protocol: &'static dyn Protocol,
+    /// The service that answers.
+    pub service: Arc<Service>,
     /// The message it answers.
     pub exchange: Exchange,
     /// Which tools a list may show.
     pub shown: Shown,
     /// Bytes of a buffered answer, or of one event.
     pub max: usize,
-    /// For a buffered answer.
-    pub timeout: Duration,
-    /// Silence on a stream.
-    pub idle: Duration,
     /// The task under which it was asked.
     pub task: Option<Arc<Task>>,
 }
@@ -65,6 +64,8 @@ pub enum Accepted {
     Whole(Parts, Bytes),
     /// A stream of events that has begun.
     Events(Parts, UpstreamBody, Expected),
+    /// A body that passes as it comes, unread.
+    Flow(Parts, UpstreamBody, Expected),
 }
 
 /// Checks an answer as far as it must be read before the agent sees its head.
@@ -77,6 +78,27 @@ pub async fn receive(
     expected: Expected,
 ) -> Result<Accepted, Rejection> {
     let (mut head, body) = response.into_parts();
+    headers::clean(&mut head.headers, &expected.service.passthrough);
+    match expected.service.protocol.manner().answers {
+        // The HTTP engine asks no frames of an empty body.
+        Answers::Opaque | Answers::Streamed if body.is_end_stream() => {
+            Ok(Accepted::Whole(head, Bytes::new()))
+        }
+        Answers::Messages => messages(head, body, expected).await,
+        Answers::Opaque if !matches!(media(&head), Media::Events) => {
+            let bytes = collect(body, expected.max, expected.service.timeout).await?;
+            Ok(Accepted::Whole(head, bytes))
+        }
+        Answers::Opaque | Answers::Streamed => Ok(Accepted::Flow(head, body, expected)),
+    }
+}
+
+/// Checks an answer of JSON-RPC messages.
+async fn messages(
+    head: Parts,
+    body: UpstreamBody,
+    expected: Expected,
+) -> Result<Accepted, Rejection> {
     if head.status.is_redirection() {
         return Err(refused("the service redirected the call"));
     }
@@ -87,9 +109,7 @@ pub async fn receive(
     {
         return Err(refused("the service encoded its answer"));
     }
-    let media = media(&head);
-    headers::clean(&mut head.headers);
-    match media {
+    match media(&head) {
         Media::Events
             if head.status.is_success() && expected.exchange.form != Form::Notification =>
         {
@@ -106,7 +126,7 @@ async fn whole(
     body: UpstreamBody,
     expected: &Expected,
 ) -> Result<Accepted, Rejection> {
-    let message = collect(body, expected.max, expected.timeout).await?;
+    let message = collect(body, expected.max, expected.service.timeout).await?;
     match inspect(expected, message).await? {
         Passed::Final(message) => Ok(Accepted::Whole(head, message)),
         Passed::Interim(_) | Passed::Dropped => {
@@ -121,7 +141,7 @@ async fn empty(
     body: UpstreamBody,
     expected: &Expected,
 ) -> Result<Accepted, Rejection> {
-    let rest = collect(body, expected.max, expected.timeout).await?;
+    let rest = collect(body, expected.max, expected.service.timeout).await?;
     if rest.is_empty() {
         Ok(Accepted::Whole(head, rest))
     } else {
@@ -133,12 +153,14 @@ async fn empty(
 async fn inspect(expected: &Expected, message: Bytes) -> Result<Passed, Rejection> {
     if expected.exchange.form != Form::ToolList && message.len() <= LARGE {
         return expected
+            .service
             .protocol
             .inspect(&expected.exchange, message, &*expected.shown);
     }
     let expected = expected.clone();
     let work = move || {
         expected
+            .service
             .protocol
             .inspect(&expected.exchange, message, &*expected.shown)
     };
@@ -150,14 +172,21 @@ async fn inspect(expected: &Expected, message: Bytes) -> Result<Passed, Rejectio
 /// Ties an accepted answer to its entry.
 pub fn answer(accepted: Accepted, mut entry: Entry, streams: &Tasks) -> Response<Answer> {
     let id = entry.id();
-    let (Accepted::Whole(head, _) | Accepted::Events(head, ..)) = &accepted;
+    let (Accepted::Whole(head, _) | Accepted::Events(head, ..) | Accepted::Flow(head, ..)) =
+        &accepted;
     entry.answered.status = head.status.as_u16();
     let response = match accepted {
         Accepted::Whole(head, bytes) => Response::from_parts(head, Answer::whole(bytes, entry)),
         Accepted::Events(head, body, expected) => {
             let (relay, events) = relay::Relay::new(body, expected, entry);
             streams.spawn(relay.run());
-            Response::from_parts(head, Answer::events(events))
+            Response::from_parts(head, Answer::events(events, None))
+        }
+        Accepted::Flow(head, body, expected) => {
+            let length = body.size_hint().exact();
+            let (flow, pieces) = flow::Flow::new(body, expected, entry);
+            streams.spawn(flow.run());
+            Response::from_parts(head, Answer::events(pieces, length))
         }
     };
     stamped(response, id)
@@ -170,9 +199,9 @@ pub fn refuse(
     rejection: &Rejection,
 ) -> Response<Answer> {
     let id = entry.id();
-    let mut response = match said {
-        Some((protocol, exchange)) => {
-            let refusal = protocol.refuse(exchange, rejection, id);
+    let refusal = said.and_then(|(protocol, exchange)| protocol.refuse(exchange, rejection, id));
+    let mut response = match refusal {
+        Some(refusal) => {
             let mut response = Response::new(Answer::bytes(refusal.body));
             *response.status_mut() = refusal.status;
             response.headers_mut().insert(

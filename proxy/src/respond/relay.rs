@@ -132,7 +132,7 @@ impl Relay {
                 }
                 Some(Err(_)) | None => Err(Rejection::ResponseRefused("the service's stream ended before its answer")),
             },
-            () = sleep(self.expected.idle) => Err(Rejection::UpstreamTimeout),
+            () = sleep(self.expected.service.stream_idle) => Err(Rejection::UpstreamTimeout),
         }
     }
 
@@ -176,12 +176,13 @@ impl Relay {
         } = self;
         drop(upstream);
         let refusal = expected
+            .service
             .protocol
             .refuse(&expected.exchange, rejection, entry.id());
         entry.close(ended(rejection), rejection.code());
         let last = sse::Event {
             event: Some("message".into()),
-            data: Some(refusal.body),
+            data: refusal.map(|refusal| refusal.body),
             ..sse::Event::default()
         };
         let farewell = async {
@@ -193,7 +194,8 @@ impl Relay {
     }
 }
 
-async fn ended_of(task: Option<Arc<Task>>) -> State {
+/// When the task of a stream ends, how it ended.
+pub(super) async fn ended_of(task: Option<Arc<Task>>) -> State {
     match task {
         Some(task) => task.ended().await,
         None => pending().await,

@@ -167,6 +167,32 @@ impl Upstream {
         &self.0.uri
     }
 
+    /// The target and the whole URL of a request to what follows the URL as configured: `rest` is
+    /// appended to its path, `query` to its query.
+    ///
+    /// # Errors
+    /// When the result is no request target.
+    pub fn join(&self, rest: &str, query: Option<&str>) -> Result<(Uri, String), BadUpstream> {
+        let base = self.path();
+        let base = if rest.is_empty() {
+            base
+        } else {
+            base.trim_end_matches('/')
+        };
+        let mut target = format!("{base}{rest}");
+        let queries = [self.query(), query];
+        for (mark, query) in ["?", "&"].iter().zip(queries.into_iter().flatten()) {
+            target.push_str(mark);
+            target.push_str(query);
+        }
+        let uri: Uri = target.parse().map_err(|_| BadUpstream::NotAUrl)?;
+        // What is parsed must be what is sent: a library that repairs a target is not followed.
+        if uri.path_and_query().map(PathAndQuery::as_str) != Some(target.as_str()) {
+            return Err(BadUpstream::NotAUrl);
+        }
+        Ok((uri, format!("{}{target}", self.origin())))
+    }
+
     /// The host alone.
     pub fn host(&self) -> &Arc<str> {
         &self.0.host

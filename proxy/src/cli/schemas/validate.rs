@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::{Context, bail};
-use outrider_schemas::{catalogue::Contract, json, json_schema::MOST_VIOLATIONS, lock::Lock};
+use outrider_schemas::{json, json_schema::MOST_VIOLATIONS};
 use serde::Serialize;
 
 use crate::{call::ToolId, cli, config::Loaded};
@@ -78,34 +78,24 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 fn violations(loaded: &Loaded, id: &ToolId, arguments: &[u8]) -> anyhow::Result<Vec<Violation>> {
-    let lock = loaded
-        .locks
+    let spoken = loaded
+        .spoken
         .iter()
         .find(|(service, _)| service.as_str() == id.service());
-    let (_, lock) = lock.with_context(|| {
+    let (_, spoken) = spoken.with_context(|| {
         format!(
-            "there is no service `{}` in the configuration",
+            "there is no service `{}` in the configuration, or its schemas could not be read: \
+             `outrider check` says why",
             id.service()
         )
     })?;
-    let locked = lock.tools.get_key_value(id.operation());
-    let (name, locked) = locked.with_context(|| {
+    let tool = spoken.contract.tool(id.operation()).with_context(|| {
         format!(
-            "the lock file of `{}` has no tool `{}`",
+            "the schemas of `{}` have no tool `{}`",
             id.service(),
             id.operation()
         )
     })?;
-    let lock = Lock {
-        tools: [(name.clone(), locked.clone())].into(),
-    };
-    let contract = Contract::compile(lock).map_err(|bad| {
-        let bad: Vec<String> = bad.iter().map(ToString::to_string).collect();
-        anyhow::anyhow!("{}", bad.join("\n"))
-    })?;
-    let tool = contract
-        .tool(id.operation())
-        .context("the tool did not compile")?;
     Ok(match json::parse(arguments) {
         Err(malformed) => vec![Violation {
             pointer: String::new(),

@@ -11,7 +11,7 @@ use outrider_schemas::catalogue::{Kind, ParamHeader};
 use super::request::member;
 use crate::{
     headers::{begins_loosely, loosely},
-    protocol::Form,
+    protocol::{Form, uncoded},
     rejection::{Malformed, Rejection},
 };
 
@@ -26,12 +26,7 @@ pub(super) fn admit(head: &Parts) -> Result<(), Rejection> {
     if head.method != Method::POST {
         return Err(Rejection::CallMalformed(Malformed::Method));
     }
-    let mut codings = head.headers.get_all(header::CONTENT_ENCODING).iter();
-    if codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-        return Err(Rejection::MediaTypeRefused(
-            "send the body without content encoding",
-        ));
-    }
+    uncoded(head)?;
     let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
     match (types.next(), types.next()) {
         (Some(one), None) if is_json(one.as_bytes()) => Ok(()),

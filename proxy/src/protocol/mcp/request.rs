@@ -1,6 +1,6 @@
 //! Body and headers of one POST → one [`Message`] (MCP 2026-07-28 transports; JSON-RPC 2.0).
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use http::{HeaderMap, request::Parts};
 use outrider_policy::Value;
@@ -29,7 +29,7 @@ pub(super) fn read(head: &Parts, body: &[u8]) -> Result<Message, Unreadable> {
     match message(head, body, &mut exchange) {
         Ok((method, kind, trace)) => Ok(Message {
             exchange,
-            method,
+            method: Cow::Borrowed(method),
             kind,
             trace,
         }),
@@ -208,6 +208,7 @@ fn tool_call(headers: &HeaderMap, envelope: &Envelope<'_>) -> Result<ToolCall, R
         operation: name.into(),
         arguments: object(given, "arguments")?,
         input_responses: object(given, "inputResponses")?,
+        opaque: false,
     })
 }
 

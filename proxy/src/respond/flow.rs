@@ -1,0 +1,103 @@
+//! A body on its way to the agent that nobody reads: it passes as it comes.
+//!
+//! Like a stream of events it runs beside the agent's connection and ends with its task, when the
+//! agent goes away, or when the service is silent for too long. An end before the end is an abort,
+//! never a body that looks complete.
+
+use http_body_util::BodyExt as _;
+use tokio::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::sleep,
+};
+
+use super::{
+    Expected, ended, over,
+    relay::{Said, ended_of},
+};
+use crate::{
+    record::{Ended, Entry},
+    rejection::{Code, Rejection},
+    upstream::UpstreamBody,
+};
+
+/// A body under way.
+pub(super) struct Flow {
+    upstream: UpstreamBody,
+    expected: Expected,
+    entry: Entry,
+    agent: Sender<Said>,
+}
+
+/// Why a body is over.
+enum Over {
+    /// It is whole.
+    Whole,
+    /// The agent went away.
+    Gone,
+    /// It may not go on.
+    Refused(Rejection),
+}
+
+impl Flow {
+    pub(super) fn new(
+        upstream: UpstreamBody,
+        expected: Expected,
+        entry: Entry,
+    ) -> (Self, Receiver<Said>) {
+        let (agent, pieces) = channel(1);
+        let flow = Self {
+            upstream,
+            expected,
+            entry,
+            agent,
+        };
+        (flow, pieces)
+    }
+
+    /// Passes everything on, and closes the entry with what it was.
+    pub(super) async fn run(mut self) {
+        let task = self.expected.task.clone();
+        let end = tokio::select! {
+            biased;
+            state = ended_of(task) => Over::Refused(over(state)),
+            end = self.pass() => end,
+        };
+        match end {
+            Over::Whole => {
+                self.entry.close(Ended::Completed, Code::Ok);
+                // An agent that has it all may be gone.
+                self.agent.send(Said::End).await.ok();
+            }
+            // Dropped: the entry says that the agent is gone.
+            Over::Gone => {}
+            Over::Refused(rejection) => self.entry.close(ended(&rejection), rejection.code()),
+        }
+    }
+
+    async fn pass(&mut self) -> Over {
+        loop {
+            let frame = tokio::select! {
+                biased;
+                () = self.agent.closed() => return Over::Gone,
+                frame = self.upstream.frame() => frame,
+                () = sleep(self.expected.service.stream_idle) => {
+                    return Over::Refused(Rejection::UpstreamTimeout);
+                }
+            };
+            let bytes = match frame {
+                None => return Over::Whole,
+                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                Some(Err(_)) => {
+                    return Over::Refused(Rejection::ResponseRefused(
+                        "the service's answer broke off",
+                    ));
+                }
+            };
+            let length = bytes.len() as u64;
+            if self.agent.send(Said::Event(bytes)).await.is_err() {
+                return Over::Gone;
+            }
+            self.entry.answered.bytes += length;
+        }
+    }
+}
