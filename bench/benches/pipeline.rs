@@ -32,7 +32,7 @@ use outrider::{
     limit::Subjects,
     listen::PeerAddr,
     outrider::{Outrider, Snapshot},
-    protocol::Kind,
+    protocol::{Asked, Kind},
     record::{Entry, Facts, Ruling},
     serve::{self, Options, Running},
     state::Open,
@@ -101,13 +101,13 @@ impl Rig {
     }
 
     fn read(&self) -> outrider::call::ToolCall {
-        let Kind::Call(call) = self
-            .service
-            .protocol
-            .read(&self.head, &self.body)
-            .unwrap()
-            .kind
-        else {
+        let asked = Asked {
+            head: &self.head,
+            rest: "",
+            query: None,
+            body: &self.body,
+        };
+        let Kind::Call(call) = self.service.protocol.read(&asked).unwrap().kind else {
             unreachable!()
         };
         call
@@ -194,7 +194,7 @@ impl Rig {
         entry.facts = Facts {
             service: Some(self.service.name.clone()),
             tool: Some(self.tool().id.clone()),
-            method: "tools/call",
+            method: "tools/call".into(),
             task: Some(Arc::clone(&self.task)),
             task_source: "token",
             classification: "internal",

@@ -212,19 +212,20 @@ impl Reader {
             document,
             neighbour: &mut |_| Err("references to other files are not followed".into()),
         });
-        let explained = |mut problem: Problem| {
-            if problem.file.is_empty() {
-                problem.file = config.display().to_string();
+        match loaded {
+            Ok(spoken) => Some(spoken),
+            Err(problems) => {
+                let of_the_section = |mut problem: Problem| {
+                    if problem.file.is_empty() {
+                        problem.file = config.display().to_string();
+                    }
+                    problem
+                };
+                let problems = problems.into_iter().map(of_the_section);
+                self.found.problems.extend(problems);
+                None
             }
-            problem
-        };
-        loaded
-            .map_err(|problems| {
-                self.found
-                    .problems
-                    .extend(problems.into_iter().map(explained))
-            })
-            .ok()
+        }
     }
 }
 
