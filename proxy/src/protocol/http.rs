@@ -11,8 +11,8 @@ use outrider_policy::{Problem, Value};
 use outrider_schemas::{catalogue::Tool, json_schema::Schema};
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Form, Kind, Manner, Message, Passed, Protocol, Published,
-    Refusal, Row, Shown, Spoken, Target, Unreadable, uncoded,
+    Answers, Asked, BodyManner, Exchange, Form, Hangup, Held, Kind, Manner, Message, Passed,
+    Protocol, Published, Refusal, Row, Spoken, Target, Unreadable, uncoded,
 };
 use crate::{
     call::{DecisionId, ToolCall},
@@ -82,6 +82,7 @@ fn exchange() -> Exchange {
     Exchange {
         id: None,
         form: Form::Opaque,
+        hangup: Hangup::Cancels,
     }
 }
 
@@ -126,6 +127,7 @@ impl Protocol for Http {
                 opaque: true,
             }),
             trace: None,
+            session: None,
         })
     }
 
@@ -137,7 +139,7 @@ impl Protocol for Http {
         None
     }
 
-    fn inspect(&self, _: &Exchange, message: Bytes, _: &Shown<'_>) -> Result<Passed, Rejection> {
+    fn inspect(&self, _: &Exchange, message: Bytes, _: &Held<'_>) -> Result<Passed, Rejection> {
         Ok(Passed::Final(message))
     }
 }

@@ -11,13 +11,14 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
-use outrider_policy::Problem;
+use outrider_policy::{Problem, Value};
 use outrider_schemas::catalogue::{Contract, Tool};
 
 use crate::{
     call::{DecisionId, ServiceName, ToolCall, Trace},
     listen::path::EncodedSlash,
     rejection::Rejection,
+    session::{self, Changes},
 };
 
 /// Every protocol a service can speak.
@@ -154,8 +155,20 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         &self,
         exchange: &Exchange,
         message: Bytes,
-        shown: &Shown<'_>,
+        held: &Held<'_>,
     ) -> Result<Passed, Rejection>;
+
+    /// An error that the service could not tie to the request, tied to it.
+    fn adopt(&self, exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
+        let _ = (exchange, message);
+        None
+    }
+
+    /// What the agent is told on this stream when what it may use has changed.
+    fn changed(&self, exchange: &Exchange, session: Option<&Session>) -> Vec<Bytes> {
+        let _ = (exchange, session);
+        Vec::new()
+    }
 }
 
 /// How paths, bodies and answers of a service are dealt with.
@@ -200,8 +213,22 @@ pub enum Answers {
     Streamed,
 }
 
-/// Whether a tool, by its operation's name, may be shown to this task.
-pub type Shown<'a> = dyn Fn(&str) -> bool + 'a;
+/// What an answer is held against.
+#[derive(Clone, Copy)]
+pub struct Held<'a> {
+    /// Whether a tool, by its operation's name, may be shown to this task.
+    pub shown: &'a dyn Fn(&str) -> bool,
+    /// The session in which it came.
+    pub session: Option<&'a Session>,
+    /// Takes the name of work that goes on after the answer.
+    pub goes_on: &'a dyn Fn(&str),
+}
+
+/// A session, which knows the form of each answer that is outstanding.
+pub type Session = session::Session<Form>;
+
+/// The sessions of all services.
+pub type Sessions = session::Sessions<Form>;
 
 /// What a message is and how it wants to be answered.
 #[derive(Debug, Clone)]
@@ -210,6 +237,17 @@ pub struct Exchange {
     pub id: Option<Arc<str>>,
     /// How an answer is said.
     pub form: Form,
+    /// What becomes of it when the agent goes away.
+    pub hangup: Hangup,
+}
+
+/// What becomes of a call whose agent goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// It is cancelled.
+    Cancels,
+    /// It goes on: its answer is read to its bound, recorded and discarded.
+    Outlived,
 }
 
 /// The form of an answer.
@@ -217,14 +255,42 @@ pub struct Exchange {
 pub enum Form {
     /// A tool's result: refusals are results which the model reads.
     ToolResult,
-    /// A list of tools: hidden ones are taken out.
-    ToolList,
+    /// A list: what is hidden is taken out.
+    List(Listed),
     /// Any other request.
     Request,
+    /// What opens a session.
+    Opening,
+    /// A stream that stays open and tells what changes.
+    Listening(Changes),
+    /// The stream of a session on which its service speaks first.
+    Feed,
+    /// The end of a session.
+    Ending,
     /// Nothing but a status.
     Notification,
     /// Whatever HTTP carries; refusals are problem details.
     Opaque,
+}
+
+/// What a list lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Tools.
+    Tools,
+    /// Resources.
+    Resources,
+    /// Templates of resources.
+    Templates,
+    /// Prompts.
+    Prompts,
+}
+
+impl Form {
+    /// Whether silence on its stream is no fault.
+    pub fn may_be_silent(self) -> bool {
+        matches!(self, Self::Listening(_) | Self::Feed)
+    }
 }
 
 /// One message as the agent sent it.
@@ -238,6 +304,19 @@ pub struct Message {
     pub kind: Kind,
     /// The trace it continues, when it says so itself.
     pub trace: Option<Trace>,
+    /// The session it names, and what it says there.
+    pub session: Option<InSession>,
+}
+
+/// What a message says of its session.
+#[derive(Debug, Clone)]
+pub struct InSession {
+    /// The session's name.
+    pub id: Arc<str>,
+    /// The revision that the message is of, when it says so.
+    pub revision: Option<&'static str>,
+    /// The question of the service that it answers.
+    pub answers: Option<Arc<str>>,
 }
 
 /// What a message asks for.
@@ -245,10 +324,19 @@ pub struct Message {
 pub enum Kind {
     /// The use of a tool: the whole pipeline.
     Call(ToolCall),
-    /// What could be used: needs a task; the answer is filtered.
-    List,
+    /// The use of a tool again: what is said of work that a call left going on.
+    Again {
+        /// The name of that work.
+        id: Arc<str>,
+        /// MCP `inputResponses`, else an empty object.
+        input_responses: Value,
+    },
+    /// What could be used, or what belongs to a session: needs a task, and no policy.
+    Own,
     /// Housekeeping of the protocol: needs an agent only.
     Plain,
+    /// What opens a session for the task that is presented, if one is.
+    Opening,
 }
 
 /// A message that could not be read.
@@ -280,6 +368,14 @@ pub enum Passed {
     Final(Bytes),
     /// It is not for the agent and is left out.
     Dropped,
+}
+
+impl fmt::Debug for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
 }
 
 impl fmt::Debug for Published<'_> {

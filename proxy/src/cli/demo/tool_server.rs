@@ -18,7 +18,7 @@ use std::{
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use crate::protocol::mcp::REVISION;
+use crate::protocol::mcp::MODERN as REVISION;
 
 /// Tools on one page of a list: fewer than there are, so that clients must turn pages.
 const PAGE: usize = 3;

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     protocol::{
-        mcp::REVISION,
+        mcp::MODERN as REVISION,
         sse::{self, Decoder},
     },
     upstream::{Pool, PoolConfig, RequestBody, TlsRoots, Upstream, UpstreamBody, collect},

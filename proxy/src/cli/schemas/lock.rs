@@ -15,7 +15,7 @@ use serde::Deserialize as _;
 use serde_json::{Map, Value};
 
 use super::client::{Client, Reply};
-use crate::{credentials, protocol::mcp::REVISION};
+use crate::{credentials, protocol::mcp::MODERN as REVISION};
 
 /// Pages of one list.
 const MOST_PAGES: usize = 64;

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-use super::REVISION;
+use super::revision::{LEGACY, MODERN};
 use crate::{
     call::DecisionId,
     protocol::{Exchange, Form, Refusal},
@@ -17,10 +17,11 @@ use crate::{
 /// Our own code for a refused request; outside the ranges of JSON-RPC and MCP.
 const REFUSED: i32 = 4030;
 
-/// Says a refusal.
-pub(super) fn say(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> Refusal {
+/// Says a refusal; nothing of a request that is no message.
+pub(super) fn say(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> Option<Refusal> {
     let (status, code) = form(exchange, rejection);
-    match (exchange.form, code) {
+    Some(match (exchange.form, code) {
+        (Form::Feed | Form::Ending, _) => return None,
         (Form::Notification, _) => {
             reply(status, error(None, code.unwrap_or(REFUSED), rejection, id))
         }
@@ -34,7 +35,7 @@ pub(super) fn say(exchange: &Exchange, rejection: &Rejection, id: DecisionId) ->
                 id,
             ),
         ),
-    }
+    })
 }
 
 fn reply(status: StatusCode, body: String) -> Refusal {
@@ -55,7 +56,7 @@ fn form(exchange: &Exchange, rejection: &Rejection) -> (StatusCode, Option<i32>)
         Rejection::CallMalformed(Malformed::Revision { .. }) => (bad, Some(-32022)),
         Rejection::CallMalformed(_) => (rejection.row().status, Some(-32600)),
         Rejection::ToolUnknown(Unknown::Method) => (StatusCode::NOT_FOUND, Some(-32601)),
-        Rejection::ToolUnknown(Unknown::Tool) => (StatusCode::OK, Some(-32602)),
+        Rejection::ToolUnknown(Unknown::Tool | Unknown::Work) => (StatusCode::OK, Some(-32602)),
         _ if exchange.form == Form::Notification => (rejection.row().status, None),
         _ => (StatusCode::OK, None),
     }
@@ -74,7 +75,8 @@ fn result(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> String 
 fn error(id: Option<&str>, code: i32, rejection: &Rejection, decision_id: DecisionId) -> String {
     let mut data = decision(rejection, decision_id);
     if let Rejection::CallMalformed(Malformed::Revision { requested }) = rejection {
-        data.insert("supported".into(), json!([REVISION]));
+        let supported: Vec<&str> = [MODERN].into_iter().chain(LEGACY).collect();
+        data.insert("supported".into(), json!(supported));
         data.insert("requested".into(), json!(requested));
     }
     let body = json!({"code": code, "message": text(rejection, decision_id), "data": data});
