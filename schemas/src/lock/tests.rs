@@ -185,7 +185,7 @@ fn a_listed_server_is_locked_without_believing_it() {
 fn a_listed_tool_that_could_not_be_enforced_is_left_out_and_named() {
     let listed = [
         json!({ "name": "old", "inputSchema": { "type": "object",
-                "$schema": "http://json-schema.org/draft-07/schema#" } }),
+                "$schema": "http://json-schema.org/draft-04/schema#" } }),
         json!({ "name": "far", "inputSchema": { "type": "object", "$ref": "https://e.org/x" } }),
         json!({ "name": "flat", "inputSchema": {} }),
         json!({ "name": "none" }),
@@ -202,7 +202,7 @@ fn a_listed_tool_that_could_not_be_enforced_is_left_out_and_named() {
         .collect::<Vec<_>>()
         .join("\n");
     for expected in [
-        "draft-07",
+        "draft-04",
         "https://e.org/x",
         "`flat`",
         "`none`",
