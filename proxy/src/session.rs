@@ -61,7 +61,6 @@ pub struct Changes {
 pub struct Session<F> {
     id: Arc<str>,
     owner: Owner,
-    revision: OnceLock<&'static str>,
     changes: OnceLock<Changes>,
     /// Requests of the agent by ID, with the form of their answers.
     unanswered: Mutex<HashMap<Arc<str>, F>>,
@@ -75,7 +74,6 @@ impl<F: Clone> Session<F> {
         Self {
             id: id.into(),
             owner,
-            revision: OnceLock::new(),
             changes: OnceLock::new(),
             unanswered: Mutex::default(),
             asked: Mutex::default(),
@@ -88,19 +86,13 @@ impl<F: Clone> Session<F> {
         &self.id
     }
 
-    /// The revision that `initialize` settled; none before it was answered.
-    pub fn revision(&self) -> Option<&'static str> {
-        self.revision.get().copied()
-    }
-
     /// Which lists the service said to change.
     pub fn changes(&self) -> Changes {
         self.changes.get().copied().unwrap_or_default()
     }
 
     /// Keeps what `initialize` settled; only the first answer does.
-    pub fn settle(&self, revision: &'static str, changes: Changes) {
-        self.revision.get_or_init(|| revision);
+    pub fn settle(&self, changes: Changes) {
         self.changes.get_or_init(|| changes);
     }
 

@@ -186,12 +186,6 @@ impl Case {
         let session = sessions
             .find(&self.service.name, &named.id, &owner)
             .ok_or(unknown)?;
-        let settled = session.revision();
-        if named.revision.is_some() && settled.is_some() && named.revision != settled {
-            return Err(Rejection::CallMalformed(Malformed::Message(
-                "`MCP-Protocol-Version` is not the revision that `initialize` settled",
-            )));
-        }
         if let Some(answered) = &named.answers
             && !session.answers(answered)
         {

@@ -313,8 +313,6 @@ pub struct Message {
 pub struct InSession {
     /// The session's name.
     pub id: Arc<str>,
-    /// The revision that the message is of, when it says so.
-    pub revision: Option<&'static str>,
     /// The question of the service that it answers.
     pub answers: Option<Arc<str>>,
 }

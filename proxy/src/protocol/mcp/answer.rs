@@ -216,24 +216,23 @@ pub(super) fn adopted(exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
 
 /// What `initialize` settled.
 fn settle(result: &Value, session: Option<&Session>) -> Result<(), Rejection> {
-    let revision = text(result, "protocolVersion").and_then(revision::legacy);
-    let revision = revision.ok_or(refused(
-        "the service answered with a protocol revision that is not served",
-    ))?;
+    let revision = text(result, "protocolVersion").unwrap_or_default();
+    if !revision::LEGACY.contains(&revision) {
+        return Err(refused(
+            "the service answered with a protocol revision that is not served",
+        ));
+    }
     let capabilities = member(result, "capabilities");
     let changes = |list| {
         let declared = capabilities.and_then(|all| member(member(all, list)?, "listChanged"));
         matches!(declared, Some(Value::Bool(true)))
     };
     if let Some(session) = session {
-        session.settle(
-            revision,
-            Changes {
-                tools: changes("tools"),
-                prompts: changes("prompts"),
-                resources: changes("resources"),
-            },
-        );
+        session.settle(Changes {
+            tools: changes("tools"),
+            prompts: changes("prompts"),
+            resources: changes("resources"),
+        });
     }
     Ok(())
 }

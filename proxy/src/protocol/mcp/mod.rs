@@ -59,11 +59,16 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     let document = published.document()?;
     let lock = Lock::parse(document.text.as_bytes())
         .map_err(|bad| vec![document.problem(bad.to_string())])?;
-    let resources = Templates::default();
     let contract = Contract::compile(lock).map_err(|bad| {
         let problems = bad.iter().map(|tool| document.problem(tool.to_string()));
         problems.collect::<Vec<_>>()
     })?;
+    let operations = contract.tools().map(|tool| &*tool.operation);
+    let resources = Templates::new(operations.filter_map(|name| name.strip_prefix("resource:")))
+        .map_err(|bad| {
+            let problems = bad.iter().map(|bad| document.problem(bad.to_string()));
+            problems.collect::<Vec<_>>()
+        })?;
     Ok(Spoken {
         protocol: Arc::new(Mcp {
             resources,

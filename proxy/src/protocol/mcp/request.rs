@@ -61,9 +61,7 @@ impl Mcp {
             Envelope::Asks(asks) => self.asks(asked.head, &asks, message),
             Envelope::Answers(id) => {
                 message.exchange.form = Form::Notification;
-                let told = headers::once(headers, headers::VERSION)?;
-                let (_, revision) = revision::of_legacy(told)?;
-                message.session = session(asked.head, revision, Some(id))?;
+                message.session = session(asked.head, Some(id))?;
                 message.kind = Kind::Own;
                 if message.session.is_none() {
                     return Err(envelope::invalid(
@@ -83,7 +81,7 @@ impl Mcp {
     ) -> Result<(), Rejection> {
         message.exchange.id.clone_from(&asks.id);
         message.exchange.form = form(asks);
-        let (era, revision) = revision::of(&head.headers, asks)?;
+        let era = revision::era(&head.headers, asks)?;
         headers::method_agrees(&head.headers, asks.method, era, message.exchange.form)?;
         let method = Method::served(asks.method, era, asks.id.is_some())?;
         headers::name_agrees(&head.headers, era, name(method, asks)?)?;
@@ -96,7 +94,7 @@ impl Mcp {
         if era == Era::Legacy {
             message.exchange.hangup = Hangup::Outlived;
             if method.asks != Asks::Opening {
-                message.session = session(head, revision, None)?;
+                message.session = session(head, None)?;
             }
         }
         Ok(())
@@ -178,24 +176,18 @@ fn of_session(head: &Parts, message: &mut Message, form: Form) -> Result<(), Rej
     message.exchange.form = form;
     message.method = Cow::Borrowed(if form == Form::Feed { "GET" } else { "DELETE" });
     message.kind = Kind::Own;
-    let told = headers::once(&head.headers, headers::VERSION)?;
-    let (_, revision) = revision::of_legacy(told)?;
-    message.session = session(head, revision, None)?;
+    message.session = session(head, None)?;
     match message.session {
         Some(_) => Ok(()),
         None => Err(Rejection::CallMalformed(Malformed::Method)),
     }
 }
 
-fn session(
-    head: &Parts,
-    revision: Option<&'static str>,
-    answers: Option<Arc<str>>,
-) -> Result<Option<InSession>, Rejection> {
+fn session(head: &Parts, answers: Option<Arc<str>>) -> Result<Option<InSession>, Rejection> {
+    revision::legacy(headers::once(&head.headers, headers::VERSION)?)?;
     let id = headers::once(&head.headers, headers::SESSION)?;
     Ok(id.map(|id| InSession {
         id: id.into(),
-        revision,
         answers,
     }))
 }

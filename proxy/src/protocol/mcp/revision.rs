@@ -30,39 +30,30 @@ pub(super) enum Era {
     Legacy,
 }
 
-/// A message's era, and its legacy revision where it tells one.
-pub(super) type Told = (Era, Option<&'static str>);
-
-/// The legacy revision of that date.
-pub(super) fn legacy(date: &str) -> Option<&'static str> {
-    LEGACY.into_iter().find(|revision| *revision == date)
-}
-
-/// Which revision a request or notification is of.
-pub(super) fn of(headers: &HeaderMap, asks: &Asks<'_>) -> Result<Told, Rejection> {
+/// Which era a request or notification is of.
+pub(super) fn era(headers: &HeaderMap, asks: &Asks<'_>) -> Result<Era, Rejection> {
     let header = headers::once(headers, headers::VERSION)?;
     let meta = asks.meta();
     let body = meta.and_then(|meta| text(meta, VERSION_KEY));
     match (header, body) {
         (Some(header), Some(body)) if header != body => Err(headers::mismatch(headers::VERSION)),
         (None, Some(_)) => Err(headers::mismatch(headers::VERSION)),
-        (Some(MODERN), None) if asks.id.is_none() => Ok((Era::Modern, None)),
+        (Some(MODERN), None) if asks.id.is_none() => Ok(Era::Modern),
         (Some(MODERN), None) => Err(params(
             "`_meta` lacks `io.modelcontextprotocol/protocolVersion`",
         )),
-        (Some(MODERN), Some(_)) => complete(asks, meta).map(|()| (Era::Modern, None)),
+        (Some(MODERN), Some(_)) => complete(asks, meta).map(|()| Era::Modern),
         (Some(told), Some(_)) => Err(unserved(told)),
-        (header, None) => of_legacy(header),
+        (header, None) => legacy(header).map(|()| Era::Legacy),
     }
 }
 
-/// Which revision a message is of that has no `_meta`: a legacy one.
-pub(super) fn of_legacy(header: Option<&str>) -> Result<Told, Rejection> {
+/// A message without `_meta` is of a legacy revision; which one it says may differ from what its
+/// session settled, as it does for official clients.
+pub(super) fn legacy(header: Option<&str>) -> Result<(), Rejection> {
     match header {
-        None => Ok((Era::Legacy, None)),
-        Some(told) => legacy(told)
-            .map(|revision| (Era::Legacy, Some(revision)))
-            .ok_or_else(|| unserved(told)),
+        Some(told) if !LEGACY.contains(&told) => Err(unserved(told)),
+        _ => Ok(()),
     }
 }
 
