@@ -43,10 +43,6 @@ impl Owner {
 
 /// Which lists change under the agent, of those it wants to hear about.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[expect(
-    clippy::struct_excessive_bools,
-    reason = "three independent lists, named by MCP"
-)]
 pub struct Changes {
     /// Tools.
     pub tools: bool,
@@ -131,10 +127,13 @@ impl<F: Clone> Session<F> {
     }
 }
 
+/// A session's name among those of all services.
+type Name = (ServiceName, Arc<str>);
+
 /// The sessions of all services.
 #[derive(Debug)]
 pub struct Sessions<F> {
-    by_id: Mutex<HashMap<(ServiceName, Arc<str>), Arc<Session<F>>>>,
+    by_id: Mutex<HashMap<Name, Arc<Session<F>>>>,
     next: AtomicU64,
 }
 
