@@ -82,6 +82,7 @@ fn exchange() -> Exchange {
     Exchange {
         id: None,
         form: Form::Opaque,
+        operation: None,
     }
 }
 

@@ -4,7 +4,9 @@
 //! Another protocol is one more implementation and one more line in [`PROTOCOLS`].
 
 pub mod http;
+pub mod jsonrpc;
 pub mod mcp;
+mod rpc;
 pub mod sse;
 
 use std::{borrow::Cow, fmt, sync::Arc};
@@ -21,7 +23,7 @@ use crate::{
 };
 
 /// Every protocol a service can speak.
-pub static PROTOCOLS: &[Row] = &[mcp::ROW, http::ROW];
+pub static PROTOCOLS: &[Row] = &[mcp::ROW, jsonrpc::ROW, http::ROW];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -194,10 +196,19 @@ pub enum BodyManner {
 pub enum Answers {
     /// JSON-RPC messages, one whole or several as events; each is inspected.
     Messages,
+    /// One JSON-RPC message, whole, or none; it is inspected.
+    Message,
     /// Of any type, unread: whole within its bound, or as it comes when it is a stream of events.
     Opaque,
     /// Of any type, unread, as it comes.
     Streamed,
+}
+
+impl Answers {
+    /// Whether they are read, and so must come without content coding.
+    pub fn inspected(self) -> bool {
+        matches!(self, Self::Messages | Self::Message)
+    }
 }
 
 /// Whether a tool, by its operation's name, may be shown to this task.
@@ -210,6 +221,8 @@ pub struct Exchange {
     pub id: Option<Arc<str>>,
     /// How an answer is said.
     pub form: Form,
+    /// The operation it calls, where the answer is held against that operation's contract.
+    pub operation: Option<Arc<str>>,
 }
 
 /// The form of an answer.

@@ -7,6 +7,7 @@ mod body;
 mod flow;
 mod headers;
 mod relay;
+mod single;
 
 use std::sync::Arc;
 
@@ -85,6 +86,7 @@ pub async fn receive(
             Ok(Accepted::Whole(head, Bytes::new()))
         }
         Answers::Messages => messages(head, body, expected).await,
+        Answers::Message => single::receive(head, body, &expected).await,
         Answers::Opaque if !matches!(media(&head), Media::Events) => {
             let bytes = collect(body, expected.max, expected.service.timeout).await?;
             Ok(Accepted::Whole(head, bytes))
@@ -99,16 +101,7 @@ async fn messages(
     body: UpstreamBody,
     expected: Expected,
 ) -> Result<Accepted, Rejection> {
-    if head.status.is_redirection() {
-        return Err(refused("the service redirected the call"));
-    }
-    if head
-        .headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| coding != "identity")
-    {
-        return Err(refused("the service encoded its answer"));
-    }
+    readable(&head)?;
     match media(&head) {
         Media::Events
             if head.status.is_success() && expected.exchange.form != Form::Notification =>
@@ -119,6 +112,21 @@ async fn messages(
         _ if expected.exchange.form == Form::Notification => empty(head, body, &expected).await,
         _ => Err(refused("the service's answer is not JSON")),
     }
+}
+
+/// Refuses an answer that nobody could read.
+fn readable(head: &Parts) -> Result<(), Rejection> {
+    if head.status.is_redirection() {
+        return Err(refused("the service redirected the call"));
+    }
+    if head
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| coding != "identity")
+    {
+        return Err(refused("the service encoded its answer"));
+    }
+    Ok(())
 }
 
 async fn whole(

@@ -8,12 +8,12 @@ use outrider_schemas::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    request::{member, text},
-    scrub,
-};
+use super::scrub;
 use crate::{
-    protocol::{Exchange, Form, Passed, Shown},
+    protocol::{
+        Exchange, Form, Passed, Shown,
+        rpc::{member, text},
+    },
     rejection::Rejection,
 };
 

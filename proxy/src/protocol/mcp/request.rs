@@ -9,7 +9,10 @@ use outrider_schemas::json;
 use super::{REVISION, headers};
 use crate::{
     call::{ToolCall, Trace},
-    protocol::{Exchange, Form, Kind, Message, Unreadable},
+    protocol::{
+        Exchange, Form, Kind, Message, Unreadable,
+        rpc::{invalid, member, request_id, text},
+    },
     rejection::{Malformed, Rejection, Unknown},
 };
 
@@ -25,6 +28,7 @@ pub(super) fn read(head: &Parts, body: &[u8]) -> Result<Message, Unreadable> {
     let mut exchange = Exchange {
         id: None,
         form: Form::Request,
+        operation: None,
     };
     match message(head, body, &mut exchange) {
         Ok((method, kind, trace)) => Ok(Message {
@@ -105,23 +109,6 @@ impl<'a> Envelope<'a> {
 
     fn meta(&self) -> Option<&'a Value> {
         self.params.and_then(|params| member(params, "_meta"))
-    }
-}
-
-/// A string or an integer, kept as the JSON text in which an answer must repeat it.
-fn request_id(tree: &Value) -> Result<Option<Arc<str>>, Rejection> {
-    match member(tree, "id") {
-        None => Ok(None),
-        Some(id @ Value::String(_)) => id
-            .to_json_str()
-            .map(|text| Some(text.into()))
-            .map_err(|_| bad_id()),
-        Some(Value::Number(id)) => match (id.as_i64(), id.as_u64()) {
-            (Some(id), _) => Ok(Some(id.to_string().into())),
-            (_, Some(id)) => Ok(Some(id.to_string().into())),
-            _ => Err(bad_id()),
-        },
-        Some(_) => Err(bad_id()),
     }
 }
 
@@ -221,30 +208,6 @@ fn object(tree: &Value, name: &str) -> Result<Value, Rejection> {
     }
 }
 
-/// The member `name` of an object.
-pub(super) fn member<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {
-    match tree {
-        Value::Object(members) => members.get(&Value::from(name)),
-        _ => None,
-    }
-}
-
-/// The text at `name`.
-pub(super) fn text<'a>(tree: &'a Value, name: &str) -> Option<&'a str> {
-    match member(tree, name) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
-fn invalid(why: &'static str) -> Rejection {
-    Rejection::CallMalformed(Malformed::Message(why))
-}
-
 fn params(why: &'static str) -> Rejection {
     Rejection::CallMalformed(Malformed::Params(why))
-}
-
-fn bad_id() -> Rejection {
-    invalid("expected `id` to be a string or an integer")
 }
