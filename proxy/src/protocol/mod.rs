@@ -13,7 +13,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
-use outrider_policy::Problem;
+use outrider_policy::{Problem, ServiceKind};
 use outrider_schemas::catalogue::{Contract, Tool};
 
 use crate::{
@@ -69,27 +69,6 @@ pub struct Settings {
     pub encoded_slash: Option<EncodedSlash>,
     /// Requests that the service may send to the agent.
     pub server_requests: Vec<String>,
-}
-
-/// What is called at a service: a tool, or a language model, which is granted apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ServiceKind {
-    /// Tools.
-    #[default]
-    Tool,
-    /// A language model's API.
-    Model,
-}
-
-impl ServiceKind {
-    /// The word in configuration and policy input.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tool => "tool",
-            Self::Model => "model",
-        }
-    }
 }
 
 /// A protocol made ready for one service, and what can be called there.
