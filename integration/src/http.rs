@@ -347,6 +347,17 @@ impl Connection {
         })
     }
 
+    pub(crate) fn accepted(stream: TcpStream) -> io::Result<Self> {
+        stream.set_nodelay(true)?;
+        let wire = Wire::Tcp(stream);
+        wire.patience(PATIENCE)?;
+        Ok(Self {
+            wire: BufReader::new(wire),
+            framing: Framing::Done,
+            pending: String::new(),
+        })
+    }
+
     /// Writes bytes as they are.
     ///
     /// # Errors
@@ -428,6 +439,26 @@ impl Connection {
             body,
             complete,
         }))
+    }
+
+    /// Reads the head of a request, on the serving side; `None` when the peer closed.
+    ///
+    /// # Errors
+    /// When the peer broke off or sent no HTTP, or nothing came in time.
+    pub fn request(&mut self) -> io::Result<Option<Head>> {
+        let head = Head::read(&mut self.wire)?;
+        if let Some(head) = &head {
+            self.framing = Framing::of(head, Framing::Done);
+        }
+        Ok(head)
+    }
+
+    /// Reads the next piece of the running body; `None` at its proper end.
+    ///
+    /// # Errors
+    /// When the peer broke off.
+    pub fn piece(&mut self) -> io::Result<Option<Vec<u8>>> {
+        self.framing.next(&mut self.wire)
     }
 
     /// Ends our half of the connection and keeps reading possible.

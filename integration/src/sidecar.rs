@@ -98,6 +98,20 @@ impl Setup {
             .push(service(name, server));
     }
 
+    /// Adds a service by its section, `classification: internal` unless it says otherwise.
+    ///
+    /// # Panics
+    /// When the section is no object.
+    #[must_use]
+    pub fn serving(mut self, section: Value) -> Self {
+        let mut whole = json!({"classification": "internal"});
+        for (key, value) in section.as_object().unwrap() {
+            whole[key] = value.clone();
+        }
+        self.config["services"].as_array_mut().unwrap().push(whole);
+        self
+    }
+
     /// Changes the configuration.
     #[must_use]
     pub fn config(mut self, change: impl FnOnce(&mut Value)) -> Self {
@@ -340,13 +354,27 @@ impl Sidecar {
         self.stranger().with_token(&self.open_task(&[]).token)
     }
 
+    /// An agent of the service of that name with a task of the intent `work`.
+    pub fn agent_of(&self, service: &str) -> Agent {
+        Agent::new(self.listener("reverse"), &format!("/{service}"))
+            .with_token(&self.open_task(&[]).token)
+    }
+
     /// Opens a task of the intent `work`, with further options.
     ///
     /// # Panics
     /// When it is refused.
     pub fn open_task(&self, options: &[&str]) -> Task {
+        self.open_task_for("work", options)
+    }
+
+    /// Opens a task of that intent, with further options.
+    ///
+    /// # Panics
+    /// When it is refused.
+    pub fn open_task_for(&self, intent: &str, options: &[&str]) -> Task {
         let run =
-            self.command(&[&["task", "open", "--intent", "work", "--json"], options].concat());
+            self.command(&[&["task", "open", "--intent", intent, "--json"], options].concat());
         assert_eq!(run.status, 0, "task open: {run:?}");
         let task: Value = serde_json::from_str(&run.stdout).expect("a task as JSON");
         let text = |key: &str| task[key].as_str().expect(key).to_owned();

@@ -7,12 +7,12 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use jiff::Timestamp;
-use outrider_policy::data::{Data, Document};
+use outrider_policy::data::{Data, Document, KnownTool};
 use outrider_policy::input::{
     AgentFacts, Budget, CallFacts, Content, Phase, Ready, SubjectFacts, TaskFacts, TaskState,
     ToolFacts,
 };
-use outrider_policy::{Bounds, Input, Level, Pattern, Policy, Value};
+use outrider_policy::{Bounds, Input, Level, Pattern, Policy, ServiceKind, Value};
 use serde_json::json;
 
 const AGENTS: usize = 20;
@@ -51,7 +51,11 @@ fn data() -> Data {
         "intents": [{"id": "work", "owner": "o", "tools": ["mcp/*"], "max_classification": "internal"}],
     }))
     .unwrap();
-    let tools: Vec<String> = (0..TOOLS).map(tool).collect();
+    let known = |number| KnownTool {
+        id: tool(number),
+        kind: ServiceKind::Tool,
+    };
+    let tools: Vec<_> = (0..TOOLS).map(known).collect();
     Data::build(vec![("data.yaml".to_owned(), document)], &tools).unwrap()
 }
 
@@ -78,7 +82,6 @@ fn input(data: &Data) -> Input {
         id: tool(7),
         service: "mcp".to_owned(),
         operation: "tool_7".to_owned(),
-        kind: "tool".to_owned(),
         classification: Some(Level::Internal),
         ..ToolFacts::default()
     };

@@ -7,7 +7,7 @@ mod build;
 mod document;
 mod leaf;
 
-pub use build::Data;
 pub(crate) use build::Held;
+pub use build::{Data, KnownTool};
 pub use document::{Agent, AgentState, Document, Exception, Grant, Intent, Lift};
 pub use leaf::{IntentName, Name, NotAName, NotATime, NotAnIntent};

@@ -218,7 +218,7 @@ impl Policy {
         };
         let members = [
             Value::from(allow),
-            Value::from(input.task.tools.cover(&input.tool.id)),
+            Value::from(input.task.tools.cover(&input.tool.id, input.tool.kind)),
             Value::from(deny),
             crate::value::map(spent),
             usual.map_or_else(|| Value::from(""), shared),

@@ -1,14 +1,20 @@
 //! Tool patterns: `service/operation`, where `*` stands for any run of characters within its part.
+//!
+//! In the service part it stands for services of tools only: a language model is granted apart from tools, so the service
+//! of one is always named in full.
 
 use std::collections::HashSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::ServiceKind;
+
 /// A pattern of tool IDs, `service/operation`.
 ///
 /// It splits at its first `/`, as a tool ID does. `*` matches any run of characters, also none, within the service part
-/// or within the operation part; everything else stands for itself. An operation may contain further `/`.
+/// or within the operation part; everything else stands for itself. An operation may contain further `/`. A `*` in the
+/// service part stands for no service of [`ServiceKind::Model`].
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Pattern(String);
@@ -32,11 +38,13 @@ impl Pattern {
         !self.0.contains('*')
     }
 
-    /// Whether the tool ID is one of those the pattern stands for. Linear in the length of both.
-    pub fn matches(&self, tool_id: &str) -> bool {
+    /// Whether the tool ID, of a service of that kind, is one of those the pattern stands for. Linear in the length of
+    /// both.
+    pub fn matches(&self, tool_id: &str, kind: ServiceKind) -> bool {
         match (self.0.split_once('/'), tool_id.split_once('/')) {
             (Some((service, operation)), Some((tool_service, tool_operation))) => {
-                part_matches(service, tool_service) && part_matches(operation, tool_operation)
+                service_matches(service, tool_service, kind)
+                    && part_matches(operation, tool_operation)
             }
             _ => false,
         }
@@ -52,9 +60,9 @@ pub struct Patterns {
 }
 
 impl Patterns {
-    /// Whether one of them covers the tool.
-    pub fn cover(&self, tool_id: &str) -> bool {
-        self.literal.contains(tool_id) || self.wild.iter().any(|wild| wild.matches(tool_id))
+    /// Whether one of them covers the tool of a service of that kind.
+    pub fn cover(&self, tool_id: &str, kind: ServiceKind) -> bool {
+        self.literal.contains(tool_id) || self.wild.iter().any(|wild| wild.matches(tool_id, kind))
     }
 
     /// Each of them.
@@ -72,6 +80,13 @@ impl FromIterator<Pattern> for Patterns {
             wild,
             all,
         }
+    }
+}
+
+fn service_matches(pattern: &str, service: &str, kind: ServiceKind) -> bool {
+    match kind {
+        ServiceKind::Tool => part_matches(pattern, service),
+        ServiceKind::Model => pattern == service,
     }
 }
 
@@ -156,7 +171,30 @@ mod tests {
             ("crm/GET /a/{id}", "crm/GET /a/{id}", true),
             ("crm/[a]?", "crm/a", false),
         ] {
-            assert_eq!(pattern(text).matches(tool), expected, "{text} {tool}");
+            assert_eq!(
+                pattern(text).matches(tool, ServiceKind::Tool),
+                expected,
+                "{text} {tool}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_service_of_a_model_is_named_in_full() {
+        for (text, expected) in [
+            ("openai/POST", true),
+            ("openai/*", true),
+            ("openai/P*", true),
+            ("*/*", false),
+            ("*/POST", false),
+            ("open*/POST", false),
+            ("openai*/POST", false),
+            ("**/*", false),
+        ] {
+            let patterns: Patterns = [pattern(text)].into_iter().collect();
+            let covers = |kind| patterns.cover("openai/POST", kind);
+            assert_eq!(covers(ServiceKind::Model), expected, "{text}");
+            assert!(covers(ServiceKind::Tool), "{text}");
         }
     }
 
@@ -179,6 +217,7 @@ mod tests {
     #[test]
     fn many_stars_do_not_take_long() {
         let text = format!("crm/{}", "*a".repeat(400));
-        assert!(!pattern(&text).matches(&format!("crm/{}b", "a".repeat(100_000))));
+        let tool = format!("crm/{}b", "a".repeat(100_000));
+        assert!(!pattern(&text).matches(&tool, ServiceKind::Tool));
     }
 }

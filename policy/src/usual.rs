@@ -35,18 +35,18 @@ pub(crate) fn grant<'a>(data: &'a Data, input: &Input) -> Option<&'a Arc<str>> {
 
 /// Whether every guard holds: agent, task, scope, delegation, intent, level.
 fn guarded(data: &Data, agent: &Agent, input: &Input) -> bool {
-    let (task, tool) = (&input.task, input.tool.id.as_str());
+    let (task, tool, kind) = (&input.task, input.tool.id.as_str(), input.tool.kind);
     let now = nanoseconds(input.call.time);
     let level = input.content.classification;
     input.phase == Phase::Call
         && input.agent.state == Some(AgentState::Active)
         && answered_for(agent, now)
         && under_way(task, now)
-        && task.tools.cover(tool)
+        && task.tools.cover(tool, kind)
         && input.actors.iter().all(|actor| !actor.id.is_empty())
         && data
             .scope(&task.intent)
-            .is_some_and(|declared| declared.cover(tool))
+            .is_some_and(|declared| declared.cover(tool, kind))
         && data
             .intent(&task.intent)
             .is_some_and(|intent| level <= intent.level())

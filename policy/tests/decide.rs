@@ -515,3 +515,20 @@ fn a_policy_decides_on_many_threads() {
         }
     });
 }
+
+#[test]
+fn an_exception_reaches_a_model_only_by_its_services_name() {
+    for (pattern, expected) in [
+        ("*/*", "scope_exceeded"),
+        ("l*/*", "scope_exceeded"),
+        ("llm/*", "ok"),
+        ("llm/POST", "ok"),
+    ] {
+        let mut data = documents();
+        data["exceptions"][0]["tools"] = json!([pattern]);
+        let policy = library().with_data(&data_from(data));
+        let decision = asked("llm/POST").decide(&policy);
+        assert_eq!(code(&decision), expected, "{pattern}");
+        assert_eq!(decision.reachable, expected == "ok", "{pattern}");
+    }
+}

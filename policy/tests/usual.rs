@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{AGENT, Asked, asked, bounds, data_from, documents, time, tools};
+use common::{AGENT, Asked, asked, bounds, code, data_from, documents, time, tools};
 use outrider_policy::data::{AgentState, Data};
 use outrider_policy::input::{Phase, TaskState};
 use outrider_policy::{Decision, Input, Level, Policy, Value, library};
@@ -26,10 +26,18 @@ fn data() -> Data {
         json!({"id": "G-f", "agent": "agent:past", "tools": ["*/*"], "intents": ["ticket.triage"], "max_classification": "restricted"}),
         json!({"id": "G-g", "agent": "agent:suspended", "tools": ["*/*"], "intents": ["ticket.triage"], "max_classification": "restricted"}),
         json!({"id": "G-h", "agent": "agent:ownerless", "tools": ["*/*"], "intents": ["ticket.triage"], "max_classification": "restricted"}),
+        json!({"id": "G-m", "agent": AGENT, "tools": ["llm/POST"], "intents": ["talk"], "max_classification": "confidential"}),
+        json!({"id": "G-n", "agent": AGENT, "tools": ["*/*"]}),
         json!({"id": "G-i", "agent": "agent:aimless", "tools": ["*/*"], "intents": ["ticket.triage"], "max_classification": "restricted"}),
     ];
     let mut documents = documents();
     documents["grants"] = json!(grants);
+    for intent in [
+        json!({"id": "talk", "tools": ["llm/*"], "max_classification": "confidential"}),
+        json!({"id": "anything", "tools": ["*/*"], "max_classification": "confidential"}),
+    ] {
+        documents["intents"].as_array_mut().unwrap().push(intent);
+    }
     data_from(documents)
 }
 
@@ -52,9 +60,9 @@ prop_compose! {
         task in prop_oneof![12 => Just(TaskState::Active), 1 => prop::sample::select(vec![
             TaskState::None, TaskState::Suspended, TaskState::Revoked, TaskState::Closed, TaskState::Expired])],
         id in prop_oneof![9 => Just("t1"), 1 => Just("")],
-        intent in prop_oneof![6 => Just("ticket.triage"), 2 => Just("report.write"), 1 => Just(""), 1 => Just("other")],
+        intent in prop_oneof![6 => Just("ticket.triage"), 2 => Just("report.write"), 2 => Just("talk"), 1 => Just("anything"), 1 => Just(""), 1 => Just("other")],
         expires in prop_oneof![9 => Just(Some("2026-06-01T01:00:00Z")), 1 => Just(Some("2026-06-01T00:00:00Z")), 1 => Just(None)],
-        scope in prop_oneof![6 => Just(vec!["*/*"]), 1 => Just(vec!["tickets/close", "crm/*"]), 1 => Just(vec![])],
+        scope in prop_oneof![6 => Just(vec!["*/*"]), 3 => Just(vec!["*/*", "llm/P*"]), 1 => Just(vec!["tickets/close", "crm/*"]), 1 => Just(vec![])],
         actors in prop_oneof![6 => Just(vec![AGENT]), 1 => Just(vec![]), 1 => Just(vec![AGENT, ""])],
         own in prop_oneof![3 => Just(Some(Level::Internal)), 2 => prop::sample::select(vec![
             None, Some(Level::Public), Some(Level::Confidential), Some(Level::Restricted)])],
@@ -221,5 +229,40 @@ fn of_several_grants_the_first_that_reaches_the_level_is_named() {
     ] {
         let decision = asked("tickets/read").level(level).decide(&policy);
         assert_eq!(&*decision.rule, grant);
+    }
+}
+
+/// A decision on the model `llm/POST` where task, intent and grant have these patterns.
+fn asked_of_a_model(scope: &str, intent: &str, grant: &str) -> Decision {
+    let mut documents = documents();
+    documents["intents"] =
+        json!([{"id": "ticket.triage", "tools": [intent], "max_classification": "confidential"}]);
+    documents["grants"] = json!([{"id": "G", "agent": AGENT, "tools": [grant]}]);
+    documents["exceptions"] = json!([]);
+    let data = data_from(documents);
+    let policy = Policy::compile(&[], &data, bounds()).unwrap();
+    let mut call = asked("llm/POST");
+    call.task.tools = tools(&[scope]);
+    let input = call.input();
+    agree(&mut Library::new(&data), &policy, &input);
+    policy.decide(&input)
+}
+
+#[test]
+fn a_model_is_reached_only_where_task_intent_and_grant_name_its_service() {
+    let patterns = ["*/*", "l*/POST", "*lm/*", "llm/*", "llm/POST", "llm/P*T"];
+    let names = |pattern: &str| pattern.starts_with("llm/");
+    for scope in patterns {
+        for intent in patterns {
+            for grant in patterns {
+                let expected = match (names(scope), names(intent), names(grant)) {
+                    (true, true, true) => "ok",
+                    (false, ..) => "scope_exceeded",
+                    _ => "policy_denied",
+                };
+                let decision = asked_of_a_model(scope, intent, grant);
+                assert_eq!(code(&decision), expected, "{scope} {intent} {grant}");
+            }
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::HeaderName;
 use outrider_policy::{
-    Level, Value,
+    Level, ServiceKind, Value,
+    data::KnownTool,
     input::{Ready, ToolFacts},
 };
 use outrider_schemas::catalogue as contract;
@@ -14,7 +15,7 @@ use crate::{
     call::{ServiceName, ToolId},
     credentials::Credential,
     limit::ToolTraits,
-    protocol::{Protocol, ServiceKind},
+    protocol::Protocol,
     tag::IdentityLevel,
     upstream::Upstream,
 };
@@ -128,7 +129,7 @@ impl Tool {
             id: id.to_string(),
             service: service.to_string(),
             operation: contract.operation.to_string(),
-            kind: kind.as_str().into(),
+            kind,
             owner: contract.owner.to_string(),
             version: contract.version.to_string(),
             schema_digest: contract.digest.to_string(),
@@ -179,11 +180,14 @@ impl Catalogue {
         self.services.values()
     }
 
-    /// The ID of every tool.
-    pub fn tool_ids(&self) -> Vec<String> {
+    /// Every tool as patterns know it.
+    pub fn known_tools(&self) -> Vec<KnownTool> {
         self.services()
             .flat_map(|service| service.tools())
-            .map(|tool| tool.id.to_string())
+            .map(|tool| KnownTool {
+                id: tool.id.to_string(),
+                kind: tool.facts.kind,
+            })
             .collect()
     }
 }

@@ -1,4 +1,4 @@
-//! Contracts of tools: strict JSON, JSON Schema, the MCP lock file.
+//! Contracts of tools: strict JSON, JSON Schema, the MCP lock file, the JSON-RPC catalogue.
 //!
 //! Pure: no sockets, no clock, no files. Bytes go in; values, compiled contracts and
 //! refusals come out. Everything here refuses what it does not know.
@@ -6,6 +6,7 @@
 pub mod catalogue;
 pub mod json;
 pub mod json_schema;
+pub mod jsonrpc;
 pub mod lock;
 pub mod template;
 mod walk;

@@ -230,19 +230,7 @@ fn read_tool(name: &str, tool: Value) -> Result<LockedTool, BadLock> {
     if name.is_empty() {
         return Err(bad("a tool needs a name".to_owned()));
     }
-    for (key, text) in [("owner", &tool.owner), ("version", &tool.version)] {
-        if text.trim().is_empty() {
-            return Err(bad(format!("`{key}` is empty")));
-        }
-    }
-    if let Some(level) = &tool.classification
-        && !LEVELS.contains(&level.as_str())
-    {
-        return Err(bad(format!(
-            "`classification` is `{level}`; expected {}",
-            LEVELS.join(", ")
-        )));
-    }
+    attended(&tool.owner, &tool.version, tool.classification.as_deref()).map_err(bad)?;
     let actual = digest(&tool.input_schema, tool.output_schema.as_ref());
     if actual == tool.digest {
         Ok(tool)
@@ -254,6 +242,29 @@ fn read_tool(name: &str, tool: Value) -> Result<LockedTool, BadLock> {
     }
 }
 
+/// Checks what the operator says of a tool.
+///
+/// # Errors
+/// What is wrong: an empty owner or version, or a level that is none of [`LEVELS`].
+pub(crate) fn attended(
+    owner: &str,
+    version: &str,
+    classification: Option<&str>,
+) -> Result<(), String> {
+    for (key, text) in [("owner", owner), ("version", version)] {
+        if text.trim().is_empty() {
+            return Err(format!("`{key}` is empty"));
+        }
+    }
+    match classification {
+        Some(level) if !LEVELS.contains(&level) => Err(format!(
+            "`classification` is `{level}`; expected {}",
+            LEVELS.join(", ")
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// Digests the contract of a tool: `sha256:` and the hex of SHA-256 over the RFC 8785 form of
 /// `{inputSchema, outputSchema}`, the second only where there is one.
 pub fn digest(input_schema: &Value, output_schema: Option<&Value>) -> String {
@@ -262,8 +273,13 @@ pub fn digest(input_schema: &Value, output_schema: Option<&Value>) -> String {
         .chain([("outputSchema", output_schema)])
         .filter_map(|(name, schema)| Some((name, schema?)))
         .collect();
+    canonical_digest(&contract)
+}
+
+/// `sha256:` and the hex of SHA-256 over the RFC 8785 form.
+pub(crate) fn canonical_digest(contract: &BTreeMap<&str, &Value>) -> String {
     // A value read from JSON has a canonical form; an empty one would match no digest.
-    let canonical = serde_jcs::to_vec(&contract).unwrap_or_default();
+    let canonical = serde_jcs::to_vec(contract).unwrap_or_default();
     let hash = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &canonical);
     let mut text = String::from("sha256:");
     for byte in hash.as_ref() {

@@ -24,6 +24,7 @@ mod drain;
 mod exceptions;
 mod hangup;
 mod input_required;
+mod jsonrpc;
 mod late_body;
 mod limits;
 mod listing;

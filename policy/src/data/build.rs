@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use regorus::Value;
+use serde::{Deserialize, Serialize};
 
 use super::document::{Agent, Document, Exception, Grant, Intent};
 use super::leaf::{IntentName, Name};
 use crate::input::Ready;
 use crate::problem::Problem;
 use crate::value::{level, map, object, strings};
-use crate::{Level, Pattern, Patterns};
+use crate::{Level, Pattern, Patterns, ServiceKind};
 
 /// The joined documents, indexed and unchangeable; a clone is one counter.
 #[derive(Debug, Clone)]
@@ -27,6 +28,15 @@ struct Inner {
     index: Index,
     value: Value,
     digest: String,
+}
+
+/// A tool of the catalogue, as far as patterns ask.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KnownTool {
+    /// `service/operation`.
+    pub id: String,
+    /// What its service is.
+    pub kind: ServiceKind,
 }
 
 /// What concerns a call, found in as many steps as there are patterns that match its tool, whatever else the data holds.
@@ -64,7 +74,7 @@ struct Joined {
 }
 
 impl Data {
-    /// Joins documents, each with the name of its file, and indexes them for the tools of the catalogue (every tool ID).
+    /// Joins documents, each with the name of its file, and indexes them for the tools of the catalogue.
     ///
     /// # Errors
     ///
@@ -72,7 +82,7 @@ impl Data {
     /// that is there but empty.
     pub fn build(
         documents: Vec<(String, Document)>,
-        tools: &[String],
+        tools: &[KnownTool],
     ) -> Result<Self, Vec<Problem>> {
         let mut joined = Joined::default();
         for (file, document) in documents {
@@ -299,7 +309,7 @@ impl Joined {
         ])
     }
 
-    fn index(&self, tools: &[String]) -> Index {
+    fn index(&self, tools: &[KnownTool]) -> Index {
         let (mut grants, mut exceptions) = (Filed::default(), Filed::default());
         for (id, grant) in &self.grants {
             grants.file(id, grant.agent.as_ref(), grant.role.as_ref(), &grant.tools);
@@ -315,7 +325,7 @@ impl Joined {
         }
     }
 
-    fn patterns_by_tool(&self, tools: &[String]) -> BTreeMap<String, Vec<String>> {
+    fn patterns_by_tool(&self, tools: &[KnownTool]) -> BTreeMap<String, Vec<String>> {
         let all: BTreeSet<&Pattern> = self
             .intents
             .values()
@@ -336,17 +346,17 @@ impl Joined {
             .into_iter()
             .filter(|pattern| !pattern.is_literal())
             .collect();
-        let matching = |tool: &String| {
+        let matching = |tool: &KnownTool| {
             let wild = wild
                 .iter()
-                .filter(|pattern| pattern.matches(tool))
+                .filter(|pattern| pattern.matches(&tool.id, tool.kind))
                 .map(|pattern| pattern.as_str());
-            let literal = literal.get(tool.as_str()).copied();
+            let literal = literal.get(tool.id.as_str()).copied();
             literal.into_iter().chain(wild).map(String::from).collect()
         };
         tools
             .iter()
-            .map(|tool| (tool.clone(), matching(tool)))
+            .map(|tool| (tool.id.clone(), matching(tool)))
             .collect()
     }
 }

@@ -8,7 +8,7 @@ use regorus::Value;
 use super::{Moment, Part, Ready};
 use crate::data::{Agent, AgentState};
 use crate::value::{Shape, level, object, shared, strings};
-use crate::{Level, Pattern, Patterns};
+use crate::{Level, Pattern, Patterns, ServiceKind};
 
 /// The agent, as identified and as the inventory knows it.
 #[derive(Debug, Clone, Default)]
@@ -252,8 +252,8 @@ pub struct ToolFacts {
     pub service: String,
     /// Its operation.
     pub operation: String,
-    /// `tool` or `model`.
-    pub kind: String,
+    /// What its service is.
+    pub kind: ServiceKind,
     /// Who answers for it.
     pub owner: String,
     /// Its version.

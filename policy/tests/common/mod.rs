@@ -14,13 +14,14 @@ pub mod generate;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use outrider_policy::data::{Data, Document};
+use outrider_policy::data::{Data, Document, KnownTool};
 use outrider_policy::input::{
     ActorFacts, AgentFacts, Budget, CallFacts, Content, Phase, Ready, SubjectFacts, TaskFacts,
     TaskState, ToolFacts,
 };
 use outrider_policy::{
-    Bounds, Decision, Input, Level, Pattern, Patterns, Policy, Problem, Source, Value, Verdict,
+    Bounds, Decision, Input, Level, Pattern, Patterns, Policy, Problem, ServiceKind, Source, Value,
+    Verdict,
 };
 use serde_json::json;
 
@@ -29,12 +30,13 @@ pub const AGENT: &str = "spiffe://example.org/agent/triage";
 /// 2026-06-01T00:00:00Z in nanoseconds.
 pub const NOW: i64 = 1_780_272_000_000_000_000;
 
-pub const TOOLS: [&str; 5] = [
+pub const TOOLS: [&str; 6] = [
     "tickets/read",
     "tickets/close",
     "crm/lookup",
     "crm/export",
     "docs/resource:file:///{path}",
+    "llm/POST",
 ];
 
 pub fn bounds() -> Bounds {
@@ -80,7 +82,21 @@ pub fn data_from(document: serde_json::Value) -> Data {
 
 pub fn data_for(document: serde_json::Value, tools: &[String]) -> Data {
     let document: Document = serde_json::from_value(document).unwrap();
-    Data::build(vec![("data.yaml".to_owned(), document)], tools).unwrap()
+    let known = |id: &String| KnownTool {
+        id: id.clone(),
+        kind: kind_of(id),
+    };
+    let tools: Vec<_> = tools.iter().map(known).collect();
+    Data::build(vec![("data.yaml".to_owned(), document)], &tools).unwrap()
+}
+
+/// `llm` is a language model.
+pub fn kind_of(tool: &str) -> ServiceKind {
+    if tool.starts_with("llm/") {
+        ServiceKind::Model
+    } else {
+        ServiceKind::Tool
+    }
 }
 
 pub fn data() -> Data {
@@ -144,7 +160,7 @@ pub fn asked(tool: &str) -> Asked {
             id: tool.to_owned(),
             service: service.to_owned(),
             operation: operation.to_owned(),
-            kind: "tool".to_owned(),
+            kind: kind_of(tool),
             classification: Some(Level::Internal),
             ..ToolFacts::default()
         },

@@ -227,7 +227,7 @@ impl Loaded {
         let ingredients = Ingredients {
             sources: self.sources.clone(),
             documents: self.documents.clone(),
-            tools: catalogue.tool_ids(),
+            tools: catalogue.known_tools(),
             timeout: self.config.policy.timeout.0,
         };
         compiler

@@ -12,7 +12,7 @@ use std::{
 
 use outrider_policy::{
     Bounds, Policy, Problem, Source,
-    data::{Data, Document},
+    data::{Data, Document, KnownTool},
 };
 use rustix::process::{Resource, Rlimit, setrlimit};
 use serde::{Deserialize, Serialize};
@@ -34,7 +34,7 @@ pub struct Ingredients {
     /// The user's data.
     pub documents: Vec<(String, Document)>,
     /// Every tool of the catalogue.
-    pub tools: Vec<String>,
+    pub tools: Vec<KnownTool>,
     /// Bounds of one evaluation.
     pub timeout: Duration,
 }

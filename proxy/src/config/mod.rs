@@ -9,7 +9,7 @@ mod words;
 
 use std::path::PathBuf;
 
-use outrider_policy::Level;
+use outrider_policy::{Level, ServiceKind};
 use serde::Deserialize;
 
 pub use build::{Built, Isolation};
@@ -24,7 +24,7 @@ use crate::{
     limit,
     listen::ListenAddress,
     listen::path::EncodedSlash,
-    protocol::{ServiceKind, Settings},
+    protocol::Settings,
     tag::{self, IdentityLevel},
     units::{Period, Size},
 };

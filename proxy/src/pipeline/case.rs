@@ -16,7 +16,7 @@ use crate::{
     identify,
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
-    protocol::{Answers, Asked, Exchange, Form, Kind, Message, Session},
+    protocol::{Asked, Exchange, Form, Kind, Message, Session},
     record::{Entry, Facts, Ruling, Timers},
     rejection::{Malformed, Rejection, Unknown},
     respond::{self, Expected},
@@ -338,7 +338,7 @@ impl Case {
         };
         let mut headers = std::mem::take(&mut self.head.headers);
         headers.remove(header::CONTENT_LENGTH);
-        if self.service.protocol.manner().answers == Answers::Messages {
+        if self.service.protocol.manner().answers.inspected() {
             headers.insert(
                 header::ACCEPT_ENCODING,
                 HeaderValue::from_static("identity"),

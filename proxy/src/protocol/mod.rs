@@ -4,14 +4,16 @@
 //! Another protocol is one more implementation and one more line in [`PROTOCOLS`].
 
 pub mod http;
+pub mod jsonrpc;
 pub mod mcp;
+mod rpc;
 pub mod sse;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
-use outrider_policy::{Problem, Value};
+use outrider_policy::{Problem, ServiceKind, Value};
 use outrider_schemas::catalogue::{Contract, Tool};
 
 use crate::{
@@ -22,7 +24,7 @@ use crate::{
 };
 
 /// Every protocol a service can speak.
-pub static PROTOCOLS: &[Row] = &[mcp::ROW, http::ROW];
+pub static PROTOCOLS: &[Row] = &[mcp::ROW, jsonrpc::ROW, http::ROW];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -68,27 +70,6 @@ pub struct Settings {
     pub encoded_slash: Option<EncodedSlash>,
     /// Requests that the service may send to the agent.
     pub server_requests: Vec<String>,
-}
-
-/// What is called at a service: a tool, or a language model, which is granted apart.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ServiceKind {
-    /// Tools.
-    #[default]
-    Tool,
-    /// A language model's API.
-    Model,
-}
-
-impl ServiceKind {
-    /// The word in configuration and policy input.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Tool => "tool",
-            Self::Model => "model",
-        }
-    }
 }
 
 /// A protocol made ready for one service, and what can be called there.
@@ -207,15 +188,26 @@ pub enum BodyManner {
 pub enum Answers {
     /// JSON-RPC messages, one whole or several as events; each is inspected.
     Messages,
+    /// One JSON-RPC message, whole, or none; it is inspected.
+    Message,
     /// Of any type, unread: whole within its bound, or as it comes when it is a stream of events.
     Opaque,
     /// Of any type, unread, as it comes.
     Streamed,
 }
 
+impl Answers {
+    /// Whether they are read, and so must come without content coding.
+    pub fn inspected(self) -> bool {
+        matches!(self, Self::Messages | Self::Message)
+    }
+}
+
 /// What an answer is held against.
 #[derive(Clone, Copy)]
 pub struct Held<'a> {
+    /// The operation that was called, if one was.
+    pub operation: Option<&'a str>,
     /// Whether a tool, by its operation's name, may be shown to this task.
     pub shown: &'a dyn Fn(&str) -> bool,
     /// The session in which it came.

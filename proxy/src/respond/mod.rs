@@ -7,6 +7,7 @@ mod body;
 mod flow;
 mod headers;
 mod relay;
+mod single;
 
 use std::sync::Arc;
 
@@ -73,6 +74,7 @@ impl std::fmt::Debug for Expected {
 impl Expected {
     fn inspect(&self, message: Bytes) -> Result<Passed, Rejection> {
         let held = Held {
+            operation: self.call.as_ref().map(|(operation, _)| &**operation),
             shown: &*self.shown,
             session: self.session.as_deref(),
             goes_on: &|id| self.goes_on(id),
@@ -146,6 +148,7 @@ pub async fn receive(
             Ok(Accepted::Whole(head, Bytes::new()))
         }
         Answers::Messages => messages(head, body, session, expected).await,
+        Answers::Message => single::receive(head, body, &expected).await,
         Answers::Opaque if !matches!(media(&head), Media::Events) => {
             let bytes = collect(body, expected.max, expected.service.timeout).await?;
             Ok(Accepted::Whole(head, bytes))
@@ -161,16 +164,7 @@ async fn messages(
     session: Option<HeaderValue>,
     mut expected: Expected,
 ) -> Result<Accepted, Rejection> {
-    if head.status.is_redirection() {
-        return Err(refused("the service redirected the call"));
-    }
-    if head
-        .headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| coding != "identity")
-    {
-        return Err(refused("the service encoded its answer"));
-    }
+    readable(&head)?;
     expected.enter(&mut head, session)?;
     let form = expected.exchange.form;
     if form == Form::Ending || (form == Form::Feed && !head.status.is_success()) {
@@ -186,6 +180,21 @@ async fn messages(
         _ if form == Form::Notification => empty(head, body, &expected).await,
         _ => Err(refused("the service's answer is not JSON")),
     }
+}
+
+/// Refuses an answer that nobody could read.
+fn readable(head: &Parts) -> Result<(), Rejection> {
+    if head.status.is_redirection() {
+        return Err(refused("the service redirected the call"));
+    }
+    if head
+        .headers
+        .get(header::CONTENT_ENCODING)
+        .is_some_and(|coding| coding != "identity")
+    {
+        return Err(refused("the service encoded its answer"));
+    }
+    Ok(())
 }
 
 async fn whole(

@@ -8,13 +8,12 @@ use outrider_schemas::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::{
-    Mcp,
-    envelope::{id_text, member, text},
-    revision, scrub,
-};
+use super::{Mcp, revision, scrub};
 use crate::{
-    protocol::{Exchange, Form, Held, Listed, Passed, Session},
+    protocol::{
+        Exchange, Form, Held, Listed, Passed, Session,
+        rpc::{id_text, member, text},
+    },
     rejection::Rejection,
     session::Changes,
 };

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use outrider_policy::Value;
 
-use crate::rejection::{Malformed, Rejection};
+use crate::{
+    protocol::rpc::{invalid, member, request_id, text},
+    rejection::{Malformed, Rejection},
+};
 
 /// What one message is.
 pub(super) enum Envelope<'a> {
@@ -72,29 +75,6 @@ impl<'a> Asks<'a> {
     }
 }
 
-/// A string or an integer, kept as the JSON text in which an answer must repeat it.
-fn request_id(tree: &Value) -> Result<Option<Arc<str>>, Rejection> {
-    match member(tree, "id") {
-        None => Ok(None),
-        Some(id) => id_text(id)
-            .map(Some)
-            .ok_or(invalid("expected `id` to be a string or an integer")),
-    }
-}
-
-/// The JSON text of an ID that is a string or an integer.
-pub(super) fn id_text(id: &Value) -> Option<Arc<str>> {
-    match id {
-        Value::String(_) => id.to_json_str().ok().map(Into::into),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Some(number.to_string().into()),
-            (_, Some(number)) => Some(number.to_string().into()),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
 /// The object at `name`, an empty one when it is absent.
 pub(super) fn object(tree: &Value, name: &str) -> Result<Value, Rejection> {
     match member(tree, name) {
@@ -102,26 +82,6 @@ pub(super) fn object(tree: &Value, name: &str) -> Result<Value, Rejection> {
         Some(object @ Value::Object(_)) => Ok(object.clone()),
         Some(_) => Err(params("`arguments` and `inputResponses` are objects")),
     }
-}
-
-/// The member `name` of an object.
-pub(super) fn member<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {
-    match tree {
-        Value::Object(members) => members.get(&Value::from(name)),
-        _ => None,
-    }
-}
-
-/// The text at `name`.
-pub(super) fn text<'a>(tree: &'a Value, name: &str) -> Option<&'a str> {
-    match member(tree, name) {
-        Some(Value::String(text)) => Some(text),
-        _ => None,
-    }
-}
-
-pub(super) fn invalid(why: &'static str) -> Rejection {
-    Rejection::CallMalformed(Malformed::Message(why))
 }
 
 pub(super) fn params(why: &'static str) -> Rejection {

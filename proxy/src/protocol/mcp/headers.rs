@@ -8,10 +8,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use outrider_policy::Value;
 use outrider_schemas::catalogue::{Kind, ParamHeader};
 
-use super::{envelope::member, revision::Era};
+use super::revision::Era;
 use crate::{
     headers::{begins_loosely, loosely},
-    protocol::{Form, uncoded},
+    protocol::{
+        Form,
+        rpc::{json_body, member},
+    },
     rejection::{Malformed, Rejection},
 };
 
@@ -36,14 +39,7 @@ pub(super) fn admit(head: &Parts) -> Result<(), Rejection> {
         }
         _ => return Err(Rejection::CallMalformed(Malformed::Method)),
     }
-    uncoded(head)?;
-    let mut types = head.headers.get_all(header::CONTENT_TYPE).iter();
-    match (types.next(), types.next()) {
-        (Some(one), None) if is_json(one.as_bytes()) => Ok(()),
-        _ => Err(Rejection::MediaTypeRefused(
-            "send one `Content-Type: application/json`",
-        )),
-    }
+    json_body(head)
 }
 
 fn accepts_events(head: &Parts) -> Result<(), Rejection> {
@@ -58,17 +54,6 @@ fn accepts_events(head: &Parts) -> Result<(), Rejection> {
     } else {
         Err(Rejection::CallMalformed(Malformed::Method))
     }
-}
-
-/// `application/json`, at most with the one character set that JSON has (RFC 8259 §8.1).
-pub(crate) fn is_json(value: &[u8]) -> bool {
-    let Ok(value) = std::str::from_utf8(value) else {
-        return false;
-    };
-    let (essence, parameters) = value.split_once(';').unwrap_or((value, ""));
-    let charset = parameters.trim().to_ascii_lowercase();
-    essence.trim().eq_ignore_ascii_case("application/json")
-        && matches!(charset.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\"")
 }
 
 /// Refuses headers that a lax reader takes for one that is judged: `_` for `-` (RFC 3875 §4.1.18).
@@ -244,26 +229,6 @@ mod tests {
         ];
         for (told, want) in cases {
             assert_eq!(decoded(told).as_deref(), want, "{told}");
-        }
-    }
-
-    #[test]
-    fn only_json_in_its_one_character_set_is_admitted() {
-        for good in [
-            "application/json",
-            "Application/JSON; charset=UTF-8",
-            "application/json;charset=\"utf-8\"",
-        ] {
-            assert!(is_json(good.as_bytes()), "{good}");
-        }
-        for bad in [
-            "text/json",
-            "application/json; charset=utf-16le",
-            "application/x+json",
-            "application/json, text/plain",
-            "",
-        ] {
-            assert!(!is_json(bad.as_bytes()), "{bad}");
         }
     }
 

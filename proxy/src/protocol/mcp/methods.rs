@@ -3,11 +3,9 @@
 
 use super::revision::Era;
 use crate::{
-    protocol::Listed,
+    protocol::{Listed, rpc::invalid},
     rejection::{Rejection, Unknown},
 };
-
-use super::envelope::invalid;
 
 /// One method.
 #[derive(Debug)]

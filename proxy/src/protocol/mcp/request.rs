@@ -8,14 +8,17 @@ use outrider_schemas::json;
 
 use super::{
     Mcp,
-    envelope::{self, Envelope, member, object, params, text},
+    envelope::{self, Envelope, object, params},
     headers,
     methods::{Asks, Method},
     revision::{self, Era},
 };
 use crate::{
     call::{ToolCall, Trace},
-    protocol::{Asked, Exchange, Form, Hangup, InSession, Kind, Message, Unreadable},
+    protocol::{
+        Asked, Exchange, Form, Hangup, InSession, Kind, Message, Unreadable,
+        rpc::{invalid, member, text},
+    },
     rejection::{Malformed, Rejection, Unknown},
     session::Changes,
 };
@@ -64,9 +67,7 @@ impl Mcp {
                 message.session = session(asked.head, Some(id))?;
                 message.kind = Kind::Own;
                 if message.session.is_none() {
-                    return Err(envelope::invalid(
-                        "an answer belongs to a session, and names none",
-                    ));
+                    return Err(invalid("an answer belongs to a session, and names none"));
                 }
                 Ok(())
             }

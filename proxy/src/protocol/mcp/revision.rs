@@ -7,10 +7,13 @@ use http::HeaderMap;
 use outrider_policy::Value;
 
 use super::{
-    envelope::{Asks, member, params, text},
+    envelope::{Asks, params},
     headers,
 };
-use crate::rejection::{Malformed, Rejection};
+use crate::{
+    protocol::rpc::{member, text},
+    rejection::{Malformed, Rejection},
+};
 
 /// The modern revision that is served.
 pub const MODERN: &str = "2026-07-28";
