@@ -10,6 +10,7 @@ pub use self::headers::{BadHeader, BadHeaderReason, Kind, ParamHeader};
 use crate::{
     json_schema::{BadSchema, Schema},
     lock::{Lock, LockedTool},
+    openapi::Api,
 };
 
 /// The tools of one service by the name of their operation.
@@ -103,6 +104,17 @@ impl Contract {
         } else {
             Err(bad)
         }
+    }
+
+    /// The tools of a description, one for each operation that is served.
+    pub fn of_api(api: &Api) -> Self {
+        let mut tools: Vec<_> = api.operations().map(|one| Arc::clone(&one.tool)).collect();
+        tools.sort_by(|one, other| one.operation.cmp(&other.operation));
+        let mut contract = Self::default();
+        for tool in tools {
+            contract.add(tool);
+        }
+        contract
     }
 
     fn add(&mut self, tool: Arc<Tool>) {

@@ -7,4 +7,5 @@ pub mod catalogue;
 pub mod json;
 pub mod json_schema;
 pub mod lock;
+pub mod openapi;
 mod walk;
