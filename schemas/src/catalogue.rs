@@ -10,6 +10,7 @@ pub use self::headers::{BadHeader, BadHeaderReason, Kind, ParamHeader};
 use crate::{
     json_schema::{BadSchema, Schema},
     lock::{Lock, LockedTool},
+    openapi::Api,
 };
 
 /// The tools of one service by the name of their operation.
@@ -105,7 +106,21 @@ impl Contract {
         }
     }
 
+<<<<<<< HEAD
     /// Adds a tool; one of the same name is replaced.
+=======
+    /// The tools of a description, one for each operation that is served.
+    pub fn of_api(api: &Api) -> Self {
+        let mut tools: Vec<_> = api.operations().map(|one| Arc::clone(&one.tool)).collect();
+        tools.sort_by(|one, other| one.operation.cmp(&other.operation));
+        let mut contract = Self::default();
+        for tool in tools {
+            contract.add(tool);
+        }
+        contract
+    }
+
+>>>>>>> openapi
     fn add(&mut self, tool: Arc<Tool>) {
         self.order.push(Arc::clone(&tool));
         self.tools.insert(Arc::clone(&tool.operation), tool);

@@ -9,4 +9,5 @@ pub mod json_schema;
 pub mod jsonrpc;
 pub mod lock;
 pub mod template;
+pub mod openapi;
 mod walk;
