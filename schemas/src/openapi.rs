@@ -31,18 +31,18 @@ use std::{
 
 use serde_json::Value;
 
-pub use self::{
-    document::{Document, MAX_DOCUMENT_DEPTH, MAX_DOCUMENT_VALUES},
-    operation::{Operation, Request, Variables},
-    report::{Line, Report, Verdict},
-    undecodable::{Reason, Undecodable},
-};
 use self::{
     body::is_token,
     contract::{Built, Names, Source},
     facts::Said,
     resolve::{Files, Node},
     templates::{NoTemplate, Template, Templates},
+};
+pub use self::{
+    document::{Document, MAX_DOCUMENT_DEPTH, MAX_DOCUMENT_VALUES},
+    operation::{Operation, Request, Variables},
+    report::{Line, Report, Verdict},
+    undecodable::{Reason, Undecodable},
 };
 use crate::json_schema::shown;
 
@@ -147,7 +147,9 @@ pub fn load(
 ) -> Result<Loaded, BadDescription> {
     let version = version(&document)?;
     if let Some(dialect) = document.get("jsonSchemaDialect") {
-        let dialect = dialect.as_str().ok_or(BadDescription::Member("jsonSchemaDialect"))?;
+        let dialect = dialect
+            .as_str()
+            .ok_or(BadDescription::Member("jsonSchemaDialect"))?;
         if !convert::is_known(dialect) {
             return Err(BadDescription::Dialect(shown(dialect)));
         }
@@ -208,7 +210,10 @@ fn head(root: Node<'_>) -> Result<Report, BadDescription> {
             .filter(|version| !version.trim().is_empty())
             .map(shown)
             .ok_or(BadDescription::Member("info.version"))?,
-        servers: servers(root.value).into_iter().map(|url| shown(&url)).collect(),
+        servers: servers(root.value)
+            .into_iter()
+            .map(|url| shown(&url))
+            .collect(),
         security_schemes: schemes.into_iter().flatten().map(scheme).collect(),
         webhooks: webhooks.map_or(0, serde_json::Map::len),
         ..Report::default()
@@ -250,7 +255,9 @@ impl<'a> Loader<'a> {
             return;
         }
         let template = Template::parse(text);
-        let form = template.as_ref().map_or_else(|| text.to_owned(), Template::form);
+        let form = template
+            .as_ref()
+            .map_or_else(|| text.to_owned(), Template::form);
         let trouble = match &template {
             None => Some("the path is no template of plain segments and variables"),
             Some(template) => template.trouble,
@@ -266,7 +273,9 @@ impl<'a> Loader<'a> {
                 if let Some(slots) = self.api.slots.last_mut().filter(|_| number.is_some()) {
                     slots.closed = true;
                 }
-                self.report.notes.push(format!("path `{}`: {reason}", shown(text)));
+                self.report
+                    .notes
+                    .push(format!("path `{}`: {reason}", shown(text)));
                 self.drafts.push(Draft {
                     name: text.into(),
                     method: "*".into(),
@@ -438,7 +447,10 @@ fn operations(item: Node<'_>) -> Vec<(Arc<str>, Node<'_>)> {
         let operation = item.get(method)?;
         Some((method.to_ascii_uppercase().into(), operation))
     });
-    let others = item.value.get("additionalOperations").and_then(Value::as_object);
+    let others = item
+        .value
+        .get("additionalOperations")
+        .and_then(Value::as_object);
     let others = others.into_iter().flatten();
     let others = others.map(|(method, operation)| (method.as_str().into(), item.with(operation)));
     fixed.chain(others).collect()

@@ -13,9 +13,15 @@ use super::text::{Plus, percent};
 enum Segment {
     Literal(String),
     /// A variable between two pieces of text, either of which may be empty.
-    Variable { before: String, after: String },
+    Variable {
+        before: String,
+        after: String,
+    },
     /// More than one variable: never served, yet its paths belong to nobody else.
-    Several { before: String, after: String },
+    Several {
+        before: String,
+        after: String,
+    },
 }
 
 /// A template as it is written.

@@ -331,7 +331,7 @@ mod tests {
             true
         };
         let mcp = Mcp {
-            resources: outrider_schemas::template::Templates::default(),
+            contract: std::sync::Arc::default(),
             server_requests: Box::default(),
         };
         let passed = mcp.filter(Listed::Tools, &message.to_string().into(), &shown)?;

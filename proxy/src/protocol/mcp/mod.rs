@@ -21,7 +21,6 @@ use outrider_policy::Problem;
 use outrider_schemas::{
     catalogue::{Contract, Tool},
     lock::Lock,
-    template::Templates,
 };
 
 use super::{
@@ -42,8 +41,8 @@ pub use self::revision::{LEGACY, MODERN};
 /// MCP, as one service speaks it.
 #[derive(Debug)]
 pub struct Mcp {
-    /// Which resource a URI is of.
-    resources: Templates,
+    /// What can be called; it also tells which resource a URI is of.
+    contract: Arc<Contract>,
     /// Requests that the service may send to the agent.
     server_requests: Box<[String]>,
 }
@@ -51,7 +50,7 @@ pub struct Mcp {
 impl Mcp {
     /// The operation of a resource, by its URI.
     fn resource(&self, uri: &str) -> Option<Arc<str>> {
-        self.resources.find(uri).cloned()
+        self.contract.resources().find(uri).cloned()
     }
 }
 
@@ -63,18 +62,13 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
         let problems = bad.iter().map(|tool| document.problem(tool.to_string()));
         problems.collect::<Vec<_>>()
     })?;
-    let operations = contract.tools().map(|tool| &*tool.operation);
-    let resources = Templates::new(operations.filter_map(|name| name.strip_prefix("resource:")))
-        .map_err(|bad| {
-            let problems = bad.iter().map(|bad| document.problem(bad.to_string()));
-            problems.collect::<Vec<_>>()
-        })?;
+    let contract = Arc::new(contract);
     Ok(Spoken {
         protocol: Arc::new(Mcp {
-            resources,
+            contract: Arc::clone(&contract),
             server_requests: published.settings.server_requests.clone().into(),
         }),
-        contract: Arc::new(contract),
+        contract,
         notes: Vec::new(),
     })
 }
