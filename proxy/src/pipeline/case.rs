@@ -212,6 +212,7 @@ impl Case {
             arguments: origin.arguments,
             input_responses,
             opaque: false,
+            unread: Vec::new(),
         })
     }
 

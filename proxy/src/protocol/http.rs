@@ -45,7 +45,8 @@ pub struct Http {
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     if let Some(document) = &published.document {
         return Err(vec![document.problem(
-            "a service of `protocol: http` has no `schemas`: leave the key out, or say `openapi`",
+            "a service of `protocol: http` has no `schemas`: leave the key out, or say `openapi`"
+                .into(),
         )]);
     }
     let settings = &published.settings;
@@ -125,6 +126,7 @@ impl Protocol for Http {
                 arguments: Value::new_object(),
                 input_responses: Value::new_object(),
                 opaque: true,
+                unread: Vec::new(),
             }),
             trace: None,
             session: None,

@@ -43,7 +43,7 @@ pub struct JsonRpc {
 
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     let document = published.document()?;
-    let catalogue = Catalogue::parse(document.text.as_bytes())
+    let catalogue = Catalogue::parse(document.text()?.as_bytes())
         .map_err(|bad| vec![document.problem(bad.to_string())])?;
     let contract = catalogue.compile().map_err(|bad| {
         let problems = bad
@@ -181,6 +181,7 @@ fn call(body: &[u8], exchange: &mut Exchange) -> Result<ToolCall, Rejection> {
         arguments,
         input_responses: Value::new_object(),
         opaque: false,
+        unread: Vec::new(),
     })
 }
 

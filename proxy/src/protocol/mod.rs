@@ -6,6 +6,7 @@
 pub mod http;
 pub mod jsonrpc;
 pub mod mcp;
+pub mod openapi;
 mod rpc;
 pub mod sse;
 
@@ -14,7 +15,10 @@ use std::{borrow::Cow, fmt, sync::Arc};
 use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
 use outrider_policy::{Problem, ServiceKind, Value};
-use outrider_schemas::catalogue::{Contract, Tool};
+use outrider_schemas::{
+    catalogue::{Contract, Tool},
+    openapi::Loaded,
+};
 
 use crate::{
     call::{DecisionId, ServiceName, ToolCall, Trace},
@@ -24,7 +28,7 @@ use crate::{
 };
 
 /// Every protocol a service can speak.
-pub static PROTOCOLS: &[Row] = &[mcp::ROW, jsonrpc::ROW, http::ROW];
+pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -44,19 +48,26 @@ pub struct Published<'a> {
     pub service: &'a ServiceName,
     /// What its section says beside the document.
     pub settings: Settings,
-    /// The document, where the section names one.
-    pub document: Option<Document>,
-    /// Reads another document of the same directory, by its name.
-    pub neighbour: &'a mut dyn FnMut(&str) -> Result<serde_json::Value, String>,
+    /// What its API team published, where the section names that.
+    pub document: Option<&'a mut dyn Document>,
 }
 
-/// A document of an API team as it was read.
-#[derive(Debug, Clone)]
-pub struct Document {
-    /// The file, as messages name it.
-    pub file: String,
-    /// What it says.
-    pub text: String,
+/// What an API team published, in a file that is read when a protocol asks for it.
+pub trait Document {
+    /// What the file says.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn text(&mut self) -> Result<String, Vec<Problem>>;
+
+    /// The OpenAPI description in the file and those beside it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    fn description(&mut self) -> Result<Loaded, Vec<Problem>>;
+
+    /// A problem with what the file says.
+    fn problem(&self, message: String) -> Problem;
 }
 
 /// Keys of a service's section that only some protocols know.
@@ -381,23 +392,16 @@ impl Published<'_> {
     ///
     /// # Errors
     /// There is none.
-    pub fn document(&self) -> Result<&Document, Vec<Problem>> {
-        let missing = || {
-            vec![Problem {
+    pub fn document(&mut self) -> Result<&mut dyn Document, Vec<Problem>> {
+        match &mut self.document {
+            Some(document) => Ok(&mut **document),
+            None => Err(vec![Problem {
                 file: String::new(),
                 line: 0,
                 column: 0,
                 message: format!("service `{}`: `schemas` is missing", self.service),
-            }]
-        };
-        self.document.as_ref().ok_or_else(missing)
-    }
-}
-
-impl Document {
-    /// A problem with this document.
-    pub fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem::in_file(&self.file, message.into())
+            }]),
+        }
     }
 }
 

@@ -16,11 +16,11 @@ use http_body_util::BodyExt as _;
 use outrider_schemas::json;
 use serde_json::{Map, Value, json};
 
+pub(in crate::cli) use self::legacy::NotInitialized;
 use self::legacy::Session;
-pub(in crate::cli) use self::legacy::{NotInitialized, REVISIONS as LEGACY_REVISIONS};
 use crate::{
     protocol::{
-        mcp::MODERN as REVISION,
+        mcp::MODERN,
         sse::{self, Decoder},
     },
     upstream::{Pool, PoolConfig, RequestBody, TlsRoots, Upstream, UpstreamBody, collect},
@@ -180,7 +180,7 @@ impl Client {
         let headers = request.headers_mut();
         headers.insert(
             HeaderName::from_static("mcp-protocol-version"),
-            HeaderValue::from_static(REVISION),
+            HeaderValue::from_static(MODERN),
         );
         headers.insert(
             HeaderName::from_static("mcp-method"),
@@ -195,7 +195,7 @@ impl Client {
 
 fn meta(id: u64) -> Value {
     json!({
-        "io.modelcontextprotocol/protocolVersion": REVISION,
+        "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {},
         "io.modelcontextprotocol/clientInfo": client_info(),
         "progressToken": id,

@@ -55,8 +55,9 @@ impl Mcp {
 }
 
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
+    let server_requests = published.settings.server_requests.clone().into();
     let document = published.document()?;
-    let lock = Lock::parse(document.text.as_bytes())
+    let lock = Lock::parse(document.text()?.as_bytes())
         .map_err(|bad| vec![document.problem(bad.to_string())])?;
     let contract = Contract::compile(lock).map_err(|bad| {
         let problems = bad.iter().map(|tool| document.problem(tool.to_string()));
@@ -66,7 +67,7 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     Ok(Spoken {
         protocol: Arc::new(Mcp {
             contract: Arc::clone(&contract),
-            server_requests: published.settings.server_requests.clone().into(),
+            server_requests,
         }),
         contract,
         notes: Vec::new(),

@@ -117,6 +117,7 @@ impl Mcp {
                     |params| object(params, "inputResponses"),
                 )?,
                 opaque: false,
+                unread: Vec::new(),
             }))
         };
         match method.asks {

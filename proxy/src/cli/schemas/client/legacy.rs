@@ -5,10 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode};
 use serde_json::{Map, Value, json};
 
 use super::{Client, PATIENCE, Reply, client_info};
-use crate::upstream::RequestBody;
-
-/// The revisions with a handshake that are spoken, the one that is asked for first.
-pub(in crate::cli) const REVISIONS: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
+use crate::{protocol::mcp::LEGACY as REVISIONS, upstream::RequestBody};
 
 const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 

@@ -7,8 +7,8 @@ use outrider_schemas::lock::{Listed, Note};
 use serde_json::{Map, Value};
 
 use crate::{
-    cli::schemas::client::{Client, LEGACY_REVISIONS, NotInitialized, Reply},
-    protocol::mcp::MODERN as REVISION,
+    cli::schemas::client::{Client, NotInitialized, Reply},
+    protocol::mcp::{LEGACY, MODERN},
 };
 
 /// Pages of one list.
@@ -22,7 +22,7 @@ const NOT_FOUND: i64 = -32601;
 
 /// Errors that only a server of the current revision knows: `HeaderMismatch` and
 /// `MissingRequiredClientCapability` (MCP 2026-07-28).
-const MODERN: [i64; 2] = [-32020, -32021];
+const MODERN_ERRORS: [i64; 2] = [-32020, -32021];
 
 /// What servers of MCP 2024-11-05 need.
 const OLD: &str = "if it is a server of 2024-11-05 (HTTP+SSE), which has no endpoint that takes `initialize`, it must be \
@@ -93,7 +93,7 @@ async fn greet(client: &Client) -> anyhow::Result<Greeted> {
     if modern(&reply)? {
         let capabilities = reply.message.pointer("/result/capabilities");
         return Ok(Greeted {
-            revision: REVISION,
+            revision: MODERN,
             capabilities: capabilities.cloned().unwrap_or_default(),
         });
     }
@@ -112,7 +112,7 @@ fn modern(reply: &Reply) -> anyhow::Result<bool> {
     if status == 429 || reply.status.is_server_error() {
         bail!("the server cannot answer `server/discover` now (HTTP status {status})");
     }
-    if let Some(code) = reply.code().filter(|code| MODERN.contains(code)) {
+    if let Some(code) = reply.code().filter(|code| MODERN_ERRORS.contains(code)) {
         bail!("the server refuses `server/discover` (HTTP status {status}, code {code})");
     }
     let versions = reply.message.pointer("/result/supportedVersions");
@@ -122,11 +122,11 @@ fn modern(reply: &Reply) -> anyhow::Result<bool> {
     };
     let speaks = |revision: &str| versions.iter().any(|version| version == revision);
     ensure!(
-        speaks(REVISION) || LEGACY_REVISIONS.into_iter().any(speaks),
-        "the server speaks none of MCP {REVISION}, {}",
-        LEGACY_REVISIONS.join(", ")
+        speaks(MODERN) || LEGACY.into_iter().any(speaks),
+        "the server speaks none of MCP {MODERN}, {}",
+        LEGACY.join(", ")
     );
-    Ok(speaks(REVISION))
+    Ok(speaks(MODERN))
 }
 
 fn permitted(reply: &Reply) -> anyhow::Result<()> {
@@ -158,7 +158,7 @@ fn no_server(why: NotInitialized) -> anyhow::Error {
     match why {
         NotInitialized::Failed(why) => why,
         NotInitialized::Refused(_) => {
-            anyhow::anyhow!("this is no MCP server of revision {REVISION}, and {why}{hint}")
+            anyhow::anyhow!("this is no MCP server of revision {MODERN}, and {why}{hint}")
         }
         NotInitialized::Revision { .. } => anyhow::anyhow!("the server is too old: {why}{hint}"),
     }
@@ -179,7 +179,7 @@ impl Greeted {
         let changes = ["tools", "resources", "prompts"]
             .into_iter()
             .any(|list| self.says(&format!("/{list}/listChanged")));
-        let modern = self.revision == REVISION;
+        let modern = self.revision == MODERN;
         [
             ("completion/complete", self.has("completions")),
             ("resources/subscribe", subscribe && !modern),

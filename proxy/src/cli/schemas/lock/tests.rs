@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{server::MOST_ENTRIES, *};
 use crate::{
     cli::{demo::tool_server, init::TOOLS, parsed},
-    protocol::mcp::MODERN as REVISION,
+    protocol::mcp::MODERN,
 };
 
 fn args(line: &[&str]) -> Result<Args, clap::Error> {
@@ -33,7 +33,7 @@ fn listing(list: impl Fn(Option<&str>) -> Value + Send + Sync + 'static) -> Tool
     ToolServer::answering(move |exchange| {
         let asked = exchange.request().json();
         let result = if asked["method"] == "server/discover" {
-            json!({"supportedVersions": [REVISION]})
+            json!({"supportedVersions": [MODERN]})
         } else {
             list(asked["params"]["cursor"].as_str())
         };
@@ -121,7 +121,7 @@ fn a_list_may_come_as_a_stream() {
     let server = ToolServer::answering(|exchange| {
         exchange.begin_events();
         exchange.event(&json!({"jsonrpc": "2.0", "method": "notifications/message", "params": {}}));
-        exchange.end_events(&json!({"supportedVersions": [REVISION], "tools": [{"name": "a"}]}));
+        exchange.end_events(&json!({"supportedVersions": [MODERN], "tools": [{"name": "a"}]}));
     });
     assert_eq!(tools_of(&server.url()).unwrap(), [json!({"name": "a"})]);
 }
@@ -213,7 +213,7 @@ fn whatever_is_not_modern_is_asked_for_the_handshake() {
         |exchange| exchange.answer(400, "text/plain", &[], b"no session"),
         |exchange| exchange.result(&json!({"supportedVersions": ["2025-06-18"]})),
         |exchange| {
-            let data = json!({"supported": ["2025-11-25"], "requested": REVISION});
+            let data = json!({"supported": ["2025-11-25"], "requested": MODERN});
             exchange.json(400, &json!({"error": {"code": -32022, "data": data}}));
         },
     ];
@@ -393,7 +393,7 @@ fn all_pages_of_all_lists_are_read_in_both_eras() {
         match everything(asked["method"].as_str().unwrap(), &asked["params"]) {
             Some(result) => exchange.result(&result),
             None => exchange
-                .result(&json!({"supportedVersions": [REVISION], "capabilities": capabilities()})),
+                .result(&json!({"supportedVersions": [MODERN], "capabilities": capabilities()})),
         }
     });
     let (listed, _) = all_of(&new.url()).unwrap();
