@@ -223,15 +223,29 @@ pub struct Held<'a> {
     pub shown: &'a dyn Fn(&str) -> bool,
     /// The session in which it came.
     pub session: Option<&'a Session>,
-    /// Takes the name of work that goes on after the answer.
-    pub goes_on: &'a dyn Fn(&str),
+    /// Takes the name of work that goes on after the answer to that call.
+    pub goes_on: &'a dyn Fn(&str, Option<&Called>),
+    /// The call that is answered, if it is one.
+    pub call: Option<&'a Called>,
 }
 
-/// A session, which knows the form of each answer that is outstanding.
-pub type Session = session::Session<Form>;
+/// The operation and arguments of a call.
+pub type Called = (Arc<str>, Value);
+
+/// A request that is not answered yet.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// The form of its answer.
+    pub form: Form,
+    /// The call it is, if it is one.
+    pub call: Option<Called>,
+}
+
+/// A session, which knows each request that is outstanding.
+pub type Session = session::Session<Pending>;
 
 /// The sessions of all services.
-pub type Sessions = session::Sessions<Form>;
+pub type Sessions = session::Sessions<Pending>;
 
 /// What a message is and how it wants to be answered.
 #[derive(Debug, Clone)]
