@@ -326,3 +326,27 @@ fn a_revoked_task_ends_the_calls_that_its_agent_has_left() {
     assert!(gone.pass(), "the upstream call was not cancelled");
     assert_eq!(outcome_of_slow(&sidecar)["ended"], "cut");
 }
+
+/// What agents leave behind is bounded: beyond it a leave is a cancellation again.
+#[test]
+fn an_agent_cannot_leave_any_number_of_calls_behind() {
+    let gone = Gate::new();
+    let inside = gone.clone();
+    let server = ToolServer::legacy(
+        vec![Tool::doing("slow", move |exchange| {
+            if exchange.wait_until_gone() {
+                inside.open();
+            }
+        })],
+        |_| false,
+    );
+    let sidecar = before(&server);
+    let agent = sidecar.agent();
+    let call = Request::legacy_call("slow", &hi());
+    for count in 1..=300 {
+        let connection = agent.start(&call);
+        server.wait_for(count);
+        connection.hang_up();
+    }
+    assert!(gone.pass(), "every call was left behind");
+}

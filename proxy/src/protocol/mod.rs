@@ -229,8 +229,16 @@ pub struct Held<'a> {
     pub call: Option<&'a Called>,
 }
 
-/// The operation and arguments of a call.
-pub type Called = (Arc<str>, Value);
+/// A call, as work that goes on after it inherits it.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// The operation.
+    pub operation: Arc<str>,
+    /// Its arguments.
+    pub arguments: Value,
+    /// Bytes of the message that brought them.
+    pub bytes: usize,
+}
 
 /// A request that is not answered yet.
 #[derive(Debug, Clone)]

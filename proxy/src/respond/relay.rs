@@ -109,6 +109,12 @@ impl Relay {
             state = ended_of(task) => Over::Refused(over(state)),
             end = self.relay() => end,
         };
+        // What did not reach the agent can be asked for on the session's stream.
+        if let (Over::Answered | Over::Refused(_), Some(session), Some(id)) =
+            (&end, &self.expected.session, &self.expected.exchange.id)
+        {
+            session.answered(id);
+        }
         match end {
             Over::Answered => self.answered().await,
             Over::Paused => {
@@ -135,6 +141,12 @@ impl Relay {
 
     /// Reads what the service still says, within the bounds of one answer, for nobody.
     async fn outlive(&mut self) {
+        let memory = Arc::clone(&self.expected.memory);
+        let Ok(_place) = memory.abandoned.try_acquire() else {
+            return;
+        };
+        // The agent may come back for the answer: it stays outstanding in the session.
+        self.expected.session = None;
         let mut left = self.expected.max;
         let task = self.expected.task.clone();
         let rest = async {
