@@ -15,7 +15,8 @@ pub const MAX_DOCUMENT_DEPTH: usize = 120;
 
 /// A file of a description: JSON or YAML, without a name that stands twice in one object.
 ///
-/// Texts that only people read (`description`, `summary`) are dropped while reading.
+/// What no request is judged by is dropped while reading, so that a large description takes little
+/// memory: texts for people (`description`, `summary`), responses and examples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document(pub Value);
 
@@ -26,6 +27,7 @@ impl<'de> Deserialize<'de> for Document {
             depth: 0,
             left: &left,
             keep: false,
+            at: At::Root,
         };
         part.deserialize(reader).map(Self)
     }
@@ -38,6 +40,39 @@ struct Part<'a> {
     left: &'a Cell<usize>,
     /// Below a keyword whose value is data that counts, text is kept.
     keep: bool,
+    at: At,
+}
+
+/// What object of a description this is, as far as that matters for what is dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum At {
+    Root,
+    Paths,
+    Item,
+    Operation,
+    Components,
+    Elsewhere,
+}
+
+impl At {
+    fn below(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::Root, "paths") => Self::Paths,
+            (Self::Root, "components") => Self::Components,
+            (Self::Paths, _) => Self::Item,
+            (Self::Item, "parameters" | "servers") => Self::Elsewhere,
+            (Self::Item, _) => Self::Operation,
+            _ => Self::Elsewhere,
+        }
+    }
+
+    fn drops(self, key: &str) -> bool {
+        match self {
+            Self::Operation => key == "responses",
+            Self::Components => matches!(key, "responses" | "examples" | "headers" | "links"),
+            _ => false,
+        }
+    }
 }
 
 impl Part<'_> {
@@ -56,12 +91,15 @@ impl Part<'_> {
     fn below(self, key: &str) -> Self {
         Self {
             keep: self.keep || matches!(key, "const" | "enum"),
+            at: self.at.below(key),
             ..self
         }
     }
 
-    fn is_prose(self, key: &str, value: &Value) -> bool {
-        !self.keep && value.is_string() && matches!(key, "description" | "summary")
+    /// Whether a member is nothing that a request is judged by.
+    fn drops(self, key: &str, value: &Value) -> bool {
+        let prose = value.is_string() && matches!(key, "description" | "summary");
+        self.at.drops(key) || !self.keep && prose
     }
 }
 
@@ -137,23 +175,23 @@ impl<'de> Visitor<'de> for Part<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
         let mut object = Map::new();
+        let mut dropped = Vec::new();
         while let Some(key) = members.next_key::<String>()? {
+            if dropped.contains(&key) {
+                return Err(A::Error::custom("duplicate object key"));
+            }
             match object.entry(key) {
                 Entry::Occupied(_) => return Err(A::Error::custom("duplicate object key")),
                 Entry::Vacant(place) => {
-                    let inner = inner.below(place.key());
-                    let value = members.next_value_seed(inner)?;
-                    if inner.is_prose(place.key(), &value) {
-                        place.insert(Value::Null);
+                    let value = members.next_value_seed(inner.below(place.key()))?;
+                    if self.drops(place.key(), &value) {
+                        dropped.push(place.key().clone());
                     } else {
                         place.insert(value);
                     }
                 }
             }
         }
-        object.retain(|key, value| {
-            inner.keep || !value.is_null() || !matches!(key.as_str(), "description" | "summary")
-        });
         Ok(Value::Object(object))
     }
 }
