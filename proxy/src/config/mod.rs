@@ -4,6 +4,7 @@
 
 mod build;
 mod compile;
+pub mod description;
 mod load;
 mod words;
 

@@ -323,3 +323,26 @@ fn a_document_with_a_name_twice_is_not_read() {
     let deep = "[".repeat(125) + &"]".repeat(125);
     assert!(serde_json::from_str::<Document>(&deep).is_err());
 }
+
+#[test]
+fn schemas_that_are_nothing_but_themselves_do_not_hang_or_overflow() {
+    let paths = json!({"/a": {"post": {
+        "operationId": "a",
+        "requestBody": {"content": {"application/json": {"schema": {"$ref": "#/components/schemas/A"}}}},
+        "parameters": [{"name": "q", "in": "query", "schema": {"$ref": "#/components/schemas/B"}}],
+    }}});
+    let components = json!({"schemas": {
+        "A": {"$ref": "#/components/schemas/A"},
+        "B": {"allOf": [{"$ref": "#/components/schemas/B"}, {"$ref": "#/components/schemas/B"}]},
+    }});
+    let loaded = loaded(described("3.1.0", paths, components));
+    let sent = Sent {
+        method: "POST",
+        target: "/a",
+        headers: &[("content-type", "application/json")],
+        body: "{}",
+    };
+    // Served or left out, it comes to an end.
+    drop(call(&loaded, sent));
+    drop(call(&loaded, Sent { target: "/a?q=1", ..sent }));
+}
