@@ -16,6 +16,7 @@ mod facts;
 mod fields;
 mod operation;
 mod parameters;
+mod reach;
 mod report;
 mod resolve;
 mod shape;
@@ -31,18 +32,18 @@ use std::{
 
 use serde_json::Value;
 
-pub use self::{
-    document::{Document, MAX_DOCUMENT_DEPTH, MAX_DOCUMENT_VALUES},
-    operation::{Operation, Request, Variables},
-    report::{Line, Report, Verdict},
-    undecodable::{Reason, Undecodable},
-};
 use self::{
     body::is_token,
     contract::{Built, Names, Source},
     facts::Said,
     resolve::{Files, Node},
     templates::{NoTemplate, Template, Templates},
+};
+pub use self::{
+    document::{Document, MAX_DOCUMENT_DEPTH, MAX_DOCUMENT_VALUES},
+    operation::{Operation, Request, Variables},
+    report::{Line, Report, Verdict},
+    undecodable::{Reason, Undecodable},
 };
 use crate::json_schema::shown;
 
@@ -150,7 +151,9 @@ pub fn load(
 ) -> Result<Loaded, BadDescription> {
     let version = version(&document)?;
     if let Some(dialect) = document.get("jsonSchemaDialect") {
-        let dialect = dialect.as_str().ok_or(BadDescription::Member("jsonSchemaDialect"))?;
+        let dialect = dialect
+            .as_str()
+            .ok_or(BadDescription::Member("jsonSchemaDialect"))?;
         if !convert::is_known(dialect) {
             return Err(BadDescription::Dialect(shown(dialect)));
         }
@@ -208,15 +211,18 @@ fn head(root: Node<'_>) -> Result<Report, BadDescription> {
         return Err(BadDescription::Member("info"));
     }
     let edition = info("version").filter(|version| !version.trim().is_empty());
-    let missing = edition.is_none().then(|| {
-        format!("`info.version` is missing: the version of all tools is `{NO_VERSION}`")
-    });
+    let missing = edition
+        .is_none()
+        .then(|| format!("`info.version` is missing: the version of all tools is `{NO_VERSION}`"));
     Ok(Report {
         openapi: shown(root.text("openapi").unwrap_or_default()),
         title: shown(info("title").unwrap_or_default()),
         version: shown(edition.unwrap_or(NO_VERSION)),
         notes: missing.into_iter().collect(),
-        servers: servers(root.value).into_iter().map(|url| shown(&url)).collect(),
+        servers: servers(root.value)
+            .into_iter()
+            .map(|url| shown(&url))
+            .collect(),
         security_schemes: schemes.into_iter().flatten().map(scheme).collect(),
         webhooks: webhooks.map_or(0, serde_json::Map::len),
         ..Report::default()
@@ -258,7 +264,9 @@ impl<'a> Loader<'a> {
             return;
         }
         let template = Template::parse(text);
-        let form = template.as_ref().map_or_else(|| text.to_owned(), Template::form);
+        let form = template
+            .as_ref()
+            .map_or_else(|| text.to_owned(), Template::form);
         let trouble = match &template {
             None => Some("the path is no template of plain segments and variables"),
             Some(template) => template.trouble,
@@ -274,7 +282,9 @@ impl<'a> Loader<'a> {
                 if let Some(slots) = self.api.slots.last_mut().filter(|_| number.is_some()) {
                     slots.closed = true;
                 }
-                self.report.notes.push(format!("path `{}`: {reason}", shown(text)));
+                self.report
+                    .notes
+                    .push(format!("path `{}`: {reason}", shown(text)));
                 self.drafts.push(Draft {
                     name: text.into(),
                     method: "*".into(),
@@ -446,7 +456,10 @@ fn operations(item: Node<'_>) -> Vec<(Arc<str>, Node<'_>)> {
         let operation = item.get(method)?;
         Some((method.to_ascii_uppercase().into(), operation))
     });
-    let others = item.value.get("additionalOperations").and_then(Value::as_object);
+    let others = item
+        .value
+        .get("additionalOperations")
+        .and_then(Value::as_object);
     let others = others.into_iter().flatten();
     let others = others.map(|(method, operation)| (method.as_str().into(), item.with(operation)));
     fixed.chain(others).collect()

@@ -93,7 +93,9 @@ fn bytes(file: &Path) -> Result<Vec<u8>, Unreadable> {
             return Err(io::Error::other("it is no file"));
         }
         let mut bytes = Vec::new();
-        fs::File::open(file)?.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
+        fs::File::open(file)?
+            .take(MAX_BYTES + 1)
+            .read_to_end(&mut bytes)?;
         Ok(bytes)
     };
     let bytes = open().map_err(Unreadable::File)?;
@@ -105,8 +107,11 @@ fn bytes(file: &Path) -> Result<Vec<u8>, Unreadable> {
 
 fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Unreadable> {
     let syntax = |why: String| Unreadable::Syntax(why);
-    let Document(value) = if file.extension().is_some_and(|extension| extension == "json") {
-        serde_json::from_slice(bytes).map_err(|why| syntax(why.to_string()))?
+    let Document(value) = if file
+        .extension()
+        .is_some_and(|extension| extension == "json")
+    {
+        Document::from_json(bytes).map_err(|why| syntax(why.to_string()))?
     } else {
         let text = std::str::from_utf8(bytes).map_err(|why| syntax(why.to_string()))?;
         serde_saphyr::from_str_with_options(text, yaml())

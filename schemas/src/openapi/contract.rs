@@ -55,8 +55,7 @@ pub(super) struct Built {
 /// Why it cannot be enforced, for people.
 pub(super) fn build(source: Source<'_>, names: &Names<'_>, said: Said) -> Result<Built, String> {
     let mut bundle = Bundle::new(source.files, source.version);
-    let declared =
-        parameters::declared(source.files, source.item, source.operation, &mut bundle)?;
+    let declared = parameters::declared(source.files, source.item, source.operation, &mut bundle)?;
     let body = body(source, &mut bundle, &said)?;
     let mut builder = Builder {
         notes: Vec::new(),
@@ -65,13 +64,19 @@ pub(super) fn build(source: Source<'_>, names: &Names<'_>, said: Said) -> Result
         parts: Parts::default(),
     };
     let definitions = bundle.definitions()?;
-    let unknown: Vec<_> = bundle.unknown.iter().map(|key| format!("`{key}`")).collect();
+    let unknown: Vec<_> = bundle
+        .unknown
+        .iter()
+        .map(|key| format!("`{key}`"))
+        .collect();
     if !unknown.is_empty() {
         let unknown = unknown.join(", ");
         let note = format!("unknown keywords in schemas mean nothing: {unknown}");
         builder.notes.push(note);
     }
-    builder.root.insert("$defs".to_owned(), Value::Object(definitions));
+    builder
+        .root
+        .insert("$defs".to_owned(), Value::Object(definitions));
     builder.parameters(declared, names)?;
     builder.body(body)?;
     builder.finish(names, said)
@@ -101,7 +106,9 @@ fn body<'a>(
         return Ok(None);
     };
     let body = source.files.follow(body)?;
-    let content = body.get("content").ok_or("`requestBody` has no `content`")?;
+    let content = body
+        .get("content")
+        .ok_or("`requestBody` has no `content`")?;
     let entries = content.value.as_object().ok_or("`content` is no object")?;
     let mut kinds: Vec<Sent<'a>> = Vec::new();
     for (key, entry) in entries {
@@ -142,11 +149,7 @@ struct Builder {
 }
 
 impl Builder {
-    fn parameters(
-        &mut self,
-        declared: Vec<Declared<'_>>,
-        names: &Names<'_>,
-    ) -> Result<(), String> {
+    fn parameters(&mut self, declared: Vec<Declared<'_>>, names: &Names<'_>) -> Result<(), String> {
         let root = Value::Object(std::mem::take(&mut self.root));
         let mut properties = Map::new();
         for place in Place::ALL {
@@ -160,10 +163,8 @@ impl Builder {
             let (coding, script) = match parameter.coding(&root) {
                 Ok(coding) => coding,
                 Err(why) if parameter.place == Place::Query && !parameter.required => {
-                    self.notes.push(format!(
-                        "{}; calls that give it are refused",
-                        wrong(why)
-                    ));
+                    self.notes
+                        .push(format!("{}; calls that give it are refused", wrong(why)));
                     continue;
                 }
                 Err(why) => return Err(wrong(why)),
@@ -217,8 +218,8 @@ impl Builder {
             add_property(&mut properties, &parameter);
         }
         for (variable, name) in variables.into_iter().zip(names.variables) {
-            let variable = variable
-                .ok_or_else(|| format!("variable `{}` has no parameter", shown(name)))?;
+            let variable =
+                variable.ok_or_else(|| format!("variable `{}` has no parameter", shown(name)))?;
             self.parts.path.push(variable);
         }
         let Value::Object(mut root) = root else {
@@ -255,9 +256,8 @@ impl Builder {
                     reader
                 }
                 None if sent.opaque => {
-                    self.notes.push(format!(
-                        "bodies of `{range}` pass without being looked at"
-                    ));
+                    self.notes
+                        .push(format!("bodies of `{range}` pass without being looked at"));
                     opaque.push(range.clone());
                     Reader::Opaque
                 }
@@ -268,7 +268,8 @@ impl Builder {
                     Reader::Refused
                 }
             };
-            self.wire.push(json!({"body": range, "reader": reader.word()}));
+            self.wire
+                .push(json!({"body": range, "reader": reader.word()}));
             kinds.push(Kind {
                 range: sent.range,
                 reader,
@@ -281,9 +282,9 @@ impl Builder {
                     .to_owned(),
             );
         }
-        let same = schemas.iter().all(|(_, schema)| {
-            schemas.first().is_some_and(|(_, first)| first == schema)
-        });
+        let same = schemas
+            .iter()
+            .all(|(_, schema)| schemas.first().is_some_and(|(_, first)| first == schema));
         let told = !same || !opaque.is_empty();
         let judged = opaque.is_empty() && body.required;
         self.parts.body = Bodies {
@@ -359,9 +360,9 @@ impl Builder {
                         coding,
                         allow_empty: false,
                     };
-                    fields.declare(field).map_err(|name| {
-                        format!("`{}` has two meanings in a form", shown(&name))
-                    })?;
+                    fields
+                        .declare(field)
+                        .map_err(|name| format!("`{}` has two meanings in a form", shown(&name)))?;
                     let encoding = encoding.map(|encoding| encoding.value);
                     self.wire.push(json!({"field": name, "encoding": encoding}));
                 }
@@ -445,9 +446,7 @@ fn add_property(places: &mut Map<String, Value>, parameter: &Declared<'_>) {
     if let Some(properties) = properties {
         properties.insert(parameter.name.to_string(), parameter.schema.clone());
     }
-    if let (true, Some(Value::Array(required))) =
-        (parameter.required, place.get_mut("required"))
-    {
+    if let (true, Some(Value::Array(required))) = (parameter.required, place.get_mut("required")) {
         required.push((&*parameter.name).into());
     }
 }

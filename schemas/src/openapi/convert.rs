@@ -158,8 +158,7 @@ impl<'a> Bundle<'a> {
 
     fn convert(&mut self, node: Node<'a>, depth: usize) -> Result<Value, String> {
         let room = self.room.checked_sub(1).filter(|_| depth < MAX_DEPTH);
-        self.room =
-            room.ok_or_else(|| "a schema is too large or nests too deeply".to_owned())?;
+        self.room = room.ok_or_else(|| "a schema is too large or nests too deeply".to_owned())?;
         let Value::Object(members) = node.value else {
             return match node.value {
                 Value::Bool(all) => Ok(Value::Bool(*all)),
@@ -207,7 +206,9 @@ impl<'a> Bundle<'a> {
             (key, value) if PLAIN.contains(&key) => value.clone(),
             (key, _) if SCHEMA.contains(&key) => self.convert(node, depth + 1)?,
             (key, Value::Array(items)) if LIST.contains(&key) => {
-                let items = items.iter().map(|item| self.convert(node.with(item), depth + 1));
+                let items = items
+                    .iter()
+                    .map(|item| self.convert(node.with(item), depth + 1));
                 Value::Array(items.collect::<Result<_, _>>()?)
             }
             (key, Value::Object(entries)) if MAPS.contains(&key) => {
@@ -256,11 +257,7 @@ impl<'a> Bundle<'a> {
 
     /// A property that requests must not have cannot be required of them, wherever within the
     /// same object the two are written.
-    fn requests_only(
-        &self,
-        node: Node<'a>,
-        schema: &mut Map<String, Value>,
-    ) -> Result<(), String> {
+    fn requests_only(&self, node: Node<'a>, schema: &mut Map<String, Value>) -> Result<(), String> {
         let Some(required) = schema.get_mut("required") else {
             return Ok(());
         };

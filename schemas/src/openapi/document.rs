@@ -1,11 +1,11 @@
 //! Reads a description from any format that serde reads, strictly: one name once, within bounds.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, collections::HashSet, fmt};
 
-use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor,
-};
+use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, map::Entry};
+
+use super::reach::Reach;
 
 /// The most values of one file of a description.
 pub const MAX_DOCUMENT_VALUES: usize = 2_000_000;
@@ -28,8 +28,33 @@ impl<'de> Deserialize<'de> for Document {
             left: &left,
             keep: false,
             at: At::Root,
+            wanted: None,
         };
         part.deserialize(reader).map(Self)
+    }
+}
+
+impl Document {
+    /// Reads JSON, without the schemas that no request refers to. They are most of a large
+    /// description, so the text is gone through twice to find out which.
+    ///
+    /// # Errors
+    ///
+    /// Where the text is not strict JSON, or more than the bounds of a description.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let wanted = Reach::of(bytes)?.wanted();
+        let left = Cell::new(MAX_DOCUMENT_VALUES);
+        let part = Part {
+            depth: 0,
+            left: &left,
+            keep: false,
+            at: At::Root,
+            wanted: wanted.as_ref(),
+        };
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let value = part.deserialize(&mut reader)?;
+        reader.end()?;
+        Ok(Self(value))
     }
 }
 
@@ -41,24 +66,30 @@ struct Part<'a> {
     /// Below a keyword whose value is data that counts, text is kept.
     keep: bool,
     at: At,
+    /// The named schemas that are kept; all where nothing is said.
+    wanted: Option<&'a HashSet<String>>,
 }
 
 /// What object of a description this is, as far as that matters for what is dropped.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum At {
+pub(super) enum At {
     Root,
     Paths,
     Item,
     Operation,
     Components,
+    Schemas,
+    Webhooks,
     Elsewhere,
 }
 
 impl At {
-    fn below(self, key: &str) -> Self {
+    pub(super) fn below(self, key: &str) -> Self {
         match (self, key) {
+            (Self::Components, "schemas") => Self::Schemas,
             (Self::Root, "paths") => Self::Paths,
             (Self::Root, "components") => Self::Components,
+            (Self::Root, "webhooks") => Self::Webhooks,
             (Self::Paths, _) => Self::Item,
             (Self::Item, "parameters" | "servers") => Self::Elsewhere,
             (Self::Item, _) => Self::Operation,
@@ -66,8 +97,9 @@ impl At {
         }
     }
 
-    fn drops(self, key: &str) -> bool {
+    pub(super) fn drops(self, key: &str) -> bool {
         match self {
+            Self::Root => key.starts_with("x-") && key != "x-outrider",
             Self::Operation => key == "responses",
             Self::Components => matches!(key, "responses" | "examples" | "headers" | "links"),
             _ => false,
@@ -99,7 +131,8 @@ impl Part<'_> {
     /// Whether a member is nothing that a request is judged by.
     fn drops(self, key: &str, value: &Value) -> bool {
         let prose = value.is_string() && matches!(key, "description" | "summary");
-        self.at.drops(key) || !self.keep && prose
+        let unwanted = self.at == At::Schemas && self.wanted.is_some_and(|all| !all.contains(key));
+        self.at.drops(key) || unwanted || !self.keep && prose
     }
 }
 
@@ -184,7 +217,10 @@ impl<'de> Visitor<'de> for Part<'_> {
                 Entry::Occupied(_) => return Err(A::Error::custom("duplicate object key")),
                 Entry::Vacant(place) => {
                     let value = members.next_value_seed(inner.below(place.key()))?;
-                    if self.drops(place.key(), &value) {
+                    if self.at == At::Webhooks {
+                        // Only their number is told.
+                        place.insert(Value::Null);
+                    } else if self.drops(place.key(), &value) {
                         dropped.push(place.key().clone());
                     } else {
                         place.insert(value);

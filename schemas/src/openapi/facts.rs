@@ -49,7 +49,11 @@ impl Said {
                 LEVELS.join(", ")
             ));
         }
-        if said.owner.as_ref().is_some_and(|owner| owner.trim().is_empty()) {
+        if said
+            .owner
+            .as_ref()
+            .is_some_and(|owner| owner.trim().is_empty())
+        {
             return Err("`x-outrider.owner` is empty".to_owned());
         }
         Ok(said)

@@ -116,7 +116,9 @@ impl Fields {
             return Some((number, Some(member.to_owned())));
         }
         // A name that changes the method is never one of "any others".
-        let overrides = OVERRIDES.iter().any(|other| name.eq_ignore_ascii_case(other));
+        let overrides = OVERRIDES
+            .iter()
+            .any(|other| name.eq_ignore_ascii_case(other));
         self.rest
             .filter(|_| !overrides && !name.contains(['[', ']']))
             .map(|number| (number, Some(name.to_owned())))
@@ -143,18 +145,37 @@ impl Field {
     }
 
     fn is_deep(&self) -> bool {
-        matches!(&self.coding, Coding::Styled { style: Style::Deep, .. })
+        matches!(
+            &self.coding,
+            Coding::Styled {
+                style: Style::Deep,
+                ..
+            }
+        )
     }
 
     fn read(&self, pieces: &[Piece<'_>]) -> Result<Value, Reason> {
         match (&self.coding, pieces) {
-            (_, [Piece { member: None, raw: "" }]) if self.allow_empty => Ok(Value::from("")),
+            (
+                _,
+                [
+                    Piece {
+                        member: None,
+                        raw: "",
+                    },
+                ],
+            ) if self.allow_empty => Ok(Value::from("")),
             (
                 Coding::Styled {
                     make: Make::Object(members),
                     ..
                 },
-                [Piece { member: Some(_), .. }, ..],
+                [
+                    Piece {
+                        member: Some(_), ..
+                    },
+                    ..,
+                ],
             ) => {
                 let mut object = BTreeMap::new();
                 for piece in pieces {
@@ -174,10 +195,13 @@ impl Field {
                     ..
                 },
                 [one],
-            ) if members.one.is_primitive() => {
-                Ok(typed(&Script::Form.read(one.raw)?, members.one))
-            }
-            (Coding::Styled { style: Style::Deep, .. }, _) => Err(Reason::Style),
+            ) if members.one.is_primitive() => Ok(typed(&Script::Form.read(one.raw)?, members.one)),
+            (
+                Coding::Styled {
+                    style: Style::Deep, ..
+                },
+                _,
+            ) => Err(Reason::Style),
             (
                 Coding::Styled {
                     style: Style::Form,

@@ -106,7 +106,10 @@ impl Operation {
             content_encoding: single(request.headers, "content-encoding")?,
         };
         let path = self.path(&request.variables.0)?;
-        let query = self.parts.query.read(request.query.unwrap_or_default(), "query")?;
+        let query = self
+            .parts
+            .query
+            .read(request.query.unwrap_or_default(), "query")?;
         let mut header = self.headers(request.headers)?;
         let cookie = self.cookies(request.headers)?;
         let body = self.parts.body.read(labels, request.body)?;
@@ -139,10 +142,7 @@ impl Operation {
         Ok(values.into())
     }
 
-    fn headers(
-        &self,
-        sent: &[(&str, &[u8])],
-    ) -> Result<BTreeMap<Value, Value>, Undecodable> {
+    fn headers(&self, sent: &[(&str, &[u8])]) -> Result<BTreeMap<Value, Value>, Undecodable> {
         let mut values = BTreeMap::new();
         for header in &self.parts.header {
             if let Some(text) = single(sent, &header.name)? {
@@ -195,12 +195,16 @@ impl Variable {
 /// Whether there is a slash or backslash in what was decoded once, raw or encoded once more.
 fn hides_slash(decoded: &str) -> bool {
     let lower = decoded.to_ascii_lowercase();
-    ["/", "\\", "%2f", "%5c"].iter().any(|hidden| lower.contains(hidden))
+    ["/", "\\", "%2f", "%5c"]
+        .iter()
+        .any(|hidden| lower.contains(hidden))
 }
 
 /// The text of a header that may be there once.
 fn single<'a>(sent: &[(&str, &'a [u8])], name: &str) -> Result<Option<&'a str>, Undecodable> {
-    let mut lines = sent.iter().filter(|(sent, _)| sent.eq_ignore_ascii_case(name));
+    let mut lines = sent
+        .iter()
+        .filter(|(sent, _)| sent.eq_ignore_ascii_case(name));
     let Some((_, bytes)) = lines.next() else {
         return Ok(None);
     };

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use super::{
-
     body::{Range, is_token},
     convert::Bundle,
     resolve::{Files, Node},
@@ -87,7 +86,9 @@ fn list<'a>(files: &'a Files, owner: Node<'a>) -> Result<Vec<Listed<'a>>, String
             other => {
                 let other = shown(other.unwrap_or_default());
                 let name = shown(name);
-                return Err(format!("parameter `{name}`: `in: {other}` is not supported"));
+                return Err(format!(
+                    "parameter `{name}`: `in: {other}` is not supported"
+                ));
             }
         };
         let listed = (name, place, node);
@@ -127,7 +128,10 @@ fn declare<'a>(
     }
     let (schema, json) = match (node.get("schema"), node.get("content")) {
         (Some(schema), None) => (schema, false),
-        (None, Some(content)) => (content_schema(files, content).map_err(|why| wrong(&why))?, true),
+        (None, Some(content)) => (
+            content_schema(files, content).map_err(|why| wrong(&why))?,
+            true,
+        ),
         _ => return Err(wrong("it needs either `schema` or `content`")),
     };
     let mut schema = bundle.schema(schema).map_err(|why| wrong(&why))?;
@@ -262,7 +266,10 @@ pub(super) fn check(
         Place::Path => matches!(style, Style::Simple | Style::Label | Style::Matrix),
         Place::Header => style == Style::Simple,
         Place::Cookie => style == Style::Form,
-        Place::Query => matches!(style, Style::Form | Style::Space | Style::Pipe | Style::Deep),
+        Place::Query => matches!(
+            style,
+            Style::Form | Style::Space | Style::Pipe | Style::Deep
+        ),
     };
     let defined = match (style, make) {
         (Style::Deep, make) => matches!(make, Make::Object(_)),
@@ -282,4 +289,3 @@ pub(super) fn check(
         Err("its style is not defined for its place and type, or gives its parts no names")
     }
 }
-

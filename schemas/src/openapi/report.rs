@@ -63,9 +63,11 @@ impl Report {
 
     /// The operations that are not served, and why.
     pub fn left_out(&self) -> impl Iterator<Item = (&Line, &str)> {
-        self.operations.iter().filter_map(|line| match &line.verdict {
-            Verdict::Served { .. } => None,
-            Verdict::LeftOut { reason } => Some((line, reason.as_str())),
-        })
+        self.operations
+            .iter()
+            .filter_map(|line| match &line.verdict {
+                Verdict::Served { .. } => None,
+                Verdict::LeftOut { reason } => Some((line, reason.as_str())),
+            })
     }
 }

@@ -206,15 +206,21 @@ impl Reader<'_> {
     /// Takes the leading character away and cuts at the delimiter, before anything is decoded.
     fn split(self, text: &str) -> Result<Vec<&str>, Reason> {
         Ok(match (self.style, self.explode) {
-            (Style::Label, Explode::Yes) => {
-                text.strip_prefix('.').ok_or(Reason::Style)?.split('.').collect()
-            }
-            (Style::Label, Explode::No) => {
-                text.strip_prefix('.').ok_or(Reason::Style)?.split(',').collect()
-            }
-            (Style::Matrix, Explode::Yes) => {
-                text.strip_prefix(';').ok_or(Reason::Style)?.split(';').collect()
-            }
+            (Style::Label, Explode::Yes) => text
+                .strip_prefix('.')
+                .ok_or(Reason::Style)?
+                .split('.')
+                .collect(),
+            (Style::Label, Explode::No) => text
+                .strip_prefix('.')
+                .ok_or(Reason::Style)?
+                .split(',')
+                .collect(),
+            (Style::Matrix, Explode::Yes) => text
+                .strip_prefix(';')
+                .ok_or(Reason::Style)?
+                .split(';')
+                .collect(),
             (Style::Matrix, Explode::No) => {
                 let text = text.strip_prefix(';').ok_or(Reason::Style)?;
                 self.named(text)?.split(',').collect()

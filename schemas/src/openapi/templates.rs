@@ -13,7 +13,10 @@ use super::text::{Plus, percent};
 enum Segment {
     Literal(String),
     /// A variable between two pieces of text, either of which may be empty.
-    Variable { before: String, after: String },
+    Variable {
+        before: String,
+        after: String,
+    },
     /// More than one variable: never served, yet its paths belong to nobody else.
     Several(Vec<String>),
 }

@@ -26,7 +26,11 @@ fn described(version: &str, paths: Value, components: Value) -> Value {
 }
 
 fn loaded(document: Value) -> Loaded {
-    load(document, &mut |_| Err("there are no other files".to_owned())).unwrap()
+    load(
+        document,
+        &mut |_| Err("there are no other files".to_owned()),
+    )
+    .unwrap()
 }
 
 fn api(paths: Value) -> Loaded {

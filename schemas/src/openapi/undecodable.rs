@@ -1,10 +1,6 @@
 //! Requests that an operation's description cannot be read into.
 
-use crate::{
-    json::Malformed,
-    json_schema::Violation,
-    walk::push,
-};
+use crate::{json::Malformed, json_schema::Violation, walk::push};
 
 /// A request that is not as the operation describes it, and where. Holds names, never values.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

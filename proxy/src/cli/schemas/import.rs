@@ -90,7 +90,11 @@ fn for_people(loaded: &Loaded, operations: bool) -> String {
 
 fn head(text: &mut String, report: &Report) -> std::fmt::Result {
     let (served, all) = (report.served(), report.operations.len());
-    writeln!(text, "{} {}, OpenAPI {}", report.title, report.version, report.openapi)?;
+    writeln!(
+        text,
+        "{} {}, OpenAPI {}",
+        report.title, report.version, report.openapi
+    )?;
     for server in &report.servers {
         writeln!(text, "server: {server}")?;
     }
@@ -113,14 +117,22 @@ fn table(text: &mut String, api: &Api) -> std::fmt::Result {
         words.extend(tool.classification.as_deref());
         words.extend(tool.labels.iter().map(AsRef::as_ref));
         let words = words.join(", ");
-        writeln!(text, "  {}  {} {}  {words}", tool.operation, one.method, one.template)?;
+        writeln!(
+            text,
+            "  {}  {} {}  {words}",
+            tool.operation, one.method, one.template
+        )?;
     }
     Ok(())
 }
 
 fn rest(text: &mut String, report: &Report) -> std::fmt::Result {
     for (line, reason) in report.left_out() {
-        writeln!(text, "left out: {} ({} {}): {reason}", line.name, line.method, line.template)?;
+        writeln!(
+            text,
+            "left out: {} ({} {}): {reason}",
+            line.name, line.method, line.template
+        )?;
     }
     for line in &report.operations {
         if let Verdict::Served { notes } = &line.verdict {
@@ -133,9 +145,15 @@ fn rest(text: &mut String, report: &Report) -> std::fmt::Result {
         writeln!(text, "note: {note}")?;
     }
     for scheme in &report.security_schemes {
-        writeln!(text, "ignored: security scheme {scheme}; credentials are the sidecar's")?;
+        writeln!(
+            text,
+            "ignored: security scheme {scheme}; credentials are the sidecar's"
+        )?;
     }
-    for (count, word) in [(report.callbacks, "callbacks"), (report.webhooks, "webhooks")] {
+    for (count, word) in [
+        (report.callbacks, "callbacks"),
+        (report.webhooks, "webhooks"),
+    ] {
         if count > 0 {
             writeln!(text, "ignored: {count} {word}")?;
         }

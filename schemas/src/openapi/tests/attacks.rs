@@ -44,9 +44,18 @@ fn what_is_declared_passes() {
         call(&users, get("/users?page=2")).unwrap(),
         json!({"path": {}, "query": {"page": 2}, "header": {}, "cookie": {}})
     );
-    assert_eq!(accepted(&users, get("/users/a%20b"), "/path/id"), json!("a b"));
-    assert_eq!(accepted(&users, get("/users/7/files/a%2Fb"), "/path/path"), json!("a/b"));
-    let sent = Sent { headers: &[("X-Other", "1"), ("x-trace", "t"), ("Cookie", "a=b")], ..get("/users") };
+    assert_eq!(
+        accepted(&users, get("/users/a%20b"), "/path/id"),
+        json!("a b")
+    );
+    assert_eq!(
+        accepted(&users, get("/users/7/files/a%2Fb"), "/path/path"),
+        json!("a/b")
+    );
+    let sent = Sent {
+        headers: &[("X-Other", "1"), ("x-trace", "t"), ("Cookie", "a=b")],
+        ..get("/users")
+    };
     assert_eq!(accepted(&users, sent, "/header"), json!({"X-Trace": "t"}));
     assert_eq!(accepted(&users, sent, "/cookie"), json!({}));
 }
@@ -55,7 +64,10 @@ fn what_is_declared_passes() {
 fn a_query_has_nothing_but_what_is_declared_and_that_once() {
     let users = users();
     for (target, why) in [
-        ("/users?page=1&page=2", "/query/page: is given more than once"),
+        (
+            "/users?page=1&page=2",
+            "/query/page: is given more than once",
+        ),
         ("/users?page=1&%70age=2", "more than once"),
         ("/users?Page=1", "/query/Page: is not declared"),
         ("/users?page[]=1", "not declared"),
@@ -115,22 +127,44 @@ fn the_concrete_path_wins_and_keeps_its_methods() {
     assert_eq!(name("GET", "/users/you"), Ok("one".to_owned()));
     // A server might route this one to the template; it is nobody's.
     let allowed = vec![Arc::from("GET")];
-    assert_eq!(name("DELETE", "/users/me"), Err(NotFound::Method { allowed }));
+    assert_eq!(
+        name("DELETE", "/users/me"),
+        Err(NotFound::Method { allowed })
+    );
     assert_eq!(name("DELETE", "/users/you"), Ok("remove".to_owned()));
     for method in ["get", "Get", "HEAD", "OPTIONS", "PUT", "GET ", ""] {
-        assert!(matches!(name(method, "/users/you"), Err(NotFound::Method { .. })), "{method}");
+        assert!(
+            matches!(name(method, "/users/you"), Err(NotFound::Method { .. })),
+            "{method}"
+        );
     }
 }
 
 #[test]
 fn headers_and_cookies_that_are_declared_stand_once() {
     let users = users();
-    let with = |target, headers| Sent { headers, ..get(target) };
-    refused(&users, with("/users", &[("X-Trace", "a"), ("x-trace", "b")]), "more than once");
+    let with = |target, headers| Sent {
+        headers,
+        ..get(target)
+    };
+    refused(
+        &users,
+        with("/users", &[("X-Trace", "a"), ("x-trace", "b")]),
+        "more than once",
+    );
     for (headers, why) in [
-        (&[("cookie", "sid=1; sid=2")][..], "/cookie/sid: is given more than once"),
-        (&[("cookie", "sid=1"), ("Cookie", "sid=2")][..], "more than once"),
-        (&[("cookie", "sid=1; admin=1")][..], "/cookie/admin: is not declared"),
+        (
+            &[("cookie", "sid=1; sid=2")][..],
+            "/cookie/sid: is given more than once",
+        ),
+        (
+            &[("cookie", "sid=1"), ("Cookie", "sid=2")][..],
+            "more than once",
+        ),
+        (
+            &[("cookie", "sid=1; admin=1")][..],
+            "/cookie/admin: is not declared",
+        ),
         (&[("cookie", "admin")][..], "style"),
         (&[][..], "/cookie/sid: is required"),
     ] {
@@ -143,7 +177,12 @@ fn headers_and_cookies_that_are_declared_stand_once() {
 #[test]
 fn a_body_is_what_is_declared_or_nothing() {
     let users = users();
-    let post = |headers, body| Sent { method: "POST", target: "/users", headers, body };
+    let post = |headers, body| Sent {
+        method: "POST",
+        target: "/users",
+        headers,
+        body,
+    };
     const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
     assert_eq!(
         accepted(&users, post(JSON, r#"{"name": "a"}"#), "/body"),
@@ -153,27 +192,66 @@ fn a_body_is_what_is_declared_or_nothing() {
     for (headers, body, why) in [
         (JSON, r#"{"name": "a", "name": "b"}"#, "duplicate"),
         (JSON, r#"{"name": 1}"#, "/body/name: must be of type string"),
-        (JSON, r#"{"name": "a", "id": "7"}"#, "/body/id: is not allowed here"),
+        (
+            JSON,
+            r#"{"name": "a", "id": "7"}"#,
+            "/body/id: is not allowed here",
+        ),
         (JSON, "{", "strict json"),
         (&[], "{}", "no `Content-Type`"),
         (&[("content-type", "text/plain")], "{}", "media type"),
-        (&[("content-type", "multipart/form-data; boundary=x")], "--x--", "media type"),
-        (&[("content-type", "application/x-www-form-urlencoded")], "name=a", "media type"),
-        (&[("content-type", "application/json; charset=utf-16")], "{}", "charset"),
-        (&[("content-type", "application/json;charset=utf-7")], "{}", "charset"),
+        (
+            &[("content-type", "multipart/form-data; boundary=x")],
+            "--x--",
+            "media type",
+        ),
+        (
+            &[("content-type", "application/x-www-form-urlencoded")],
+            "name=a",
+            "media type",
+        ),
+        (
+            &[("content-type", "application/json; charset=utf-16")],
+            "{}",
+            "charset",
+        ),
+        (
+            &[("content-type", "application/json;charset=utf-7")],
+            "{}",
+            "charset",
+        ),
         (&[("content-type", "json")], "{}", "media type"),
-        (&[("content-type", "application/json"), ("Content-Type", "text/plain")], "{}", "more than once"),
-        (&[("content-type", "application/json"), ("content-encoding", "gzip")], "{}", "compressed"),
+        (
+            &[
+                ("content-type", "application/json"),
+                ("Content-Type", "text/plain"),
+            ],
+            "{}",
+            "more than once",
+        ),
+        (
+            &[
+                ("content-type", "application/json"),
+                ("content-encoding", "gzip"),
+            ],
+            "{}",
+            "compressed",
+        ),
     ] {
         refused(&users, post(headers, body), why);
     }
-    let sent = Sent { headers: JSON, body: "{}", ..get("/users") };
+    let sent = Sent {
+        headers: JSON,
+        body: "{}",
+        ..get("/users")
+    };
     refused(&users, sent, "/body: is not declared");
 }
 
 #[test]
 fn a_path_of_an_operation_that_is_left_out_belongs_to_nobody_else() {
-    let name = json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string"}});
+    let name =
+        json!({"name": "name", "in": "path", "required": true, "schema": {"type": "string"}});
     let loaded = api(json!({
         "/v1/{name}": {"post": {"operationId": "touch", "parameters": [name]}},
         "/v1/special": {"post": {"operationId": "special", "parameters": [
@@ -184,9 +262,16 @@ fn a_path_of_an_operation_that_is_left_out_belongs_to_nobody_else() {
     }));
     assert!(left_out(&loaded, "special").contains("#/nowhere"));
     assert!(left_out(&loaded, "two").contains("more than one variable"));
-    let post = |target| Sent { method: "POST", target, ..Sent::default() };
+    let post = |target| Sent {
+        method: "POST",
+        target,
+        ..Sent::default()
+    };
     assert_eq!(accepted(&loaded, post("/v1/x"), "/path/name"), json!("x"));
-    assert_eq!(accepted(&loaded, post("/v1/x:cancel"), "/path/name"), json!("x"));
+    assert_eq!(
+        accepted(&loaded, post("/v1/x:cancel"), "/path/name"),
+        json!("x")
+    );
     let (operation, _) = loaded.api.find("POST", "/v1/x:cancel").unwrap();
     assert_eq!(&*operation.tool.operation, "cancel");
     refused(&loaded, post("/v1/x%3Acancel"), "no operation");

@@ -13,7 +13,7 @@ fn real(file: &str) -> Option<Loaded> {
     };
     let text = fs::read_to_string(Path::new(&directory).join(file)).unwrap();
     let Document(document) = if file.ends_with(".json") {
-        serde_json::from_str(&text).unwrap()
+        Document::from_json(text.as_bytes()).unwrap()
     } else {
         serde_saphyr::from_str(&text).unwrap()
     };
@@ -21,10 +21,10 @@ fn real(file: &str) -> Option<Loaded> {
 }
 
 fn operation(loaded: &Loaded, method: &str, path: &str) -> String {
-    loaded
-        .api
-        .find(method, path)
-        .map_or_else(|why| why.to_string(), |(found, _)| found.tool.operation.to_string())
+    loaded.api.find(method, path).map_or_else(
+        |why| why.to_string(),
+        |(found, _)| found.tool.operation.to_string(),
+    )
 }
 
 /// Fills a template in and expects to find its own operation.
@@ -49,7 +49,11 @@ fn the_operations_of_github_are_recognised() {
         return;
     };
     assert!(github.report.operations.len() > 1000);
-    let left_out: Vec<_> = github.report.left_out().map(|(line, _)| &line.name).collect();
+    let left_out: Vec<_> = github
+        .report
+        .left_out()
+        .map(|(line, _)| &line.name)
+        .collect();
     assert!(left_out.len() <= 5, "{left_out:?}");
     every_template_finds_its_operation(&github);
     for (method, path, name) in [
@@ -68,7 +72,11 @@ fn the_operations_of_github_are_recognised() {
         headers: &[("Content-Type", "application/json")],
         body,
     };
-    accepted(&github, issue(r#"{"title": "t", "labels": ["bug"]}"#), "/body");
+    accepted(
+        &github,
+        issue(r#"{"title": "t", "labels": ["bug"]}"#),
+        "/body",
+    );
     refused(&github, issue(r#"{"body": "t"}"#), "/body");
     let list = "/repos/o/r/issues?state=open&per_page=5";
     assert_eq!(accepted(&github, get(list), "/query/per_page"), json!(5));
@@ -98,6 +106,10 @@ fn the_operations_of_shipengine_are_recognised() {
     let Some(shipengine) = real("shipengine.json") else {
         return;
     };
-    assert!(shipengine.report.served() > 60, "{:?}", shipengine.report.served());
+    assert!(
+        shipengine.report.served() > 60,
+        "{:?}",
+        shipengine.report.served()
+    );
     every_template_finds_its_operation(&shipengine);
 }

@@ -4,9 +4,7 @@ use super::*;
 
 #[test]
 fn what_is_ambiguous_is_left_out_and_the_rest_is_served() {
-    let x = |name: &str| {
-        json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}})
-    };
+    let x = |name: &str| json!({"name": name, "in": "path", "required": true, "schema": {"type": "string"}});
     let loaded = api(json!({
         "/a/{x}": {"get": {"operationId": "ax", "parameters": [x("x")]}},
         "/a/{y}": {
@@ -28,54 +26,111 @@ fn what_is_ambiguous_is_left_out_and_the_rest_is_served() {
     assert!(left_out(&loaded, "lonely").contains("`g` has no parameter"));
     assert!(left_out(&loaded, "again").contains("twice"));
     assert!(left_out(&loaded, "with-query").contains("no template"));
-    assert_eq!(loaded.report.left_out().filter(|(line, _)| line.name == "twin").count(), 2);
-    let served: Vec<_> = loaded.api.operations().map(|one| one.tool.operation.to_string()).collect();
+    assert_eq!(
+        loaded
+            .report
+            .left_out()
+            .filter(|(line, _)| line.name == "twin")
+            .count(),
+        2
+    );
+    let served: Vec<_> = loaded
+        .api
+        .operations()
+        .map(|one| one.tool.operation.to_string())
+        .collect();
     assert_eq!(served, ["put", "f", "d", "GET /ok"]);
     refused(&loaded, get("/a/1"), "cannot be enforced");
     refused(&loaded, get("/d/c/f"), "neither is more concrete");
     assert_eq!(accepted(&loaded, get("/d/x/f"), "/path/e"), json!("x"));
-    assert!(loaded.report.notes[0].contains("1 pairs"), "{:?}", loaded.report.notes);
+    assert!(
+        loaded.report.notes[0].contains("1 pairs"),
+        "{:?}",
+        loaded.report.notes
+    );
 }
 
 #[test]
 fn what_is_not_understood_leaves_its_operation_out() {
-    let schema = |schema: Value| {
-        json!({"requestBody": {"required": true, "content": {"application/json": {"schema": schema}}}})
-    };
+    let schema = |schema: Value| json!({"requestBody": {"required": true, "content": {"application/json": {"schema": schema}}}});
     let query = |parameter: Value| json!({"parameters": [parameter]});
     for (operation, why) in [
         (schema(json!({"$dynamicRef": "#a"})), "$dynamicRef"),
         (schema(json!({"$id": "https://example.org/a"})), "$id"),
         (schema(json!({"$ref": "#anchor"})), "anchor"),
-        (schema(json!({"$ref": "https://example.org/a.json"})), "only files beside"),
+        (
+            schema(json!({"$ref": "https://example.org/a.json"})),
+            "only files beside",
+        ),
         (schema(json!({"$ref": "../a.json"})), "only files beside"),
         (schema(json!({"$ref": "/etc/passwd"})), "only files beside"),
         (schema(json!({"$ref": "a%2fb.json"})), "only files beside"),
-        (schema(json!({"$ref": "other.json#/a"})), "there are no other files"),
-        (schema(json!({"$schema": "http://json-schema.org/draft-07/schema#"})), "$schema"),
-        (schema(json!({"type": "string", "pattern": "(?=a)"})), "pattern"),
+        (
+            schema(json!({"$ref": "other.json#/a"})),
+            "there are no other files",
+        ),
+        (
+            schema(json!({"$schema": "http://json-schema.org/draft-07/schema#"})),
+            "$schema",
+        ),
+        (
+            schema(json!({"type": "string", "pattern": "(?=a)"})),
+            "pattern",
+        ),
         (schema(json!({"type": "strong"})), "2020-12"),
         (schema(json!({"allOf": {}})), "allOf"),
         (schema(json!({"items": [{}]})), "no object"),
         (schema(json!(1)), "no object"),
-        (query(json!({"name": "q", "in": "querystring", "content": {}})), "querystring"),
+        (
+            query(json!({"name": "q", "in": "querystring", "content": {}})),
+            "querystring",
+        ),
         (query(json!({"name": "q", "in": "body"})), "`in: body`"),
-        (query(json!({"name": "q", "in": "query"})), "either `schema` or `content`"),
-        (query(json!({"name": "q", "in": "header", "content": {"text/csv": {}}})), "text/csv"),
-        (query(json!({"name": "q", "in": "query", "required": true, "style": "odd", "schema": {}})), "odd"),
-        (query(json!({"name": "a b", "in": "header", "schema": {}})), "such a name"),
+        (
+            query(json!({"name": "q", "in": "query"})),
+            "either `schema` or `content`",
+        ),
+        (
+            query(json!({"name": "q", "in": "header", "content": {"text/csv": {}}})),
+            "text/csv",
+        ),
+        (
+            query(
+                json!({"name": "q", "in": "query", "required": true, "style": "odd", "schema": {}}),
+            ),
+            "odd",
+        ),
+        (
+            query(json!({"name": "a b", "in": "header", "schema": {}})),
+            "such a name",
+        ),
         (query(json!({"$ref": "#/nowhere"})), "leads nowhere"),
-        (json!({"parameters": [
-            {"name": "q", "in": "query", "schema": {}}, {"name": "q", "in": "query", "schema": {}},
-        ]}), "twice"),
-        (json!({"parameters": [
-            {"name": "R", "in": "query", "schema": {"type": "integer"}},
-            {"name": "c", "in": "query", "schema": {"type": "object", "properties": {"R": {}}}},
-        ]}), "two meanings"),
-        (json!({"requestBody": {"required": true, "content": {"text/csv": {}}}}), "opaque_body"),
-        (json!({"x-outrider": {"classification": "secret"}}), "classification"),
+        (
+            json!({"parameters": [
+                {"name": "q", "in": "query", "schema": {}}, {"name": "q", "in": "query", "schema": {}},
+            ]}),
+            "twice",
+        ),
+        (
+            json!({"parameters": [
+                {"name": "R", "in": "query", "schema": {"type": "integer"}},
+                {"name": "c", "in": "query", "schema": {"type": "object", "properties": {"R": {}}}},
+            ]}),
+            "two meanings",
+        ),
+        (
+            json!({"requestBody": {"required": true, "content": {"text/csv": {}}}}),
+            "opaque_body",
+        ),
+        (
+            json!({"x-outrider": {"classification": "secret"}}),
+            "classification",
+        ),
         (json!({"x-outrider": {"read-only": true}}), "x-outrider"),
-        (json!({"servers": [{"url": "https://elsewhere.example"}]}), "another server"),
+        (
+            json!({"servers": [{"url": "https://elsewhere.example"}]}),
+            "another server",
+        ),
     ] {
         let mut operation = operation;
         operation["operationId"] = "bad".into();
@@ -95,7 +150,10 @@ fn documents_that_are_no_description_are_refused_whole() {
         (json!({"openapi": "4.0.0"}), "4.0.0"),
         (json!({"openapi": "3.0.0", "info": info}), "`paths`"),
         (json!({"openapi": "3.1.0", "paths": {}}), "`info`"),
-        (json!({"openapi": "3.1.0", "info": info, "x-outrider": 1}), "x-outrider"),
+        (
+            json!({"openapi": "3.1.0", "info": info, "x-outrider": 1}),
+            "x-outrider",
+        ),
         (
             json!({"openapi": "3.1.0", "info": info, "jsonSchemaDialect": "http://json-schema.org/draft-07/schema"}),
             "draft-07",
@@ -131,16 +189,29 @@ fn the_dialect_of_3_0_becomes_2020_12() {
     let post = |body| Sent {
         method: "POST",
         target: "/a",
-        headers: &[("content-type", "application/vnd.x+json; v=1"), ("content-type2", "")],
+        headers: &[
+            ("content-type", "application/vnd.x+json; v=1"),
+            ("content-type2", ""),
+        ],
         body,
     };
     refused(&loaded, post("{}"), "media type");
-    let post = |body| Sent { headers: &[("content-type", "application/json; v=1")], ..post(body) };
-    accepted(&loaded, post(r#"{"n": 9, "maybe": null, "sibling": "longer"}"#), "/body");
+    let post = |body| Sent {
+        headers: &[("content-type", "application/json; v=1")],
+        ..post(body)
+    };
+    accepted(
+        &loaded,
+        post(r#"{"n": 9, "maybe": null, "sibling": "longer"}"#),
+        "/body",
+    );
     for (body, why) in [
         (r#"{"n": 0}"#, "/body/n: must be more than 0"),
         (r#"{"n": 10}"#, "/body/n: must be at most 9"),
-        (r#"{"n": 1, "sibling": null}"#, "/body/sibling: must be of type string"),
+        (
+            r#"{"n": 1, "sibling": null}"#,
+            "/body/sibling: must be of type string",
+        ),
         (r#"{"n": 1, "own": "x"}"#, "/body/own: is not allowed here"),
         (r#"{"n": 1, "more": "x"}"#, "/body/more"),
         ("{}", "/body/n: is required"),
@@ -186,24 +257,36 @@ fn references_are_followed_in_circles_and_to_files_beside() {
         headers: &[("content-type", "application/json")],
         body,
     };
-    accepted(&loaded, post(r#"{"children": [{"children": []}]}"#), "/body");
+    accepted(
+        &loaded,
+        post(r#"{"children": [{"children": []}]}"#),
+        "/body",
+    );
     refused(&loaded, post(r#"{"children": [{"child": []}]}"#), "/body");
     assert_eq!(accepted(&loaded, get("/b?n=3"), "/query/n"), json!(3));
 }
 
 #[test]
 fn each_media_type_is_judged_by_its_own_schema() {
-    let object = |name: &str| {
-        json!({"schema": {"type": "object", "required": [name], "properties": {name: {"type": "string"}}}})
-    };
-    let loaded = api(json!({"/a": {"post": {"requestBody": {"required": true, "content": {
-        "application/json": object("a"),
-        "application/*": object("b"),
-        "application/x-www-form-urlencoded": object("c"),
-    }}}}}));
+    let object = |name: &str| json!({"schema": {"type": "object", "required": [name], "properties": {name: {"type": "string"}}}});
+    let loaded = api(
+        json!({"/a": {"post": {"requestBody": {"required": true, "content": {
+            "application/json": object("a"),
+            "application/*": object("b"),
+            "application/x-www-form-urlencoded": object("c"),
+        }}}}}),
+    );
     let post = |media, body| {
         let headers = [("content-type", media)];
-        call(&loaded, Sent { method: "POST", target: "/a", headers: &headers, body })
+        call(
+            &loaded,
+            Sent {
+                method: "POST",
+                target: "/a",
+                headers: &headers,
+                body,
+            },
+        )
     };
     let told = post("application/json", r#"{"a": "1"}"#).unwrap();
     assert_eq!(told["header"], json!({"content-type": "application/json"}));
@@ -213,7 +296,11 @@ fn each_media_type_is_judged_by_its_own_schema() {
     assert!(post("application/x-www-form-urlencoded", "c=1").is_ok());
     assert!(post("application/x-www-form-urlencoded", "a=1").is_err());
     assert!(post("application/octet-stream", "a").is_err());
-    assert!(post("application/json", "").unwrap_err().contains("/body: is required"));
+    assert!(
+        post("application/json", "")
+            .unwrap_err()
+            .contains("/body: is required")
+    );
 }
 
 #[test]
@@ -226,13 +313,29 @@ fn bodies_pass_without_being_judged_only_where_the_description_says_so() {
     }}}));
     let post = |media, body| {
         let headers = [("content-type", media)];
-        call(&loaded, Sent { method: "POST", target: "/a", headers: &headers, body })
+        call(
+            &loaded,
+            Sent {
+                method: "POST",
+                target: "/a",
+                headers: &headers,
+                body,
+            },
+        )
     };
     let told = post("image/png", "\u{1}").unwrap();
     assert_eq!(told["header"], json!({"content-type": "image/*"}));
     assert_eq!(told.get("body"), None);
-    assert!(post("image/png", "").unwrap_err().contains("/body: is required"));
-    assert!(post("application/json", "[]").unwrap_err().contains("/body"));
+    assert!(
+        post("image/png", "")
+            .unwrap_err()
+            .contains("/body: is required")
+    );
+    assert!(
+        post("application/json", "[]")
+            .unwrap_err()
+            .contains("/body")
+    );
     assert!(post("text/csv", "a").unwrap_err().contains("media type"));
 }
 
@@ -261,7 +364,13 @@ fn facts_come_from_the_nearest_that_says_them_else_from_the_method() {
         let tool = &all.find(|one| *one.tool.operation == *name).unwrap().tool;
         assert_eq!(tool.classification.as_deref(), Some("internal"));
         assert!(tool.digest.starts_with("sha256:") && tool.digest.len() == 71);
-        (tool.owner.to_string(), tool.read_only, tool.destructive, tool.idempotent, tool.open_world)
+        (
+            tool.owner.to_string(),
+            tool.read_only,
+            tool.destructive,
+            tool.idempotent,
+            tool.open_world,
+        )
     };
     let a = || "a".to_owned();
     assert_eq!(facts("get"), (a(), true, false, true, true));
@@ -271,7 +380,10 @@ fn facts_come_from_the_nearest_that_says_them_else_from_the_method() {
     assert_eq!(facts("post"), ("b".to_owned(), true, false, true, false));
     assert!(left_out(&loaded, "connect").contains("method"));
     let contract = crate::catalogue::Contract::of_api(&loaded.api);
-    let names: Vec<_> = contract.tools().map(|tool| tool.operation.to_string()).collect();
+    let names: Vec<_> = contract
+        .tools()
+        .map(|tool| tool.operation.to_string())
+        .collect();
     assert_eq!(names, ["copy", "get", "post", "put", "query"]);
 }
 
@@ -281,12 +393,22 @@ fn the_digest_is_of_what_a_request_must_be_and_of_nothing_else() {
         let mut operation = more;
         operation["parameters"] = json!([{"name": "q", "in": "query", "schema": schema}]);
         let loaded = api(json!({"/a": {"get": operation}}));
-        let digest = loaded.api.operations().next().unwrap().tool.digest.to_string();
+        let digest = loaded
+            .api
+            .operations()
+            .next()
+            .unwrap()
+            .tool
+            .digest
+            .to_string();
         digest
     };
     let plain = with(json!({"type": "integer"}), json!({}));
     let prose = json!({"summary": "s", "responses": {"200": {}}, "deprecated": true});
-    assert_eq!(plain, with(json!({"type": "integer", "description": "d"}), prose));
+    assert_eq!(
+        plain,
+        with(json!({"type": "integer", "description": "d"}), prose)
+    );
     assert_ne!(plain, with(json!({"type": "string"}), json!({})));
 }
 
@@ -310,14 +432,21 @@ fn the_report_says_what_is_ignored() {
 
 #[test]
 fn a_document_with_a_name_twice_is_not_read() {
-    for text in [r#"{"a": 1, "a": 2}"#, r#"{"a": {"description": "x", "description": "y"}}"#] {
+    for text in [
+        r#"{"a": 1, "a": 2}"#,
+        r#"{"a": {"description": "x", "description": "y"}}"#,
+    ] {
         assert!(serde_json::from_str::<Document>(text).is_err(), "{text}");
         assert!(serde_saphyr::from_str::<Document>(text).is_err(), "{text}");
     }
     let text = "paths:\n  /a:\n    get:\n      description: dropped\n      tags: {200: {}}\n";
     let Document(read) = serde_saphyr::from_str(text).unwrap();
-    assert_eq!(read, json!({"paths": {"/a": {"get": {"tags": {"200": {}}}}}}));
-    let text = r#"{"properties": {"description": {"type": "string"}}, "enum": [{"description": "kept"}]}"#;
+    assert_eq!(
+        read,
+        json!({"paths": {"/a": {"get": {"tags": {"200": {}}}}}})
+    );
+    let text =
+        r#"{"properties": {"description": {"type": "string"}}, "enum": [{"description": "kept"}]}"#;
     let Document(read) = serde_json::from_str(text).unwrap();
     assert_eq!(read, serde_json::from_str::<Value>(text).unwrap());
     let deep = "[".repeat(125) + &"]".repeat(125);
@@ -344,5 +473,46 @@ fn schemas_that_are_nothing_but_themselves_do_not_hang_or_overflow() {
     };
     // Served or left out, it comes to an end.
     drop(call(&loaded, sent));
-    drop(call(&loaded, Sent { target: "/a?q=1", ..sent }));
+    drop(call(
+        &loaded,
+        Sent {
+            target: "/a?q=1",
+            ..sent
+        },
+    ));
+}
+
+#[test]
+fn json_is_read_without_the_schemas_that_only_responses_need() {
+    let text = json!({
+        "paths": {"/a": {"post": {
+            "requestBody": {"$ref": "#/components/requestBodies/r"},
+            "responses": {"200": {"$ref": "#/components/schemas/answer"}},
+        }}},
+        "components": {
+            "requestBodies": {"r": {"$ref": "#/components/schemas/one"}},
+            "schemas": {
+                "one": {"$ref": "#/components/schemas/two/items"}, "two": {}, "answer": {}, "alone": {},
+            },
+        },
+    });
+    let names = |document: &Value| {
+        let Document(read) = Document::from_json(document.to_string().as_bytes()).unwrap();
+        let schemas = read["components"]["schemas"].as_object().unwrap();
+        schemas.keys().cloned().collect::<Vec<_>>()
+    };
+    assert_eq!(names(&text), ["one", "two"]);
+    for reference in [
+        "other.json#/a",
+        "#",
+        "#/components/schemas/t%77o",
+        "#anchor",
+    ] {
+        let mut text = text.clone();
+        text["components"]["schemas"]["alone"]["$ref"] = reference.into();
+        assert_eq!(names(&text).len(), 4, "{reference}");
+    }
+    let twice = r#"{"components": {"schemas": {"a": 1, "a": 2}}}"#;
+    assert!(Document::from_json(twice.as_bytes()).is_err());
+    assert!(Document::from_json(b"{} {}").is_err());
 }
