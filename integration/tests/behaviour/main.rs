@@ -23,6 +23,7 @@ mod destination;
 mod drain;
 mod exceptions;
 mod hangup;
+mod http_services;
 mod input_required;
 mod jsonrpc;
 mod late_body;

@@ -230,6 +230,8 @@ pub fn refuse(
 pub(crate) fn ended(rejection: &Rejection) -> Ended {
     match rejection {
         Rejection::TaskExpired | Rejection::TaskRevoked | Rejection::TaskSuspended => Ended::Cut,
+        // Its body broke off while it was sent on.
+        Rejection::CallMalformed(_) => Ended::AgentGone,
         _ => Ended::UpstreamFailed,
     }
 }
