@@ -86,13 +86,9 @@ fn a_request_passes_as_it_was_sent_and_nobody_looks_into_it() {
         assert_eq!(decision["input"]["call"]["protocol"], "http");
         assert_eq!(outcome["ended"], "completed", "{outcome}");
         assert_eq!(outcome["response"]["bytes"], 8, "{outcome}");
-        assert_eq!(
-            sidecar.metric(
-                "outrider_calls_total",
-                &["service=\"wiki\"", "tool=\"POST\"", "outcome=\"allow\""]
-            ),
-            1.0
-        );
+        let labels = ["service=\"wiki\"", "tool=\"POST\"", "outcome=\"allow\""];
+        let counted = sidecar.metric("outrider_calls_total", &labels);
+        assert!((0.5..1.5).contains(&counted), "{counted}");
     }
 }
 

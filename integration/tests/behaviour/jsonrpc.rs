@@ -400,7 +400,7 @@ fn streams_redirects_and_codings_are_no_answers() {
 fn a_notification_is_answered_by_a_status_alone() {
     let request = notification("sum", &json!([1, 2]));
     let answer = fails(&request, |exchange| {
-        exchange.json(200, &json!({"zz9evil": 1}))
+        exchange.json(200, &json!({"zz9evil": 1}));
     });
     assert_eq!(answer.status, 502);
     assert!(answer.json().get("id").is_none());

@@ -29,6 +29,7 @@ mod jsonrpc;
 mod late_body;
 mod limits;
 mod listing;
+mod models;
 mod record;
 mod refusals;
 mod reload;
