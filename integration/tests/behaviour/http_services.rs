@@ -1,8 +1,13 @@
 //! HTTP services without a contract: decided by method, host and path, and never read.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
+
 use outrider_integration::{
-    Agent, Exchange, PlainServer, Request, Setup, Sidecar, ToolServer, sha256_base64url, until,
-    verify_with_jwks,
+    Agent, Exchange, Gate, PlainServer, Request, Setup, Sidecar, ToolServer, sha256_base64url,
+    until, verify_with_jwks,
 };
 use serde_json::{Value, json};
 
@@ -37,7 +42,7 @@ fn with(
     for (key, value) in changes.as_object().unwrap() {
         section[key] = value.clone();
     }
-    setup(Setup::bare(OUTRIDER).serving(section)).start()
+    setup(Setup::bare(OUTRIDER).serving(&section)).start()
 }
 
 fn streamed() -> Value {
@@ -565,6 +570,50 @@ fn an_answer_of_a_revoked_task_is_aborted() {
     }
 }
 
+/// Everything between service and agent is full, so that nothing but the revocation ends the call.
+#[test]
+fn an_answer_that_its_agent_does_not_read_is_cut_all_the_same() {
+    let (gone, written) = (Gate::new(), Arc::new(AtomicUsize::new(0)));
+    let (inside, counted) = (gone.clone(), Arc::clone(&written));
+    let server = ToolServer::answering(move |exchange| {
+        let piece = vec![b'x'; 20_000];
+        exchange.begin_events();
+        while exchange.chunk(&piece) {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+        inside.open();
+    });
+    let sidecar = before(server.address(), &streamed());
+    let task = sidecar.open_task(&[]);
+    let agent = Agent::new(sidecar.listener("reverse"), "/wiki").with_token(&task.token);
+    let mut unread = agent.start(&get("/wiki/a"));
+    let head = unread.head().unwrap().unwrap();
+    let (mut last, mut same) = (0, 0);
+    until("the answer to be stuck", || {
+        let now = written.load(Ordering::SeqCst);
+        same = if now == last { same + 1 } else { 0 };
+        last = now;
+        (now > 0 && same == 50).then_some(())
+    });
+    assert_eq!(sidecar.command(&["revoke", "task", &task.id]).status, 0);
+    let outcome = sidecar.outcome(head.get("outrider-decision-id").unwrap());
+    assert_eq!(outcome["ended"], "cut", "{outcome}");
+    assert!(gone.pass(), "the upstream's work was not cancelled");
+    assert!(!unread.rest().1, "an end that looks whole");
+}
+
+#[test]
+fn a_refused_request_is_answered_before_its_body_is_there() {
+    let server = wiki();
+    let sidecar = before(server.address(), &streamed());
+    let chunked = Request::raw("PUT", "/wiki/a", b"5\r\nfirst\r\n".to_vec())
+        .field("Transfer-Encoding", "chunked");
+    refused(&sidecar, &server, (Problem(401), "task_missing"), || {
+        let stranger = Agent::new(sidecar.listener("reverse"), "/wiki");
+        stranger.start(&chunked).answer().unwrap().unwrap()
+    });
+}
+
 #[test]
 fn a_request_of_a_revoked_task_is_cut_while_it_is_sent() {
     let server = PlainServer::start();
@@ -711,7 +760,7 @@ fn a_schema_for_what_is_never_read_is_a_mistake() {
     let server = wiki();
     let mut section = section(server.address());
     section["schemas"] = json!("wiki.json");
-    let setup = Setup::bare(OUTRIDER).serving(section);
+    let setup = Setup::bare(OUTRIDER).serving(&section);
     setup.file("wiki.json", "{}");
     setup.write();
     let check = setup.run(&["check", "-c", "outrider.yaml"]);

@@ -52,14 +52,14 @@ fn before(
     change: impl FnOnce(Setup) -> Setup,
 ) -> Sidecar {
     let setup = Setup::bare(OUTRIDER)
-        .serving(json!({
+        .serving(&json!({
             "name": "openai",
             "protocol": "http",
             "kind": "model",
             "upstream": format!("http://{}", model.address()),
             "credentials": {"header": "authorization", "value": "Bearer ${file:key}"},
         }))
-        .serving(json!({
+        .serving(&json!({
             "name": "tickets",
             "protocol": "jsonrpc",
             "upstream": format!("http://{}/rpc", tickets.address()),
