@@ -7,6 +7,8 @@ use std::{fmt, sync::Arc};
 
 use outrider_policy::Value;
 
+use outrider_schemas::json_schema::Violation;
+
 use crate::json::write_hex;
 
 /// The ID of one decision: a UUIDv7, minted when the `Entry` opens and carried by every answer.
@@ -174,6 +176,9 @@ pub struct ToolCall {
     pub input_responses: Value,
     /// Nobody looked into the body.
     pub opaque: bool,
+    /// What of the request could not be read as the operation describes it: such a call is never
+    /// valid.
+    pub unread: Vec<Violation>,
 }
 
 impl Trace {

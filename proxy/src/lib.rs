@@ -18,11 +18,14 @@ pub mod upstream;
 pub mod validate;
 // what flows, what joins
 pub mod call;
+pub mod followup;
 pub mod headers;
 pub mod json;
+pub mod memory;
 pub mod outrider;
 pub mod pipeline;
 pub mod rejection;
+pub mod session;
 pub mod task;
 // the edge
 pub mod admin;

@@ -15,6 +15,7 @@ use crate::{
     identify::{Peers, Required},
     limit::Limits,
     listen::Connection,
+    memory::Memory,
     record::Recorder,
     rejection::Rejection,
     state::Tasks,
@@ -68,6 +69,8 @@ pub struct Outrider {
     pub signer: Signer,
     /// How often exceptions were used.
     pub uses: Uses,
+    /// What is remembered between calls.
+    pub memory: Arc<Memory>,
 }
 
 impl Outrider {
@@ -87,6 +90,7 @@ impl Outrider {
             tasks,
             signer,
             uses: Uses::default(),
+            memory: Arc::default(),
         }
     }
 
@@ -99,6 +103,7 @@ impl Outrider {
     pub fn replace(&self, snapshot: Snapshot) {
         self.snapshot.store(Arc::new(snapshot));
         self.uses.relearn();
+        self.memory.revision.send_modify(|revision| *revision += 1);
     }
 
     /// Admits the user at the other end of a connection; asked once per connection.

@@ -14,6 +14,7 @@ use std::{
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use self::case::{Body, Case, Errand, Known, Said, Target};
 use crate::{
@@ -22,7 +23,7 @@ use crate::{
     identify,
     listen::{self, Connection, reverse},
     outrider::Outrider,
-    protocol::{self, BodyManner, Kind},
+    protocol::{self, BodyManner, Hangup, Kind},
     record::{Entry, Facts, Permit, Ruling},
     rejection::{Malformed, Rejection},
     respond::{self, Accepted, Answer},
@@ -63,29 +64,27 @@ impl listen::Service for Pipeline {
         );
         let mut said = None;
         match self
-            .enforce(&connection, request, &mut entry, &mut said)
+            .decide(&connection, request, &mut entry, &mut said)
             .await
         {
-            Ok(accepted) => respond::answer(accepted, entry, &self.streams),
-            Err(rejection) => {
-                let form = said
-                    .as_ref()
-                    .map(|(service, exchange)| (&*service.protocol, exchange));
-                respond::refuse(entry, form, &rejection)
-            }
+            Ok((permit, errand)) => match errand.expected.exchange.hangup {
+                Hangup::Cancels => self.carry(permit, errand, entry, said).await,
+                Hangup::Outlived => self.outlived(permit, errand, entry, said).await,
+            },
+            Err(rejection) => refusal(entry, &said, &rejection),
         }
     }
 }
 
 impl Pipeline {
-    /// One call, from its head to an answer that may pass.
-    async fn enforce(
+    /// One call, from its head to the permit to carry it out.
+    async fn decide(
         &self,
         connection: &Connection,
         request: Request<Incoming>,
         entry: &mut Entry,
         said: &mut Said,
-    ) -> Result<Accepted, Rejection> {
+    ) -> Result<(Permit, Errand), Rejection> {
         let (case, ruling) = match self.open(connection, request, entry).await {
             Ok(case) => judged(case).await,
             Err(rejection) => (None, Ruling::refused(rejection)),
@@ -96,8 +95,40 @@ impl Pipeline {
         };
         let recorded = entry.record(ruling)?;
         let permit = recorded.permit()?;
-        self.act(permit, errand.ok_or(Rejection::PolicyError)?, entry)
-            .await
+        Ok((permit, errand.ok_or(Rejection::PolicyError)?))
+    }
+
+    /// Carries out what was permitted, and answers.
+    async fn carry(
+        &self,
+        permit: Permit,
+        errand: Errand,
+        mut entry: Entry,
+        said: Said,
+    ) -> Response<Answer> {
+        match self.act(permit, errand, &mut entry).await {
+            Ok(accepted) => respond::answer(accepted, entry, &self.streams),
+            Err(rejection) => refusal(entry, &said, &rejection),
+        }
+    }
+
+    /// As [`carry`](Self::carry), beside the connection: legacy MCP does not take the end of a
+    /// connection for a cancellation.
+    async fn outlived(
+        self: Rc<Self>,
+        permit: Permit,
+        errand: Errand,
+        entry: Entry,
+        said: Said,
+    ) -> Response<Answer> {
+        let (tell, told) = oneshot::channel();
+        let streams = self.streams.clone();
+        streams.spawn(async move {
+            let response = self.carry(permit, errand, entry, said).await;
+            // An agent that is gone is in the record: the entry goes with the answer.
+            tell.send(response).ok();
+        });
+        told.await.unwrap_or_else(|_| respond::unanswered())
     }
 
     /// What is decided by head and size alone; then the body, in one buffer.
@@ -198,6 +229,14 @@ impl Pipeline {
     }
 }
 
+/// Says a refusal in the words of those who can read it.
+fn refusal(entry: Entry, said: &Said, rejection: &Rejection) -> Response<Answer> {
+    let form = said
+        .as_ref()
+        .map(|(service, exchange)| (&*service.protocol, exchange));
+    respond::refuse(entry, form, rejection)
+}
+
 /// Judges a case, off the event loop when its body is large.
 async fn judged(case: Case) -> (Option<Case>, Ruling) {
     let (case, ruling) = if case.body.bytes().len() <= LARGE {
@@ -221,12 +260,15 @@ fn judge(mut case: Case) -> (Case, Ruling) {
 /// The order of the stages.
 fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     let message = case.read()?;
-    if matches!(message.kind, Kind::Plain) {
-        return Ok(Ruling::passed());
-    }
-    let task = case.task()?;
-    let Kind::Call(call) = message.kind else {
-        return Ok(Ruling::passed());
+    let task = case.authority(&message)?;
+    case.session(&message, task.as_deref())?;
+    let call = match message.kind {
+        Kind::Call(call) => call,
+        Kind::Again {
+            id,
+            input_responses,
+        } => case.again(&id, input_responses, task.as_deref())?,
+        Kind::Own | Kind::Plain | Kind::Opening => return Ok(Ruling::passed()),
     };
     let tool = case.resolve(&call)?;
     case.service

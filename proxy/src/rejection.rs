@@ -113,6 +113,10 @@ pub enum Malformed {
     Request(&'static str),
     /// A method which this endpoint does not have: 405.
     Method,
+    /// The transport of MCP 2024-11-05: 405.
+    OldTransport,
+    /// A session that is not the caller's, or not known: 404.
+    Session,
     /// The body is not strict JSON: JSON-RPC `-32700`.
     Json(json::Malformed),
     /// The body is JSON but not one message: JSON-RPC `-32600`.
@@ -133,6 +137,8 @@ pub enum Unknown {
     Tool,
     /// A method of the protocol.
     Method,
+    /// Work that a call is said to have left going on.
+    Work,
 }
 
 /// What a spent limit tells the agent (draft-ietf-httpapi-ratelimit-headers-10).
@@ -227,9 +233,14 @@ impl Rejection {
     pub fn row(&self) -> Row {
         let row = self.usual_row();
         match self {
-            Self::CallMalformed(Malformed::Method) => Row {
+            Self::CallMalformed(Malformed::Method | Malformed::OldTransport) => Row {
                 status: StatusCode::METHOD_NOT_ALLOWED,
                 title: "method not allowed",
+                ..row
+            },
+            Self::CallMalformed(Malformed::Session) => Row {
+                status: StatusCode::NOT_FOUND,
+                title: "no such session",
                 ..row
             },
             _ => row,
@@ -251,6 +262,9 @@ impl Rejection {
             Self::TaskMissing => "send the task's token in `Outrider-Task-Token`".into(),
             Self::ToolUnknown(Unknown::Tool) => {
                 "this service publishes no tool of that name".into()
+            }
+            Self::ToolUnknown(Unknown::Work) => {
+                "no call of this task left work of that name going on".into()
             }
             Self::ToolUnknown(Unknown::Method) => "this method is not served here".into(),
             Self::DestinationRefused(why)
@@ -377,9 +391,17 @@ impl Malformed {
         match self {
             Self::Request(why) | Self::Message(why) | Self::Params(why) => (*why).into(),
             Self::Method => "only POST is served here".into(),
+            Self::OldTransport => {
+                "the HTTP+SSE transport of MCP 2024-11-05 is not served: POST to \
+                this URL with a client of 2025-03-26 or later (streamable HTTP)"
+                    .into()
+            }
+            Self::Session => "start a new one with `initialize`, under the same task".into(),
             Self::Json(malformed) => malformed.to_string().into(),
             Self::Revision { .. } => {
-                "this protocol revision is not served; use MCP 2026-07-28".into()
+                "this protocol revision is not served; use MCP 2026-07-28, or one from 2025-03-26 \
+                 to 2025-11-25"
+                    .into()
             }
         }
     }

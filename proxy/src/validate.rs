@@ -58,6 +58,11 @@ pub struct Misfit {
 /// The first violations.
 pub fn validate(call: ToolCall, tool: &Arc<Tool>) -> Result<ValidCall, Misfit> {
     let schema = &tool.contract.input;
+    if !call.unread.is_empty() {
+        return Err(Misfit {
+            violations: call.unread,
+        });
+    }
     if schema.is_valid(&call.arguments) {
         return Ok(ValidCall {
             call,

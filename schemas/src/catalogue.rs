@@ -1,4 +1,7 @@
 //! All tools of one service, compiled: what a call is looked up in and validated against.
+//!
+//! Resources, prompts and the other methods of an MCP server that are calls stand here as tools:
+//! `resource:` and a URI template, `prompt:` and a name, a method's name.
 
 mod headers;
 
@@ -9,7 +12,9 @@ use serde_json::Value;
 pub use self::headers::{BadHeader, BadHeaderReason, Kind, ParamHeader};
 use crate::{
     json_schema::{BadSchema, Schema},
-    lock::{Lock, LockedTool},
+    lock::{BadName, Lock, LockedTool, Section},
+    openapi::Api,
+    template::{BadTemplate, Templates},
 };
 
 /// The tools of one service by the name of their operation.
@@ -18,6 +23,8 @@ pub struct Contract {
     tools: HashMap<Arc<str>, Arc<Tool>>,
     /// The names in order, so that listings are stable.
     order: Vec<Arc<Tool>>,
+    /// The operations of resources by their URIs.
+    resources: Templates,
 }
 
 /// One tool: its facts and its compiled contract.
@@ -57,9 +64,11 @@ pub struct Tool {
 
 /// A tool that cannot be enforced as published.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("tool `{tool}`: {reason}")]
+#[error("{section} `{tool}`: {reason}")]
 pub struct BadTool {
-    /// The tool's name.
+    /// The section of the lock file it is in.
+    pub section: Section,
+    /// Its name there.
     pub tool: String,
     /// What is wrong.
     #[source]
@@ -69,6 +78,12 @@ pub struct BadTool {
 /// What is wrong with a tool's contract.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadContract {
+    /// A name that its section cannot have.
+    #[error(transparent)]
+    Name(#[from] BadName),
+    /// More resources than are served, found when all were read.
+    #[error(transparent)]
+    Template(#[from] BadTemplate),
     /// MCP wants arguments to be an object (2026-07-28 tools, `inputSchema`).
     #[error("the root of `inputSchema` must have `type: object`")]
     NotAnObject,
@@ -81,21 +96,35 @@ pub enum BadContract {
     /// A header annotation that invalidates the tool.
     #[error(transparent)]
     Header(#[from] BadHeader),
+    /// A header annotation on what is no tool (MCP 2026-07-28: `tools/call` alone mirrors).
+    #[error("`x-mcp-header` in inputSchema: only arguments of tools are mirrored in headers")]
+    NoHeaders,
 }
 
 impl Contract {
-    /// Compiles every tool of a lock file.
+    /// Compiles every entry of a lock file. The operation of a tool and of a method is its name,
+    /// that of a resource `resource:` and its URI or template, that of a prompt `prompt:` and its
+    /// name.
     ///
     /// # Errors
     ///
     /// Every [`BadTool`] there is; one of them refuses the whole.
     pub fn compile(lock: Lock) -> Result<Self, Vec<BadTool>> {
-        let mut contract = Self::default();
-        let mut bad = Vec::new();
-        for (name, locked) in lock.tools {
-            match compile(&name, locked) {
-                Ok(tool) => contract.add(Arc::new(tool)),
-                Err(reason) => bad.push(BadTool { tool: name, reason }),
+        let (mut contract, mut bad) = (Self::default(), Vec::new());
+        match Templates::new(lock.resources.keys().map(String::as_str)) {
+            Ok(templates) => contract.resources = templates,
+            Err(flaws) => bad.extend(flaws.into_iter().map(BadTool::from)),
+        }
+        for (section, entries) in lock.sections() {
+            for (name, locked) in entries {
+                match compile(section, &name, locked) {
+                    Ok(tool) => contract.add(Arc::new(tool)),
+                    Err(reason) => bad.push(BadTool {
+                        section,
+                        tool: name,
+                        reason,
+                    }),
+                }
             }
         }
         if bad.is_empty() {
@@ -103,6 +132,22 @@ impl Contract {
         } else {
             Err(bad)
         }
+    }
+
+    /// The operations of the locked resources by their URIs.
+    pub fn resources(&self) -> &Templates {
+        &self.resources
+    }
+
+    /// The tools of a description, one for each operation that is served.
+    pub fn of_api(api: &Api) -> Self {
+        let mut tools: Vec<_> = api.operations().map(|one| Arc::clone(&one.tool)).collect();
+        tools.sort_by(|one, other| one.operation.cmp(&other.operation));
+        let mut contract = Self::default();
+        for tool in tools {
+            contract.add(tool);
+        }
+        contract
     }
 
     /// Adds a tool; one of the same name is replaced.
@@ -116,7 +161,7 @@ impl Contract {
         self.tools.get(operation)
     }
 
-    /// All tools, in the order of their names.
+    /// All tools: section by section, each in the order of the names.
     pub fn tools(&self) -> impl Iterator<Item = &Arc<Tool>> {
         self.order.iter()
     }
@@ -132,31 +177,50 @@ impl FromIterator<Tool> for Contract {
     }
 }
 
-/// Checks that a tool could be compiled.
+impl From<BadTemplate> for BadTool {
+    fn from(bad: BadTemplate) -> Self {
+        Self {
+            section: Section::Resources,
+            tool: bad.template.clone(),
+            reason: bad.into(),
+        }
+    }
+}
+
+/// Checks that an entry could be compiled.
 ///
 /// # Errors
 ///
-/// As [`Contract::compile`] for one tool.
-pub fn check(locked: &LockedTool) -> Result<(), BadContract> {
-    schemas(locked).map(drop)
+/// As [`Contract::compile`] for one entry.
+pub fn check(section: Section, name: &str, locked: &LockedTool) -> Result<(), BadContract> {
+    if section == Section::Resources {
+        Templates::new([name]).map_err(|mut bad| bad.remove(0))?;
+    }
+    schemas(section, name, locked).map(drop)
 }
 
 type Compiled = (Schema, Option<Schema>, Vec<ParamHeader>);
 
-fn schemas(locked: &LockedTool) -> Result<Compiled, BadContract> {
+fn schemas(section: Section, name: &str, locked: &LockedTool) -> Result<Compiled, BadContract> {
+    section.admit(name)?;
     if locked.input_schema.get("type") != Some(&Value::from("object")) {
         return Err(BadContract::NotAnObject);
     }
     let input = Schema::compile(&locked.input_schema).map_err(BadContract::Input)?;
     let output = locked.output_schema.as_ref().map(Schema::compile);
     let output = output.transpose().map_err(BadContract::Output)?;
-    Ok((input, output, headers::headers(&locked.input_schema)?))
+    let headers = headers::headers(&locked.input_schema)?;
+    if section == Section::Tools || headers.is_empty() {
+        Ok((input, output, headers))
+    } else {
+        Err(BadContract::NoHeaders)
+    }
 }
 
-fn compile(name: &str, locked: LockedTool) -> Result<Tool, BadContract> {
-    let (input, output, headers) = schemas(&locked)?;
+fn compile(section: Section, name: &str, locked: LockedTool) -> Result<Tool, BadContract> {
+    let (input, output, headers) = schemas(section, name, &locked)?;
     Ok(Tool {
-        operation: name.into(),
+        operation: section.operation(name).into(),
         owner: locked.owner.into(),
         version: locked.version.into(),
         digest: locked.digest.into(),

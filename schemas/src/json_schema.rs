@@ -1,23 +1,30 @@
-//! JSON Schema 2020-12 over the tree that policy reads. The only place that knows the validator.
+//! JSON Schema over the tree that policy reads: 2020-12, and 2019-09 and draft-07 where `$schema`
+//! says so. The only place that knows the validator.
 //!
 //! A document is screened before it is compiled: another dialect, a reference that leaves the
 //! document, or more of anything than a tool's contract needs is refused at load, by name.
 //! [`Schema::is_valid`] decides. [`Schema::violations`] explains afterwards, within bounds.
-//! `format` stays an annotation, as the 2020-12 dialect has it (validation §7.2.1).
+//! `format` and `contentEncoding` and the like stay annotations in every dialect, as 2020-12 has
+//! them (validation §7.2.1 and §8.2) and draft-07 allows (§7.2 and §8.2).
 
+mod dialect;
 mod explain;
+mod mixed;
 mod node;
 mod outline;
+mod pointer;
 mod reach;
 mod screen;
+mod survey;
 
 use std::fmt;
 
-use jsonschema::{Draft, PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
+use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use regorus::Value;
 
+pub use self::dialect::Dialect;
 pub use self::explain::{MOST_VIOLATIONS, Violation};
-pub use self::screen::{DIALECT, MAX_BYTES, MAX_PATTERNS, MAX_SUBSCHEMAS};
+pub use self::screen::{MAX_BYTES, MAX_PATTERNS, MAX_SUBSCHEMAS};
 use self::{explain::Depth, node::Tree, outline::Outline, reach::Reach};
 
 /// All compiled patterns of one schema together may take this many bytes.
@@ -25,6 +32,9 @@ const PATTERN_BYTES: usize = 8 << 20;
 
 /// One compiled pattern may take this many bytes.
 const ONE_PATTERN_BYTES: usize = 2 << 20;
+
+/// Encodings that the validator would check in draft-07.
+const ENCODINGS: [&str; 5] = ["base64", "base64url", "base32", "base32hex", "base16"];
 
 /// The most subschemas of a schema whose arguments get validators of their own.
 const MAX_OUTLINED: u64 = 300;
@@ -56,13 +66,52 @@ pub enum BadSchema {
     /// More patterns than [`MAX_PATTERNS`], or one that is too long.
     #[error("the schema has more than {MAX_PATTERNS} patterns, or one longer than 1024 bytes")]
     Patterns,
-    /// A `$schema` other than [`DIALECT`].
-    #[error("`$schema` at `{pointer}` names `{dialect}`; only {DIALECT} is read")]
+    /// A `$schema` that names no [`Dialect`].
+    #[error("`$schema` at `{pointer}` names `{dialect}`; only {}, {} and {}# are read",
+        Dialect::Draft202012.uri(), Dialect::Draft201909.uri(), Dialect::Draft7.uri())]
     Dialect {
         /// Where.
         pointer: String,
         /// What it names.
         dialect: String,
+    },
+    /// A `$schema` that changes the dialect where no resource begins.
+    #[error(
+        "`$schema` at `{pointer}` changes the dialect to {dialect}: only a schema with an `$id` of \
+         its own can, where the dialect around it expects a schema"
+    )]
+    Embedded {
+        /// Where.
+        pointer: String,
+        /// What it names.
+        dialect: &'static str,
+    },
+    /// A keyword that looks through the schemas of several dialects.
+    #[error("`{keyword}` at `{pointer}` is not served in a document of more than one dialect")]
+    Through {
+        /// The schema that has it.
+        pointer: String,
+        /// The keyword.
+        keyword: &'static str,
+    },
+    /// A pointer into a resource of another dialect.
+    #[error(
+        "reference `{reference}` leads by pointer into a schema of another dialect; refer to it by \
+         its `$id`"
+    )]
+    Across {
+        /// The reference.
+        reference: String,
+    },
+    /// An `$id` that is a name and an anchor at once, or an anchor that a `$ref` beside it silences.
+    #[error(
+        "`$id` at `{pointer}` is `{id}`: a fragment behind a name or beside `$ref` is not served"
+    )]
+    AnchorId {
+        /// Where.
+        pointer: String,
+        /// The `$id`.
+        id: String,
     },
     /// An `$id` that claims a name of the dialects themselves.
     #[error("`$id` at `{pointer}` is `{id}`, a name reserved for JSON Schema itself")]
@@ -78,6 +127,17 @@ pub enum BadSchema {
         /// The reference.
         reference: String,
     },
+    /// A reference that is empty, the root's to itself, or a `$recursiveRef` to other than `#`.
+    #[error("reference `{reference}` is not served: write one that leads to another schema")]
+    Reference {
+        /// The reference.
+        reference: String,
+    },
+    /// A `$recursiveRef` among resources that differ in `$recursiveAnchor`.
+    #[error(
+        "`$recursiveRef` is not served where one of several `$id` lacks `$recursiveAnchor: true`"
+    )]
+    Uneven,
     /// A reference to nothing in the document.
     #[error("reference does not resolve: {detail}")]
     Unresolved {
@@ -93,8 +153,8 @@ pub enum BadSchema {
         /// Where.
         pointer: String,
     },
-    /// Not a schema by the 2020-12 meta-schema.
-    #[error("not a valid 2020-12 schema at `{pointer}`: {detail}")]
+    /// Not a schema by the meta-schema of its dialect.
+    #[error("not a valid schema of its dialect at `{pointer}`: {detail}")]
     Invalid {
         /// Where.
         pointer: String,
@@ -112,15 +172,27 @@ impl Schema {
     pub fn compile(document: &serde_json::Value) -> Result<Self, BadSchema> {
         let screened = screen::screen(document)?;
         let options = jsonschema::options_for::<Tree>()
-            .with_draft(Draft::Draft202012)
+            .with_draft(screened.dialect.draft())
             .should_validate_formats(false)
             .offline()
-            .with_pattern_options(patterns(screened.patterns));
+            .with_pattern_options(patterns(screened.patterns))
+            .without_content_media_type_support("application/json");
+        let options = ENCODINGS.iter().fold(options, |options, encoding| {
+            options.without_content_encoding_support(encoding)
+        });
         let validator = options.build(document).map_err(|error| bad(&error))?;
         let explain = match screened.reach {
             Reach::Finite(size) => Depth::Full(size),
             // Parts are compiled over and over where they refer to one another.
             Reach::Open if screened.subschemas > MAX_OUTLINED => Depth::Whole,
+            // What stands beside the `$ref` is not what failed.
+            Reach::Open
+                if document
+                    .as_object()
+                    .is_some_and(|d| screened.dialect.is_silenced(d)) =>
+            {
+                Depth::Whole
+            }
             Reach::Open => options.build_map(document).map_or(Depth::Whole, |parts| {
                 Depth::Arguments(Outline::new(document, parts))
             }),

@@ -8,4 +8,6 @@ pub mod json;
 pub mod json_schema;
 pub mod jsonrpc;
 pub mod lock;
+pub mod openapi;
+pub mod template;
 mod walk;

@@ -1,11 +1,13 @@
-//! The MCP lock file: the tools of one server as the operator has read and agreed to them.
+//! The MCP lock file: what one server offers as the operator has read and agreed to it.
 //!
-//! The file, not the running server, is the contract. Each tool carries a digest of its schemas,
-//! so a schema that is edited without being looked at again does not load. What a server says of
+//! Tools, resources, prompts and the few other methods that are calls have one form and a section
+//! each. The file, not the running server, is the contract. Each tool carries a digest of its
+//! schemas, so a schema that is edited without being looked at again does not load. What a server says of
 //! itself in `annotations` (MCP 2026-07-28 tools, `ToolAnnotations`) are hints and never facts;
 //! the annotations in here are the operator's, and an absent one is read pessimistically.
 
 mod listed;
+mod section;
 
 use std::{collections::BTreeMap, fmt::Write as _};
 
@@ -14,19 +16,31 @@ use serde_json::Value;
 
 use crate::json::{self, Malformed};
 
-pub use self::listed::Note;
+pub use self::{
+    listed::{Listed, Note},
+    section::{BadName, METHODS, Section},
+};
 
 /// The levels of classification, lowest first.
 pub const LEVELS: [&str; 4] = ["public", "internal", "confidential", "restricted"];
 
-/// The tools of one MCP server.
+/// What one MCP server offers. All sections have the entries of tools.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Lock {
     /// The tools by name.
-    pub tools: BTreeMap<String, LockedTool>,
+    pub tools: Entries,
+    /// The resources by URI or URI template.
+    pub resources: Entries,
+    /// The prompts by name.
+    pub prompts: Entries,
+    /// The methods by name, of [`METHODS`].
+    pub methods: Entries,
 }
 
-/// One tool as it was agreed to.
+/// The entries of one section.
+pub type Entries = BTreeMap<String, LockedTool>;
+
+/// One tool, or what stands as one in another section, as it was agreed to.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct LockedTool {
@@ -36,7 +50,8 @@ pub struct LockedTool {
     /// What the server says the tool does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub description: Option<String>,
-    /// The schema of the arguments; its root has `type: object`.
+    /// The schema of the arguments; its root has `type: object`. A file may leave it out where
+    /// [`Section::schema`] has one, which is then in here.
     #[serde(rename = "inputSchema")]
     pub input_schema: Value,
     /// The schema of the structured result.
@@ -107,23 +122,24 @@ pub enum BadLock {
     /// A lock file of another protocol.
     #[error("`protocol` is `{0}`; expected `mcp`")]
     Protocol(String),
-    /// A section of a later version.
-    #[error("`{0}` in a lock file: not built yet")]
-    NotBuilt(&'static str),
-    /// A tool that is not as the format asks.
-    #[error("tool `{tool}`: {detail}")]
+    /// An entry that is not as the format asks.
+    #[error("{section} `{tool}`: {detail}")]
     Tool {
+        /// Where it is.
+        section: Section,
         /// The tool's name.
         tool: String,
         /// What is wrong.
         detail: String,
     },
-    /// A tool whose schemas are not those the digest was made of.
+    /// An entry whose schemas are not those the digest was made of.
     #[error(
-        "tool `{tool}`: the schemas do not match `digest`; review them, then write \
+        "{section} `{tool}`: the schemas do not match `digest`; review them, then write \
          `\"digest\": \"{actual}\"` or lock the server again"
     )]
     Digest {
+        /// Where it is.
+        section: Section,
         /// The tool's name.
         tool: String,
         /// The digest of the schemas in the file.
@@ -131,7 +147,7 @@ pub enum BadLock {
     },
 }
 
-/// The whole file, its tools not looked into yet.
+/// The whole file, its entries not looked into yet.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct File {
@@ -139,17 +155,25 @@ struct File {
     protocol: String,
     tools: BTreeMap<String, Value>,
     #[serde(default)]
-    resources: serde_json::Map<String, Value>,
+    resources: BTreeMap<String, Value>,
     #[serde(default)]
-    prompts: serde_json::Map<String, Value>,
+    prompts: BTreeMap<String, Value>,
+    #[serde(default)]
+    methods: BTreeMap<String, Value>,
 }
 
 /// The whole file, as it is written.
 #[derive(Serialize)]
-struct Written<'a> {
+struct Written {
     outrider_lock: u64,
-    protocol: &'a str,
-    tools: &'a BTreeMap<String, LockedTool>,
+    protocol: &'static str,
+    tools: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    resources: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    prompts: BTreeMap<String, Value>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    methods: BTreeMap<String, Value>,
 }
 
 impl Lock {
@@ -163,43 +187,55 @@ impl Lock {
         let file: File =
             serde_json::from_value(document).map_err(|error| BadLock::Form(error.to_string()))?;
         file.check()?;
-        let tools = file.tools.into_iter().map(|(name, tool)| {
-            let tool = read_tool(&name, tool)?;
-            Ok((name, tool))
-        });
         Ok(Self {
-            tools: tools.collect::<Result<_, BadLock>>()?,
+            tools: read(Section::Tools, file.tools)?,
+            resources: read(Section::Resources, file.resources)?,
+            prompts: read(Section::Prompts, file.prompts)?,
+            methods: read(Section::Methods, file.methods)?,
         })
     }
 
-    /// Writes the file: two spaces, tools by name, members of schemas by name, a newline at the end.
+    /// Writes the file: two spaces, entries by name, members of schemas by name, a newline at the
+    /// end. Empty sections but `tools` and the schemas of [`Section::schema`] are left out.
     pub fn to_json(&self) -> String {
         let written = Written {
             outrider_lock: 1,
             protocol: "mcp",
-            tools: &self.tools,
+            tools: write(Section::Tools, &self.tools),
+            resources: write(Section::Resources, &self.resources),
+            prompts: write(Section::Prompts, &self.prompts),
+            methods: write(Section::Methods, &self.methods),
         };
         // Strings, numbers and string keys only: there is nothing in here that cannot be written.
-        let mut value = serde_json::to_value(&written).unwrap_or_default();
-        for tool in self.tools.keys() {
-            for schema in ["inputSchema", "outputSchema"] {
-                if let Some(schema) = value
-                    .get_mut("tools")
-                    .and_then(|t| t.get_mut(tool)?.get_mut(schema))
-                {
-                    schema.sort_all_objects();
-                }
-            }
-        }
-        let mut text = serde_json::to_string_pretty(&value).unwrap_or_default();
+        let mut text = serde_json::to_string_pretty(&written).unwrap_or_default();
         text.push('\n');
         text
+    }
+
+    /// The sections with their entries, tools first.
+    pub fn sections(self) -> [(Section, Entries); 4] {
+        [
+            (Section::Tools, self.tools),
+            (Section::Resources, self.resources),
+            (Section::Prompts, self.prompts),
+            (Section::Methods, self.methods),
+        ]
     }
 
     /// Makes a lock from the tools a server lists, the `Tool` objects of all pages of
     /// `tools/list`. The notes say what was decided for the operator and what was left out.
     pub fn from_listed(tools: &[Value], owner: &str) -> (Self, Vec<Note>) {
-        listed::lock(tools, owner)
+        let listed = Listed {
+            tools: tools.to_vec(),
+            ..Listed::default()
+        };
+        Self::from_server(&listed, owner)
+    }
+
+    /// Makes a lock from all that a server lists. The notes say what was decided for the operator
+    /// and what was left out.
+    pub fn from_server(listed: &Listed, owner: &str) -> (Self, Vec<Note>) {
+        listed::lock(listed, owner)
     }
 }
 
@@ -211,24 +247,49 @@ impl File {
         if self.protocol != "mcp" {
             return Err(BadLock::Protocol(self.protocol.clone()));
         }
-        if !self.resources.is_empty() {
-            return Err(BadLock::NotBuilt("resources"));
-        }
-        if !self.prompts.is_empty() {
-            return Err(BadLock::NotBuilt("prompts"));
-        }
         Ok(())
     }
 }
 
-fn read_tool(name: &str, tool: Value) -> Result<LockedTool, BadLock> {
+fn read(section: Section, entries: BTreeMap<String, Value>) -> Result<Entries, BadLock> {
+    let entries = entries.into_iter().map(|(name, mut entry)| {
+        // INVARIANT: what is digested and compiled is always the schema that holds.
+        if let (Some(schema), Some(entry)) = (section.schema(), entry.as_object_mut()) {
+            entry.entry("inputSchema").or_insert(schema);
+        }
+        let tool = read_tool(section, &name, entry)?;
+        Ok((name, tool))
+    });
+    entries.collect()
+}
+
+fn write(section: Section, entries: &Entries) -> BTreeMap<String, Value> {
+    let entries = entries.iter().map(|(name, tool)| {
+        let mut value = serde_json::to_value(tool).unwrap_or_default();
+        for schema in ["inputSchema", "outputSchema"] {
+            if let Some(schema) = value.get_mut(schema) {
+                schema.sort_all_objects();
+            }
+        }
+        if let Some(members) = value.as_object_mut()
+            && members.get("inputSchema") == section.schema().as_ref()
+        {
+            members.retain(|name, _| name != "inputSchema");
+        }
+        (name.clone(), value)
+    });
+    entries.collect()
+}
+
+fn read_tool(section: Section, name: &str, tool: Value) -> Result<LockedTool, BadLock> {
     let bad = |detail: String| BadLock::Tool {
+        section,
         tool: name.to_owned(),
         detail,
     };
     let tool: LockedTool = serde_json::from_value(tool).map_err(|error| bad(error.to_string()))?;
     if name.is_empty() {
-        return Err(bad("a tool needs a name".to_owned()));
+        return Err(bad(format!("a {section} needs a name")));
     }
     attended(&tool.owner, &tool.version, tool.classification.as_deref()).map_err(bad)?;
     let actual = digest(&tool.input_schema, tool.output_schema.as_ref());
@@ -236,6 +297,7 @@ fn read_tool(name: &str, tool: Value) -> Result<LockedTool, BadLock> {
         Ok(tool)
     } else {
         Err(BadLock::Digest {
+            section,
             tool: name.to_owned(),
             actual,
         })

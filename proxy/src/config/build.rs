@@ -281,6 +281,11 @@ impl Loaded {
                 self.config.agent.id.0
             ));
         }
+        for (service, spoken) in &self.spoken {
+            for note in &spoken.notes {
+                warn(format!("service `{service}`: {note}"));
+            }
+        }
         for service in catalogue.services() {
             if service.identity == IdentityLevel::Full && public(service.upstream.host()) {
                 warn(format!(

@@ -8,10 +8,12 @@ use std::{
 use outrider_policy::{Problem, Source, data};
 use serde::de::DeserializeOwned;
 
-use super::{Config, Service};
+use outrider_schemas::openapi;
+
+use super::{Config, Service, description};
 use crate::{
     call::ServiceName,
-    protocol::{Document, Published, Spoken},
+    protocol::{self, Document, Spoken},
 };
 
 /// Everything that was read, not yet joined.
@@ -121,17 +123,21 @@ struct Reader {
 
 impl Reader {
     fn text(&mut self, file: &Path) -> Option<String> {
+        match self.read(file) {
+            Ok(text) => Some(text),
+            Err(unread) => {
+                self.found.problems.push(unread);
+                None
+            }
+        }
+    }
+
+    fn read(&mut self, file: &Path) -> Result<String, Problem> {
         self.watched.push(file.to_owned());
-        let failed = match fs::read_to_string(file) {
-            Ok(text) => return Some(text),
-            Err(failed) => failed,
-        };
-        self.found.unopened = true;
-        self.found.problems.push(problem(
-            file,
-            format!("cannot be read: {}", reason(&failed)),
-        ));
-        None
+        fs::read_to_string(file).map_err(|failed| {
+            self.found.unopened = true;
+            problem(file, format!("cannot be read: {}", reason(&failed)))
+        })
     }
 
     fn yaml<T: DeserializeOwned>(&mut self, file: &Path) -> Option<T> {
@@ -199,18 +205,13 @@ impl Reader {
     /// What a service speaks, of its section and the documents it names.
     fn spoken(&mut self, config: &Path, service: &Service) -> Option<Spoken> {
         let path = service.schemas.as_ref().map(|path| beside(config, path));
-        let document = match &path {
-            Some(path) => Some(Document {
-                file: path.display().to_string(),
-                text: self.text(path)?,
-            }),
-            None => None,
-        };
-        let loaded = (service.protocol.0.load)(&mut Published {
+        let mut document = path.map(|path| Published { path, reader: self });
+        let loaded = (service.protocol.0.load)(&mut protocol::Published {
             service: &service.name,
             settings: service.settings(),
-            document,
-            neighbour: &mut |_| Err("references to other files are not followed".into()),
+            document: document
+                .as_mut()
+                .map(|document| document as &mut dyn Document),
         });
         match loaded {
             Ok(spoken) => Some(spoken),
@@ -226,6 +227,36 @@ impl Reader {
                 None
             }
         }
+    }
+}
+
+/// A service's document, read through the reader that keeps what went wrong.
+struct Published<'a> {
+    path: PathBuf,
+    reader: &'a mut Reader,
+}
+
+impl Document for Published<'_> {
+    fn text(&mut self) -> Result<String, Vec<Problem>> {
+        self.reader.read(&self.path).map_err(|unread| vec![unread])
+    }
+
+    fn description(&mut self) -> Result<openapi::Loaded, Vec<Problem>> {
+        match description::load(&self.path) {
+            Ok(described) => {
+                self.reader.watched.extend(described.files);
+                Ok(described.loaded)
+            }
+            Err(unread) => {
+                self.reader.watched.push(self.path.clone());
+                self.reader.found.unopened |= unread.is_unopened();
+                Err(vec![self.problem(unread.to_string())])
+            }
+        }
+    }
+
+    fn problem(&self, message: String) -> Problem {
+        problem(&self.path, message)
     }
 }
 

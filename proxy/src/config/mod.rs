@@ -4,6 +4,7 @@
 
 mod build;
 mod compile;
+pub mod description;
 mod load;
 mod words;
 
@@ -212,8 +213,9 @@ pub struct Service {
     /// Headers of the agent that may pass though they usually may not.
     #[serde(default)]
     pub passthrough: Vec<String>,
-    /// Requests that the server may send to the agent.
-    pub server_requests: Option<NotBuilt>,
+    /// Methods of requests that the server may send to the agent.
+    #[serde(default)]
+    pub server_requests: Vec<String>,
     /// For services without a schema: whether a path may hold `%2F`.
     pub encoded_slash: Option<SlashWord>,
 }
@@ -249,7 +251,7 @@ impl Service {
                 SlashWord::Allow => EncodedSlash::Allowed,
                 SlashWord::Refuse => EncodedSlash::Refused,
             }),
-            server_requests: Vec::new(),
+            server_requests: self.server_requests.clone(),
         }
     }
 }

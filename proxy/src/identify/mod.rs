@@ -6,4 +6,4 @@ mod task;
 
 pub use peer::{Peers, Stranger, tcp_peer, unix_peer};
 pub use strip::strip;
-pub use task::{Required, Unproven, presented, task};
+pub use task::{Required, Unproven, holder, presented, task};

@@ -75,6 +75,29 @@ pub fn task(
     }
 }
 
+/// Who presents a message that needs no task: the task that is presented or bound, however it
+/// stands, or nobody.
+///
+/// # Errors
+/// [`Unproven::Invalid`] for what is presented and is not one known token.
+pub fn holder(
+    presented: &[HeaderValue],
+    listener: &str,
+    tasks: &Tasks,
+) -> Result<(Source, Option<Arc<Task>>), Unproven> {
+    match presented {
+        [] => Ok(match tasks.current(listener) {
+            Some(task) => (Source::Current, Some(task)),
+            None => (Source::None, None),
+        }),
+        [token] => {
+            let task = tasks.by_token(token.as_bytes()).ok_or(Unproven::Invalid)?;
+            Ok((Source::Token, Some(task)))
+        }
+        _ => Err(Unproven::Invalid),
+    }
+}
+
 fn usable(task: Arc<Task>, now: Timestamp) -> Result<Arc<Task>, Unproven> {
     match task.state(now) {
         State::Active => Ok(task),

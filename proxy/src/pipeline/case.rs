@@ -7,7 +7,7 @@ use std::{sync::Arc, time::Instant};
 use bytes::Bytes;
 use http::{HeaderValue, Request, header, request::Parts};
 use hyper::body::Incoming;
-use outrider_policy::input::CallFacts;
+use outrider_policy::{Value, input::CallFacts};
 
 use crate::{
     authorize,
@@ -16,10 +16,11 @@ use crate::{
     identify,
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
-    protocol::{Asked, Exchange, Message},
+    protocol::{Asked, Exchange, Form, Kind, Message, Session},
     record::{Entry, Facts, Ruling, Timers},
-    rejection::{Rejection, Unknown},
+    rejection::{Malformed, Rejection, Unknown},
     respond::{self, Expected},
+    session::Owner,
     tag,
     task::Task,
     upstream::RequestBody,
@@ -104,6 +105,9 @@ pub(super) struct Known {
     pub(super) body_hash: Option<[u8; 32]>,
     pub(super) tokens: Vec<HeaderValue>,
     pub(super) request: Option<Request<RequestBody>>,
+    pub(super) session: Option<Arc<Session>>,
+    /// The operation and arguments of a call.
+    pub(super) call: Option<(Arc<str>, Value)>,
 }
 
 /// What is to be sent, and what is expected back.
@@ -151,7 +155,68 @@ impl Case {
         read
     }
 
-    pub(super) fn task(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
+    /// The task under which a message stands. Housekeeping needs none; where it names a session, or
+    /// opens one, it is still somebody's.
+    pub(super) fn authority(&mut self, message: &Message) -> Result<Option<Arc<Task>>, Rejection> {
+        match (&message.kind, &message.session) {
+            (Kind::Plain, None) => Ok(None),
+            (Kind::Plain | Kind::Opening, _) => {
+                let tasks = &self.outrider.tasks;
+                let (source, task) = identify::holder(&self.known.tokens, &self.listener, tasks)?;
+                self.known.facts.task_source = source.as_str();
+                self.known.facts.task.clone_from(&task);
+                Ok(task)
+            }
+            _ => self.task(),
+        }
+    }
+
+    /// The session that a message names belongs to the task under which it stands.
+    pub(super) fn session(
+        &mut self,
+        message: &Message,
+        task: Option<&Task>,
+    ) -> Result<(), Rejection> {
+        let Some(named) = &message.session else {
+            return Ok(());
+        };
+        let unknown = Rejection::CallMalformed(Malformed::Session);
+        let sessions = &self.outrider.memory.sessions;
+        let owner = Owner::of(task);
+        let session = sessions
+            .find(&self.service.name, &named.id, &owner)
+            .ok_or(unknown)?;
+        if let Some(answered) = &named.answers
+            && !session.answers(answered)
+        {
+            return Err(Rejection::CallMalformed(Malformed::Message(
+                "the answer is to no request of the service",
+            )));
+        }
+        self.known.session = Some(session);
+        Ok(())
+    }
+
+    /// The call that left work going on, to be decided again.
+    pub(super) fn again(
+        &self,
+        id: &str,
+        input_responses: Value,
+        task: Option<&Task>,
+    ) -> Result<ToolCall, Rejection> {
+        let followups = &self.outrider.memory.followups;
+        let origin = followups.find(&self.service.name, id, &Owner::of(task));
+        let origin = origin.ok_or(Rejection::ToolUnknown(Unknown::Work))?;
+        Ok(ToolCall {
+            operation: origin.operation,
+            arguments: origin.arguments,
+            input_responses,
+            opaque: false,
+            unread: Vec::new(),
+        })
+    }
+
+    fn task(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
         let (source, task) = identify::task(
             &self.known.tokens,
             &self.listener,
@@ -172,6 +237,7 @@ impl Case {
         self.known.facts.tool = Some(tool.id.clone());
         self.known.facts.classification = tool.level.as_str();
         self.known.level = Some(tool.level);
+        self.known.call = Some((Arc::clone(&call.operation), call.arguments.clone()));
         Ok(Arc::clone(tool))
     }
 
@@ -210,7 +276,7 @@ impl Case {
     }
 
     pub(super) fn facts<'a>(&'a self, task: Option<&'a Task>) -> authorize::Facts<'a> {
-        let nothing = outrider_policy::Value::new_object();
+        let nothing = Value::new_object();
         authorize::Facts {
             call: CallFacts {
                 id: self.id.encode(&mut [0; 36]).into(),
@@ -348,12 +414,15 @@ impl Case {
 
     fn errand(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
         let shown = self.shown();
+        self.ask();
         let Known {
             exchange,
             facts,
             timers,
             admitted,
             request,
+            session,
+            call,
             ..
         } = self.known;
         entry.facts = facts;
@@ -369,14 +438,28 @@ impl Case {
                 shown,
                 max: self.snapshot.max_response,
                 task: entry.facts.task.clone(),
+                session,
+                call,
+                memory: Arc::clone(&self.outrider.memory),
             },
             service: self.service,
         })
     }
 
+    /// The session knows what is asked in it, so that the answer can also come on its stream.
+    fn ask(&self) {
+        if let (Some(session), Some(exchange)) = (&self.known.session, &self.known.exchange)
+            && let Some(id) = &exchange.id
+            && self.known.request.is_some()
+        {
+            session.ask(id, exchange.form);
+        }
+    }
+
     /// Which tools a list may show this task: those it could call with some arguments.
     fn shown(&self) -> respond::Shown {
-        if self.known.facts.method != "tools/list" {
+        let form = self.known.exchange.as_ref().map(|exchange| exchange.form);
+        if !matches!(form, Some(Form::List(_) | Form::Feed)) {
             return Arc::new(|_| false);
         }
         let (outrider, snapshot, service) = (

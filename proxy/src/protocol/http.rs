@@ -11,8 +11,8 @@ use outrider_policy::{Problem, Value};
 use outrider_schemas::{catalogue::Tool, json_schema::Schema};
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Form, Kind, Manner, Message, Passed, Protocol, Published,
-    Refusal, Row, Shown, Spoken, Target, Unreadable, uncoded,
+    Answers, Asked, BodyManner, Exchange, Form, Hangup, Held, Kind, Manner, Message, Passed,
+    Protocol, Published, Refusal, Row, Spoken, Target, Unreadable, uncoded,
 };
 use crate::{
     call::{DecisionId, ToolCall},
@@ -45,7 +45,8 @@ pub struct Http {
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     if let Some(document) = &published.document {
         return Err(vec![document.problem(
-            "a service of `protocol: http` has no `schemas`: leave the key out, or say `openapi`",
+            "a service of `protocol: http` has no `schemas`: leave the key out, or say `openapi`"
+                .into(),
         )]);
     }
     let settings = &published.settings;
@@ -82,7 +83,7 @@ fn exchange() -> Exchange {
     Exchange {
         id: None,
         form: Form::Opaque,
-        operation: None,
+        hangup: Hangup::Cancels,
     }
 }
 
@@ -125,8 +126,10 @@ impl Protocol for Http {
                 arguments: Value::new_object(),
                 input_responses: Value::new_object(),
                 opaque: true,
+                unread: Vec::new(),
             }),
             trace: None,
+            session: None,
         })
     }
 
@@ -138,7 +141,7 @@ impl Protocol for Http {
         None
     }
 
-    fn inspect(&self, _: &Exchange, message: Bytes, _: &Shown<'_>) -> Result<Passed, Rejection> {
+    fn inspect(&self, _: &Exchange, message: Bytes, _: &Held<'_>) -> Result<Passed, Rejection> {
         Ok(Passed::Final(message))
     }
 }

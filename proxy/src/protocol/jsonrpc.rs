@@ -16,8 +16,8 @@ use outrider_schemas::{
 };
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Form, Kind, Manner, Message, Passed, Protocol, Published,
-    Refusal, Row, Shown, Spoken, Target, Unreadable,
+    Answers, Asked, BodyManner, Exchange, Form, Hangup, Held, Kind, Manner, Message, Passed,
+    Protocol, Published, Refusal, Row, Spoken, Target, Unreadable,
     rpc::{
         REFUSED, decision, envelope, invalid, json_body, member, reply, request_id, sentence, text,
     },
@@ -43,7 +43,7 @@ pub struct JsonRpc {
 
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     let document = published.document()?;
-    let catalogue = Catalogue::parse(document.text.as_bytes())
+    let catalogue = Catalogue::parse(document.text()?.as_bytes())
         .map_err(|bad| vec![document.problem(bad.to_string())])?;
     let contract = catalogue.compile().map_err(|bad| {
         let problems = bad
@@ -87,7 +87,7 @@ impl Protocol for JsonRpc {
         let mut exchange = Exchange {
             id: None,
             form: Form::Request,
-            operation: None,
+            hangup: Hangup::Cancels,
         };
         let call = match call(asked.body, &mut exchange) {
             Ok(call) => call,
@@ -99,9 +99,6 @@ impl Protocol for JsonRpc {
             }
         };
         let tool = self.contract.tool(&call.operation);
-        if tool.is_some_and(|tool| tool.output.is_some()) {
-            exchange.operation = Some(Arc::clone(&call.operation));
-        }
         // A name that nobody published stands in no record and no metric.
         let method = tool.map_or(Cow::Borrowed(""), |tool| {
             Cow::Owned(tool.operation.to_string())
@@ -111,6 +108,7 @@ impl Protocol for JsonRpc {
             method,
             kind: Kind::Call(call),
             trace: None,
+            session: None,
         })
     }
 
@@ -131,10 +129,11 @@ impl Protocol for JsonRpc {
         &self,
         exchange: &Exchange,
         message: Bytes,
-        _: &Shown<'_>,
+        held: &Held<'_>,
     ) -> Result<Passed, Rejection> {
-        let tool = exchange.operation.as_ref();
-        let tool = tool.and_then(|operation| self.contract.tool(operation));
+        let tool = held
+            .operation
+            .and_then(|operation| self.contract.tool(operation));
         let schema = tool.and_then(|tool| tool.output.as_ref());
         answer::check(exchange, &message, schema).map(|()| Passed::Final(message))
     }
@@ -182,6 +181,7 @@ fn call(body: &[u8], exchange: &mut Exchange) -> Result<ToolCall, Rejection> {
         arguments,
         input_responses: Value::new_object(),
         opaque: false,
+        unread: Vec::new(),
     })
 }
 
@@ -193,7 +193,9 @@ fn refusal(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> Refusa
             (StatusCode::BAD_REQUEST, -32700)
         }
         Rejection::CallMalformed(_) => (rejection.row().status, -32600),
-        Rejection::ToolUnknown(Unknown::Tool | Unknown::Method) => (StatusCode::OK, -32601),
+        Rejection::ToolUnknown(Unknown::Tool | Unknown::Method | Unknown::Work) => {
+            (StatusCode::OK, -32601)
+        }
         _ => (StatusCode::OK, REFUSED),
     };
     let error = serde_json::json!({

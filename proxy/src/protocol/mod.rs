@@ -6,6 +6,7 @@
 pub mod http;
 pub mod jsonrpc;
 pub mod mcp;
+pub mod openapi;
 mod rpc;
 pub mod sse;
 
@@ -13,17 +14,21 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
-use outrider_policy::{Problem, ServiceKind};
-use outrider_schemas::catalogue::{Contract, Tool};
+use outrider_policy::{Problem, ServiceKind, Value};
+use outrider_schemas::{
+    catalogue::{Contract, Tool},
+    openapi::Loaded,
+};
 
 use crate::{
     call::{DecisionId, ServiceName, ToolCall, Trace},
     listen::path::EncodedSlash,
     rejection::Rejection,
+    session::{self, Changes},
 };
 
 /// Every protocol a service can speak.
-pub static PROTOCOLS: &[Row] = &[mcp::ROW, jsonrpc::ROW, http::ROW];
+pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -43,19 +48,26 @@ pub struct Published<'a> {
     pub service: &'a ServiceName,
     /// What its section says beside the document.
     pub settings: Settings,
-    /// The document, where the section names one.
-    pub document: Option<Document>,
-    /// Reads another document of the same directory, by its name.
-    pub neighbour: &'a mut dyn FnMut(&str) -> Result<serde_json::Value, String>,
+    /// What its API team published, where the section names that.
+    pub document: Option<&'a mut dyn Document>,
 }
 
-/// A document of an API team as it was read.
-#[derive(Debug, Clone)]
-pub struct Document {
-    /// The file, as messages name it.
-    pub file: String,
-    /// What it says.
-    pub text: String,
+/// What an API team published, in a file that is read when a protocol asks for it.
+pub trait Document {
+    /// What the file says.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    fn text(&mut self) -> Result<String, Vec<Problem>>;
+
+    /// The OpenAPI description in the file and those beside it.
+    ///
+    /// # Errors
+    /// It cannot be read, or is none.
+    fn description(&mut self) -> Result<Loaded, Vec<Problem>>;
+
+    /// A problem with what the file says.
+    fn problem(&self, message: String) -> Problem;
 }
 
 /// Keys of a service's section that only some protocols know.
@@ -135,8 +147,20 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         &self,
         exchange: &Exchange,
         message: Bytes,
-        shown: &Shown<'_>,
+        held: &Held<'_>,
     ) -> Result<Passed, Rejection>;
+
+    /// An error that the service could not tie to the request, tied to it.
+    fn adopt(&self, exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
+        let _ = (exchange, message);
+        None
+    }
+
+    /// What the agent is told on this stream when what it may use has changed.
+    fn changed(&self, exchange: &Exchange, session: Option<&Session>) -> Vec<Bytes> {
+        let _ = (exchange, session);
+        Vec::new()
+    }
 }
 
 /// How paths, bodies and answers of a service are dealt with.
@@ -190,8 +214,24 @@ impl Answers {
     }
 }
 
-/// Whether a tool, by its operation's name, may be shown to this task.
-pub type Shown<'a> = dyn Fn(&str) -> bool + 'a;
+/// What an answer is held against.
+#[derive(Clone, Copy)]
+pub struct Held<'a> {
+    /// The operation that was called, if one was.
+    pub operation: Option<&'a str>,
+    /// Whether a tool, by its operation's name, may be shown to this task.
+    pub shown: &'a dyn Fn(&str) -> bool,
+    /// The session in which it came.
+    pub session: Option<&'a Session>,
+    /// Takes the name of work that goes on after the answer.
+    pub goes_on: &'a dyn Fn(&str),
+}
+
+/// A session, which knows the form of each answer that is outstanding.
+pub type Session = session::Session<Form>;
+
+/// The sessions of all services.
+pub type Sessions = session::Sessions<Form>;
 
 /// What a message is and how it wants to be answered.
 #[derive(Debug, Clone)]
@@ -200,8 +240,17 @@ pub struct Exchange {
     pub id: Option<Arc<str>>,
     /// How an answer is said.
     pub form: Form,
-    /// The operation it calls, where the answer is held against that operation's contract.
-    pub operation: Option<Arc<str>>,
+    /// What becomes of it when the agent goes away.
+    pub hangup: Hangup,
+}
+
+/// What becomes of a call whose agent goes away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hangup {
+    /// It is cancelled.
+    Cancels,
+    /// It goes on: its answer is read to its bound, recorded and discarded.
+    Outlived,
 }
 
 /// The form of an answer.
@@ -209,14 +258,42 @@ pub struct Exchange {
 pub enum Form {
     /// A tool's result: refusals are results which the model reads.
     ToolResult,
-    /// A list of tools: hidden ones are taken out.
-    ToolList,
+    /// A list: what is hidden is taken out.
+    List(Listed),
     /// Any other request.
     Request,
+    /// What opens a session.
+    Opening,
+    /// A stream that stays open and tells what changes.
+    Listening(Changes),
+    /// The stream of a session on which its service speaks first.
+    Feed,
+    /// The end of a session.
+    Ending,
     /// Nothing but a status.
     Notification,
     /// Whatever HTTP carries; refusals are problem details.
     Opaque,
+}
+
+/// What a list lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Listed {
+    /// Tools.
+    Tools,
+    /// Resources.
+    Resources,
+    /// Templates of resources.
+    Templates,
+    /// Prompts.
+    Prompts,
+}
+
+impl Form {
+    /// Whether silence on its stream is no fault.
+    pub fn may_be_silent(self) -> bool {
+        matches!(self, Self::Listening(_) | Self::Feed)
+    }
 }
 
 /// One message as the agent sent it.
@@ -230,6 +307,17 @@ pub struct Message {
     pub kind: Kind,
     /// The trace it continues, when it says so itself.
     pub trace: Option<Trace>,
+    /// The session it names, and what it says there.
+    pub session: Option<InSession>,
+}
+
+/// What a message says of its session.
+#[derive(Debug, Clone)]
+pub struct InSession {
+    /// The session's name.
+    pub id: Arc<str>,
+    /// The question of the service that it answers.
+    pub answers: Option<Arc<str>>,
 }
 
 /// What a message asks for.
@@ -237,10 +325,19 @@ pub struct Message {
 pub enum Kind {
     /// The use of a tool: the whole pipeline.
     Call(ToolCall),
-    /// What could be used: needs a task; the answer is filtered.
-    List,
+    /// The use of a tool again: what is said of work that a call left going on.
+    Again {
+        /// The name of that work.
+        id: Arc<str>,
+        /// MCP `inputResponses`, else an empty object.
+        input_responses: Value,
+    },
+    /// What could be used, or what belongs to a session: needs a task, and no policy.
+    Own,
     /// Housekeeping of the protocol: needs an agent only.
     Plain,
+    /// What opens a session for the task that is presented, if one is.
+    Opening,
 }
 
 /// A message that could not be read.
@@ -274,6 +371,14 @@ pub enum Passed {
     Dropped,
 }
 
+impl fmt::Debug for Held<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Held")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for Published<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Published")
@@ -287,23 +392,16 @@ impl Published<'_> {
     ///
     /// # Errors
     /// There is none.
-    pub fn document(&self) -> Result<&Document, Vec<Problem>> {
-        let missing = || {
-            vec![Problem {
+    pub fn document(&mut self) -> Result<&mut dyn Document, Vec<Problem>> {
+        match &mut self.document {
+            Some(document) => Ok(&mut **document),
+            None => Err(vec![Problem {
                 file: String::new(),
                 line: 0,
                 column: 0,
                 message: format!("service `{}`: `schemas` is missing", self.service),
-            }]
-        };
-        self.document.as_ref().ok_or_else(missing)
-    }
-}
-
-impl Document {
-    /// A problem with this document.
-    pub fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem::in_file(&self.file, message.into())
+            }]),
+        }
     }
 }
 

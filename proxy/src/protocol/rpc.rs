@@ -67,21 +67,23 @@ pub(super) fn text<'a>(tree: &'a Value, name: &str) -> Option<&'a str> {
 pub(super) fn request_id(tree: &Value) -> Result<Option<Arc<str>>, Rejection> {
     match member(tree, "id") {
         None => Ok(None),
-        Some(id @ Value::String(_)) => id
-            .to_json_str()
-            .map(|text| Some(text.into()))
-            .map_err(|_| bad_id()),
-        Some(Value::Number(id)) => match (id.as_i64(), id.as_u64()) {
-            (Some(id), _) => Ok(Some(id.to_string().into())),
-            (_, Some(id)) => Ok(Some(id.to_string().into())),
-            _ => Err(bad_id()),
-        },
-        Some(_) => Err(bad_id()),
+        Some(id) => id_text(id)
+            .map(Some)
+            .ok_or(invalid("expected `id` to be a string or an integer")),
     }
 }
 
-fn bad_id() -> Rejection {
-    invalid("expected `id` to be a string or an integer")
+/// The JSON text of an ID that is a string or an integer.
+pub(super) fn id_text(id: &Value) -> Option<Arc<str>> {
+    match id {
+        Value::String(_) => id.to_json_str().ok().map(Into::into),
+        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
+            (Some(number), _) => Some(number.to_string().into()),
+            (_, Some(number)) => Some(number.to_string().into()),
+            _ => None,
+        },
+        _ => None,
+    }
 }
 
 /// JSON that is not one message: `-32600`.

@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// Headers that end with this hop, or that an inspected service has no business to set.
-const DROPPED: [HeaderName; 9] = [
+const DROPPED: [HeaderName; 8] = [
     header::CONNECTION,
     header::TRANSFER_ENCODING,
     header::TRAILER,
@@ -23,7 +23,6 @@ const DROPPED: [HeaderName; 9] = [
     header::SET_COOKIE,
     header::ALT_SVC,
     HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("mcp-session-id"),
 ];
 
 /// Takes out what is hop-by-hop, and what only we may say. A service that may have the agent's
@@ -101,7 +100,9 @@ pub(super) fn advise(response: &mut Response<Answer>, rejection: &Rejection) {
                 put(HeaderName::from_static("ratelimit-policy"), policy);
             }
         }
-        Rejection::CallMalformed(Malformed::Method) => put(header::ALLOW, "POST".into()),
+        Rejection::CallMalformed(Malformed::Method | Malformed::OldTransport) => {
+            put(header::ALLOW, "POST".into());
+        }
         _ if status == http::StatusCode::UNAUTHORIZED => {
             put(
                 header::WWW_AUTHENTICATE,

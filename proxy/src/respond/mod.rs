@@ -12,22 +12,29 @@ mod single;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, header, response::Parts};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body as _;
+use outrider_policy::Value;
 
 pub use body::Answer;
 
 use crate::{
     call::DecisionId,
     catalogue::Service,
-    protocol::{Answers, Exchange, Form, Passed, Protocol},
+    followup::Origin,
+    memory::Memory,
+    protocol::{Answers, Exchange, Form, Held, Passed, Protocol, Session},
     record::{Ended, Entry},
     rejection::Rejection,
+    session::Owner,
     tag::DECISION_ID,
     task::{State, Task},
     upstream::{Uncollected, UpstreamBody, collect},
     workers::Tasks,
 };
+
+/// The name of a session.
+const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
 
 /// Answers larger than this are inspected off the event loop, and so is every list.
 const LARGE: usize = 32 * 1024;
@@ -48,6 +55,12 @@ pub struct Expected {
     pub max: usize,
     /// The task under which it was asked.
     pub task: Option<Arc<Task>>,
+    /// The session in which it was asked, or that it opens.
+    pub session: Option<Arc<Session>>,
+    /// The operation and arguments of a call, which work that goes on inherits.
+    pub call: Option<(Arc<str>, Value)>,
+    /// Sessions, and what services go on working at.
+    pub memory: Arc<Memory>,
 }
 
 impl std::fmt::Debug for Expected {
@@ -55,6 +68,54 @@ impl std::fmt::Debug for Expected {
         f.debug_struct("Expected")
             .field("exchange", &self.exchange)
             .finish_non_exhaustive()
+    }
+}
+
+impl Expected {
+    fn inspect(&self, message: Bytes) -> Result<Passed, Rejection> {
+        let held = Held {
+            operation: self.call.as_ref().map(|(operation, _)| &**operation),
+            shown: &*self.shown,
+            session: self.session.as_deref(),
+            goes_on: &|id| self.goes_on(id),
+        };
+        let protocol = &self.service.protocol;
+        protocol.inspect(&self.exchange, message, &held)
+    }
+
+    /// Work of that name goes on after the answer, and inherits this call.
+    fn goes_on(&self, id: &str) {
+        if let Some((operation, arguments)) = &self.call {
+            let origin = Origin {
+                owner: Owner::of(self.task.as_deref()),
+                operation: Arc::clone(operation),
+                arguments: arguments.clone(),
+            };
+            let followups = &self.memory.followups;
+            followups.remember(&self.service.name, id, origin);
+        }
+    }
+
+    /// Opens the session that an answer names, and closes the one that is over.
+    fn enter(&mut self, head: &mut Parts, named: Option<HeaderValue>) -> Result<(), Rejection> {
+        let (sessions, service) = (&self.memory.sessions, &self.service.name);
+        if let Some(session) = &self.session {
+            let ended = self.exchange.form == Form::Ending && head.status.is_success();
+            if ended || head.status == StatusCode::NOT_FOUND {
+                sessions.close(service, session.id());
+            }
+        }
+        let opens = self.exchange.form == Form::Opening && head.status.is_success();
+        if let Some(named) = named.filter(|_| opens) {
+            let id = named.to_str().unwrap_or_default();
+            let owner = Owner::of(self.task.as_deref());
+            let session = sessions.open(service, id, owner);
+            self.session = Some(session.ok_or(refused(
+                "the service gave a session a name that cannot be used",
+            ))?);
+            head.headers.insert(SESSION, named);
+        }
+        Ok(())
     }
 }
 
@@ -79,13 +140,14 @@ pub async fn receive(
     expected: Expected,
 ) -> Result<Accepted, Rejection> {
     let (mut head, body) = response.into_parts();
+    let session = head.headers.remove(SESSION);
     headers::clean(&mut head.headers, &expected.service.passthrough);
     match expected.service.protocol.manner().answers {
         // The HTTP engine asks no frames of an empty body.
         Answers::Opaque | Answers::Streamed if body.is_end_stream() => {
             Ok(Accepted::Whole(head, Bytes::new()))
         }
-        Answers::Messages => messages(head, body, expected).await,
+        Answers::Messages => messages(head, body, session, expected).await,
         Answers::Message => single::receive(head, body, &expected).await,
         Answers::Opaque if !matches!(media(&head), Media::Events) => {
             let bytes = collect(body, expected.max, expected.service.timeout).await?;
@@ -97,19 +159,25 @@ pub async fn receive(
 
 /// Checks an answer of JSON-RPC messages.
 async fn messages(
-    head: Parts,
+    mut head: Parts,
     body: UpstreamBody,
-    expected: Expected,
+    session: Option<HeaderValue>,
+    mut expected: Expected,
 ) -> Result<Accepted, Rejection> {
     readable(&head)?;
+    expected.enter(&mut head, session)?;
+    let form = expected.exchange.form;
+    if form == Form::Ending || (form == Form::Feed && !head.status.is_success()) {
+        // A status says it all.
+        head.headers.remove(header::CONTENT_TYPE);
+        return Ok(Accepted::Whole(head, Bytes::new()));
+    }
     match media(&head) {
-        Media::Events
-            if head.status.is_success() && expected.exchange.form != Form::Notification =>
-        {
+        Media::Events if head.status.is_success() && form != Form::Notification => {
             Ok(Accepted::Events(head, body, expected))
         }
         Media::Json => whole(head, body, &expected).await,
-        _ if expected.exchange.form == Form::Notification => empty(head, body, &expected).await,
+        _ if form == Form::Notification => empty(head, body, &expected).await,
         _ => Err(refused("the service's answer is not JSON")),
     }
 }
@@ -135,10 +203,16 @@ async fn whole(
     expected: &Expected,
 ) -> Result<Accepted, Rejection> {
     let message = collect(body, expected.max, expected.service.timeout).await?;
-    match inspect(expected, message).await? {
+    let failed = head.status.is_client_error() || head.status.is_server_error();
+    match inspect(expected, message.clone()).await? {
         Passed::Final(message) => Ok(Accepted::Whole(head, message)),
         Passed::Interim(_) | Passed::Dropped => {
-            Err(refused("the service's answer is for another request"))
+            let protocol = &expected.service.protocol;
+            let adopted = failed.then(|| protocol.adopt(&expected.exchange, &message));
+            adopted
+                .flatten()
+                .map(|message| Accepted::Whole(head, message))
+                .ok_or(refused("the service's answer is for another request"))
         }
     }
 }
@@ -159,19 +233,12 @@ async fn empty(
 
 /// Inspects one message, off the event loop when that takes long.
 async fn inspect(expected: &Expected, message: Bytes) -> Result<Passed, Rejection> {
-    if expected.exchange.form != Form::ToolList && message.len() <= LARGE {
-        return expected
-            .service
-            .protocol
-            .inspect(&expected.exchange, message, &*expected.shown);
+    let lists = matches!(expected.exchange.form, Form::List(_) | Form::Feed);
+    if !lists && message.len() <= LARGE {
+        return expected.inspect(message);
     }
     let expected = expected.clone();
-    let work = move || {
-        expected
-            .service
-            .protocol
-            .inspect(&expected.exchange, message, &*expected.shown)
-    };
+    let work = move || expected.inspect(message);
     tokio::task::spawn_blocking(work)
         .await
         .unwrap_or(Err(refused("the service's answer could not be read")))
@@ -224,6 +291,13 @@ pub fn refuse(
     entry.answered.status = response.status().as_u16();
     entry.close(ended(rejection), rejection.code());
     stamped(response, id)
+}
+
+/// What is said when the work behind an answer was cut by our own end.
+pub fn unanswered() -> Response<Answer> {
+    let mut response = Response::new(Answer::bytes(Bytes::new()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
 }
 
 /// How a permitted call ended that ends with this refusal.

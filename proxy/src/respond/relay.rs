@@ -10,13 +10,16 @@ use std::{future::pending, sync::Arc, time::Duration};
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::{
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::{
+        mpsc::{Receiver, Sender, channel},
+        watch,
+    },
     time::{sleep, timeout},
 };
 
 use super::{Expected, ended, inspect, over};
 use crate::{
-    protocol::{Passed, sse},
+    protocol::{Form, Hangup, Passed, sse},
     record::{Ended, Entry},
     rejection::{Code, Rejection},
     task::{State, Task},
@@ -25,6 +28,9 @@ use crate::{
 
 /// How long a service may take to end a stream that has carried its answer.
 const GRACE: Duration = Duration::from_millis(50);
+
+/// Longer than any stream; a timer can still count it.
+const NEVER: Duration = Duration::from_hours(24 * 365);
 
 /// How long an agent may take to accept the message that ends its stream.
 const FAREWELL: Duration = Duration::from_secs(1);
@@ -43,6 +49,11 @@ pub(super) struct Relay {
     upstream: UpstreamBody,
     events: sse::Decoder,
     unread: Bytes,
+    /// An event said where to take up the stream.
+    has_id: bool,
+    /// How long the service may be silent.
+    patience: Duration,
+    changes: watch::Receiver<u64>,
     expected: Expected,
     entry: Entry,
     agent: Sender<Said>,
@@ -52,6 +63,8 @@ pub(super) struct Relay {
 enum Over {
     /// Its answer has passed.
     Answered,
+    /// The service ended it before its answer, which comes on another stream of the session.
+    Paused,
     /// The agent went away.
     Gone,
     /// It may not go on.
@@ -69,6 +82,13 @@ impl Relay {
             upstream,
             events: sse::Decoder::new(expected.max),
             unread: Bytes::new(),
+            has_id: false,
+            patience: if expected.exchange.form.may_be_silent() {
+                NEVER
+            } else {
+                expected.service.stream_idle
+            },
+            changes: expected.memory.revision.subscribe(),
             expected,
             entry,
             agent,
@@ -86,8 +106,13 @@ impl Relay {
         };
         match end {
             Over::Answered => self.answered().await,
+            Over::Paused => {
+                self.entry.close(Ended::Completed, Code::Ok);
+                self.agent.send(Said::End).await.ok();
+            }
             // Dropped: the entry says that the agent is gone.
-            Over::Gone => {}
+            Over::Gone if self.expected.exchange.hangup == Hangup::Cancels => {}
+            Over::Gone => self.outlive().await,
             Over::Refused(rejection) => self.break_off(&rejection).await,
         }
     }
@@ -99,6 +124,32 @@ impl Relay {
                 Ok(Some(end)) => return end,
                 Err(rejection) => return Over::Refused(rejection),
             }
+        }
+    }
+
+    /// Reads what the service still says, within the bounds of one answer, for nobody.
+    async fn outlive(&mut self) {
+        let mut left = self.expected.max;
+        let task = self.expected.task.clone();
+        let rest = async {
+            while let Ok(Some(Ok(frame))) =
+                timeout(self.expected.service.stream_idle, self.upstream.frame()).await
+            {
+                self.unread = frame.into_data().unwrap_or_default();
+                let Some(less) = left.checked_sub(self.unread.len()) else {
+                    return;
+                };
+                left = less;
+                while let Ok(Some(item)) = self.events.push(&mut self.unread) {
+                    if !matches!(self.inspected(item).await, Ok(None | Some((_, false)))) {
+                        return;
+                    }
+                }
+            }
+        };
+        tokio::select! {
+            () = rest => {}
+            _ended = ended_of(task) => {}
         }
     }
 
@@ -125,26 +176,67 @@ impl Relay {
         tokio::select! {
             biased;
             () = self.agent.closed() => Ok(Some(Over::Gone)),
+            changed = self.changes.changed() => {
+                // The sender lives as long as the sidecar.
+                changed.map_err(|_| Rejection::UpstreamTimeout)?;
+                Ok(self.tell().await)
+            }
             frame = self.upstream.frame() => match frame {
                 Some(Ok(frame)) => {
                     self.unread = frame.into_data().unwrap_or_default();
                     Ok(None)
                 }
+                None if self.may_pause() => Ok(Some(Over::Paused)),
                 Some(Err(_)) | None => Err(Rejection::ResponseRefused("the service's stream ended before its answer")),
             },
-            () = sleep(self.expected.service.stream_idle) => Err(Rejection::UpstreamTimeout),
+            () = sleep(self.patience) => Err(Rejection::UpstreamTimeout),
         }
     }
 
+    /// Tells the agent that what it may use has changed, where it wants to hear of that.
+    async fn tell(&mut self) -> Option<Over> {
+        let session = self.expected.session.as_deref();
+        let protocol = &self.expected.service.protocol;
+        for message in protocol.changed(&self.expected.exchange, session) {
+            let event = sse::Event {
+                event: Some("message".into()),
+                data: Some(message),
+                ..sse::Event::default()
+            };
+            let bytes = written(&event);
+            let length = bytes.len() as u64;
+            if self.agent.send(Said::Event(bytes)).await.is_err() {
+                return Some(Over::Gone);
+            }
+            self.entry.answered.bytes += length;
+        }
+        None
+    }
+
+    /// Whether the stream may end without an answer: one of a session that can be taken up again.
+    fn may_pause(&self) -> bool {
+        let resumable = self.expected.session.is_some() && self.has_id;
+        self.expected.exchange.form == Form::Feed || resumable
+    }
+
     /// What is written to the agent for one item, and whether it is the answer.
-    async fn inspected(&self, item: sse::Item) -> Result<Option<(Bytes, bool)>, Rejection> {
+    async fn inspected(&mut self, item: sse::Item) -> Result<Option<(Bytes, bool)>, Rejection> {
         let mut event = match item {
             sse::Item::Comment => return Ok(Some((Bytes::from_static(b":\n\n"), false))),
             sse::Item::Event(event) => event,
         };
-        // A block without data is no event (WHATWG HTML, server-sent events).
-        let Some(data) = event.data.take() else {
-            return Ok(None);
+        self.has_id |= event.id.is_some();
+        // A block without data is no event (WHATWG HTML, server-sent events); in a session it may
+        // say where to take up the stream (MCP 2025-11-25 transports).
+        let marks =
+            self.expected.session.is_some() && (event.id.is_some() || event.retry.is_some());
+        let data = match event.data.take() {
+            Some(data) if !(marks && data.is_empty()) => data,
+            data if marks => {
+                event.data = data;
+                return Ok(Some((written(&event), false)));
+            }
+            _ => return Ok(None),
         };
         let (message, last) = match inspect(&self.expected, data).await? {
             Passed::Dropped => return Ok(None),
@@ -180,9 +272,11 @@ impl Relay {
             .protocol
             .refuse(&expected.exchange, rejection, entry.id());
         entry.close(ended(rejection), rejection.code());
+        // Where there is no pending ID nothing can be said: the connection is aborted.
+        let Some(refusal) = refusal else { return };
         let last = sse::Event {
             event: Some("message".into()),
-            data: refusal.map(|refusal| refusal.body),
+            data: Some(refusal.body),
             ..sse::Event::default()
         };
         let farewell = async {

@@ -24,6 +24,7 @@ fn contract(tools: Vec<(&str, LockedTool)>) -> Result<Contract, Vec<BadTool>> {
             .into_iter()
             .map(|(name, tool)| (name.to_owned(), tool))
             .collect(),
+        ..Lock::default()
     })
 }
 
@@ -197,4 +198,75 @@ fn an_annotation_that_is_not_valid_invalidates_the_tool() {
         };
         assert_eq!(bad.reason, expected, "{input}");
     }
+}
+
+fn entries(names: &[&str], input: &Value) -> crate::lock::Entries {
+    names
+        .iter()
+        .map(|name| ((*name).to_owned(), locked(input.clone())))
+        .collect()
+}
+
+#[test]
+fn every_section_gives_its_operations() {
+    let any = json!({ "type": "object" });
+    let contract = Contract::compile(Lock {
+        tools: entries(&["get"], &any),
+        resources: entries(&["file:///a", "file:///docs/{name}"], &any),
+        prompts: entries(&["review"], &any),
+        methods: entries(&crate::lock::METHODS, &any),
+    })
+    .unwrap();
+    let operations: Vec<_> = contract.tools().map(|t| &*t.operation).collect();
+    assert_eq!(
+        operations,
+        [
+            "get",
+            "resource:file:///a",
+            "resource:file:///docs/{name}",
+            "prompt:review",
+            "completion/complete",
+            "resources/subscribe",
+            "subscriptions/listen",
+        ]
+    );
+    let operation = contract.resources().find("file:///docs/b").unwrap();
+    assert_eq!(&**operation, "resource:file:///docs/{name}");
+    assert!(contract.tool(operation).is_some());
+    assert!(contract.resources().find("file:///b").is_none());
+}
+
+#[test]
+fn one_operation_is_one_thing_and_every_bad_entry_is_reported() {
+    let any = json!({ "type": "object" });
+    let mirrored = json!({ "type": "object", "properties": {
+        "a": { "type": "string", "x-mcp-header": "A" } } });
+    let bad = Contract::compile(Lock {
+        tools: entries(
+            &[
+                "completion/complete",
+                "prompt:a",
+                "resource:file:///a",
+                "get",
+            ],
+            &any,
+        ),
+        resources: entries(&["file:///{a*}", "plain"], &any),
+        prompts: entries(&["a"], &mirrored),
+        methods: entries(&["tools/call"], &any),
+    })
+    .unwrap_err();
+    let text: Vec<_> = bad.iter().map(ToString::to_string).collect();
+    for expected in [
+        "resource `file:///{a*}`: the expression `{a*}` is not served",
+        "resource `plain`: expected a URI",
+        "tool `completion/complete`: a tool of this name would be mistaken for a method",
+        "tool `prompt:a`: a tool of this name would be mistaken for a prompt",
+        "tool `resource:file:///a`: a tool of this name would be mistaken for a resource",
+        "prompt `a`: `x-mcp-header` in inputSchema",
+        "method `tools/call`: expected one of the methods completion/complete, ",
+    ] {
+        assert!(text.iter().any(|t| t.starts_with(expected)), "{text:#?}");
+    }
+    assert_eq!(text.len(), 7, "{text:#?}");
 }

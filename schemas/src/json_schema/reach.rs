@@ -7,7 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Value};
 
-use super::screen::MAX_SUBSCHEMAS;
+use super::{pointer, screen::MAX_SUBSCHEMAS};
 use crate::walk::MAPS;
 
 /// The longest chain of references through references.
@@ -70,7 +70,7 @@ impl<'a> Measure<'a> {
     fn member(&mut self, key: &str, value: &'a Value) -> u64 {
         match (key, value) {
             ("$ref", Value::String(reference)) => self.reference(reference),
-            ("$dynamicRef", Value::String(_)) => {
+            ("$dynamicRef" | "$recursiveRef", Value::String(_)) => {
                 self.open = true;
                 0
             }
@@ -91,7 +91,7 @@ impl<'a> Measure<'a> {
         }
         let target = reference
             .strip_prefix('#')
-            .and_then(|pointer| self.root.pointer(pointer));
+            .and_then(|fragment| pointer::target(self.root, fragment));
         let Some(target) = target else {
             self.open = true;
             return 0;

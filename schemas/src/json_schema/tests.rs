@@ -2,6 +2,8 @@ use serde_json::json;
 
 use super::*;
 
+mod dialects;
+
 fn compiled(document: &serde_json::Value) -> Schema {
     Schema::compile(document).unwrap()
 }
@@ -62,7 +64,11 @@ fn format_is_an_annotation() {
 #[test]
 fn another_dialect_is_refused_by_name_wherever_it_stands() {
     for dialect in [
-        "http://json-schema.org/draft-07/schema#",
+        "http://json-schema.org/draft-04/schema#",
+        "http://json-schema.org/draft-06/schema#",
+        "https://json-schema.org/draft-07/schema#",
+        "http://json-schema.org/draft-07/schema##",
+        "https://json-schema.org/draft/next/schema",
         "https://example.org/mine",
     ] {
         for document in [
@@ -77,8 +83,10 @@ fn another_dialect_is_refused_by_name_wherever_it_stands() {
             assert!(error.to_string().contains(dialect));
         }
     }
-    compiled(&json!({ "$schema": DIALECT }));
-    compiled(&json!({ "$schema": format!("{DIALECT}#") }));
+    for dialect in [Dialect::Draft7, Dialect::Draft201909, Dialect::Draft202012] {
+        compiled(&json!({ "$schema": dialect.uri() }));
+        compiled(&json!({ "$schema": format!("{}#", dialect.uri()) }));
+    }
 }
 
 #[test]
@@ -145,7 +153,7 @@ fn references_within_the_document_resolve() {
 
 #[test]
 fn a_document_may_not_take_the_name_of_the_dialect() {
-    let document = json!({ "$defs": { "a": { "$id": DIALECT, "not": {} } } });
+    let document = json!({ "$defs": { "a": { "$id": Dialect::Draft202012.uri(), "not": {} } } });
     assert!(matches!(refused(&document), BadSchema::ReservedId { .. }));
 }
 
@@ -222,12 +230,28 @@ fn definitions_that_double_are_refused_before_they_are_compiled() {
         json!({ "$ref": name(0), "$defs": defs })
     };
     let by_pointer = chain(|n| format!("#/$defs/d{n}"), |_| json!({}));
+    let by_encoded_pointer = chain(|n| format!("#/%24defs/d{n}"), |_| json!({}));
     let by_anchor = chain(
         |n| format!("#a{n}"),
         |n| json!({ "$anchor": format!("a{n}") }),
     );
     assert_eq!(refused(&by_pointer), BadSchema::TooMany);
     assert_eq!(refused(&by_anchor), BadSchema::TooMany);
+    assert_eq!(refused(&by_encoded_pointer), BadSchema::TooMany);
+    // an index is one however it is written
+    let twice = |n: usize| json!({ "allOf": [{ "$ref": format!("#/x/0{n}") }, { "$ref": format!("#/x/0{n}") }] });
+    let list: Vec<_> = (1..40).map(twice).chain([json!({})]).collect();
+    assert_eq!(
+        refused(&json!({ "$ref": "#/x/00", "x": list })),
+        BadSchema::TooMany
+    );
+    // in data with a name of its own, pointers are not those of the document
+    let list: Vec<_> = (1..40).map(|n| json!({ "allOf": [{ "$ref": format!("#/x/{n}") }, { "$ref": format!("#/x/{n}") }] })).collect();
+    let data = json!({ "$id": "https://e.org/x", "$ref": "#/x/0", "x": list });
+    assert_eq!(
+        refused(&json!({ "$ref": "#/enum/0", "enum": [data] })),
+        BadSchema::TooMany
+    );
 }
 
 #[test]

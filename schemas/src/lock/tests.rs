@@ -120,13 +120,6 @@ fn what_is_no_lock_file_of_this_version_is_refused() {
         whole(json!({ "outrider_lock": 1, "protocol": "mcp", "tools": {}, "x": 1 })),
         BadLock::Form(_)
     ));
-    for section in ["resources", "prompts"] {
-        let mut document = json!({ "outrider_lock": 1, "protocol": "mcp", "tools": {} });
-        document[section] = json!({});
-        Lock::parse(document.to_string().as_bytes()).unwrap();
-        document[section] = json!({ "a": {} });
-        assert!(whole(document).to_string().contains("not built yet"));
-    }
 }
 
 #[test]
@@ -185,7 +178,7 @@ fn a_listed_server_is_locked_without_believing_it() {
 fn a_listed_tool_that_could_not_be_enforced_is_left_out_and_named() {
     let listed = [
         json!({ "name": "old", "inputSchema": { "type": "object",
-                "$schema": "http://json-schema.org/draft-07/schema#" } }),
+                "$schema": "http://json-schema.org/draft-04/schema#" } }),
         json!({ "name": "far", "inputSchema": { "type": "object", "$ref": "https://e.org/x" } }),
         json!({ "name": "flat", "inputSchema": {} }),
         json!({ "name": "none" }),
@@ -202,7 +195,7 @@ fn a_listed_tool_that_could_not_be_enforced_is_left_out_and_named() {
         .collect::<Vec<_>>()
         .join("\n");
     for expected in [
-        "draft-07",
+        "draft-04",
         "https://e.org/x",
         "`flat`",
         "`none`",
@@ -210,5 +203,166 @@ fn a_listed_tool_that_could_not_be_enforced_is_left_out_and_named() {
         "listed twice",
     ] {
         assert!(text.contains(expected), "{text}");
+    }
+}
+
+/// An entry without `inputSchema`, its digest made of `schema`.
+fn without(schema: &Value) -> Value {
+    json!({ "owner": "team", "version": "1", "digest": digest(schema, None) })
+}
+
+fn sections(document: Value) -> Result<Lock, BadLock> {
+    let mut whole = json!({ "outrider_lock": 1, "protocol": "mcp", "tools": {} });
+    for (name, section) in document.as_object().unwrap() {
+        whole[name] = section.clone();
+    }
+    Lock::parse(whole.to_string().as_bytes())
+}
+
+#[test]
+fn resources_and_methods_may_leave_their_schema_out_and_prompts_may_not() {
+    let uri = json!({ "type": "object", "properties": { "uri": { "type": "string" } },
+                      "required": ["uri"], "additionalProperties": false });
+    let any = json!({ "type": "object" });
+    let lock = sections(json!({
+        "resources": { "file:///{name}": without(&uri) },
+        "prompts": { "review": tool() },
+        "methods": { "completion/complete": without(&any) },
+    }))
+    .unwrap();
+    assert_eq!(lock.resources["file:///{name}"].input_schema, uri);
+    assert_eq!(lock.methods["completion/complete"].input_schema, any);
+    assert_eq!(lock.prompts["review"].labels, ["pii.email"]);
+    let text = lock.to_json();
+    assert_eq!(text.matches("inputSchema").count(), 1, "{text}");
+    assert_eq!(Lock::parse(text.as_bytes()).unwrap(), lock);
+    let bad = sections(json!({ "prompts": { "review": without(&any) } })).unwrap_err();
+    assert!(
+        bad.to_string()
+            .starts_with("prompt `review`: missing field `inputSchema`"),
+        "{bad}"
+    );
+}
+
+#[test]
+fn a_schema_of_ones_own_is_kept_and_digested_in_every_section() {
+    let own = json!({ "type": "object", "properties": { "uri": { "const": "x:a" } } });
+    let mut entry = without(&own);
+    let bad = sections(json!({ "resources": { "x:a": entry } })).unwrap_err();
+    assert!(
+        matches!(
+            &bad,
+            BadLock::Digest {
+                section: Section::Resources,
+                ..
+            }
+        ),
+        "{bad}"
+    );
+    entry["inputSchema"] = own.clone();
+    let lock = sections(json!({ "resources": { "x:a": entry } })).unwrap();
+    assert_eq!(lock.resources["x:a"].input_schema, own);
+    assert_eq!(Lock::parse(lock.to_json().as_bytes()).unwrap(), lock);
+}
+
+#[test]
+fn a_file_without_the_sections_is_written_without_them() {
+    let text = Lock::parse(&file(&tool())).unwrap().to_json();
+    for section in ["resources", "prompts", "methods"] {
+        assert!(!text.contains(section), "{text}");
+        let mut entry = json!({});
+        entry[section] = json!({ "a": { "owner": "team" } });
+        let bad = sections(entry).unwrap_err().to_string();
+        assert!(bad.contains("`a`: missing field"), "{bad}");
+    }
+}
+
+fn notes(notes: &[Note]) -> String {
+    let lines: Vec<String> = notes.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+#[test]
+fn everything_a_server_lists_is_locked_section_by_section() {
+    let listed = Listed {
+        tools: vec![json!({ "name": "get", "inputSchema": { "type": "object" } })],
+        resources: vec![json!({ "uri": "file:///a", "name": "a", "title": "A" })],
+        templates: vec![json!({ "uriTemplate": "file:///docs/{name}", "description": "docs" })],
+        prompts: vec![
+            json!({ "name": "review", "arguments": [
+                { "name": "code", "description": "what to review", "required": true },
+                { "name": "style", "required": false } ] }),
+            json!({ "name": "hello" }),
+        ],
+        methods: vec!["completion/complete"],
+    };
+    let (lock, said) = Lock::from_server(&listed, "team");
+    assert_eq!(
+        lock.resources.keys().collect::<Vec<_>>(),
+        ["file:///a", "file:///docs/{name}"]
+    );
+    assert_eq!(lock.resources["file:///a"].title.as_deref(), Some("A"));
+    assert_eq!(
+        lock.prompts["review"].input_schema,
+        json!({ "type": "object", "properties": {
+            "code": { "type": "string", "description": "what to review" },
+            "style": { "type": "string" } },
+            "required": ["code"], "additionalProperties": false })
+    );
+    assert_eq!(
+        lock.prompts["hello"].input_schema,
+        json!({ "type": "object", "properties": {}, "additionalProperties": false })
+    );
+    assert_eq!(lock.methods["completion/complete"].owner, "team");
+    let said = notes(&said);
+    let expected = "level `internal` was written for 1 tools, 2 resources, 2 prompts, 1 methods";
+    assert!(said.contains(expected), "{said}");
+    let again = Lock::parse(lock.to_json().as_bytes()).unwrap();
+    assert_eq!(again, lock);
+    crate::catalogue::Contract::compile(again).unwrap();
+}
+
+#[test]
+fn what_is_listed_and_could_not_be_enforced_is_left_out_and_named_in_every_section() {
+    let many = (0..1_001).map(|n| json!({ "uriTemplate": format!("x:{n}/{{a}}") }));
+    let mut templates = vec![
+        json!({ "uriTemplate": "x:{a*}" }),
+        json!({ "name": "no template" }),
+    ];
+    templates.extend(many);
+    let listed = Listed {
+        tools: vec![json!({ "name": "prompt:a", "inputSchema": { "type": "object" } })],
+        resources: vec![
+            json!({ "uri": "x:{a}" }),
+            json!({ "uri": "plain" }),
+            json!({ "uri": "x:a" }),
+            json!({ "uri": "x:a" }),
+        ],
+        templates,
+        prompts: vec![
+            json!({ "name": "a", "arguments": {} }),
+            json!({ "name": "b", "arguments": [{ "name": "c" }, { "name": "c" }] }),
+            json!({ "name": "d", "arguments": [{}] }),
+        ],
+        methods: vec!["tools/call"],
+    };
+    let (lock, said) = Lock::from_server(&listed, "team");
+    assert!(lock.tools.is_empty() && lock.prompts.is_empty() && lock.methods.is_empty());
+    assert_eq!(lock.resources.len(), 1 + 998);
+    let said = notes(&said);
+    for expected in [
+        "tool `prompt:a`: left out: a tool of this name",
+        "resource `x:{a}`: left out: its uri has braces",
+        "resource `plain`: left out: expected a URI",
+        "resource `x:a`: left out: it is listed twice",
+        "resource `x:{a*}`: left out: the expression `{a*}`",
+        "a resource was left out: it has no uriTemplate",
+        "3 templates of resources were left out",
+        "prompt `a`: left out: its arguments are no list",
+        "prompt `b`: left out: an argument is listed twice",
+        "prompt `d`: left out: an argument has no name",
+        "method `tools/call`: left out: expected one of the methods",
+    ] {
+        assert!(said.contains(expected), "{expected}: {said}");
     }
 }

@@ -18,7 +18,7 @@ use std::{
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use crate::protocol::mcp::REVISION;
+use crate::protocol::mcp::MODERN;
 
 /// Tools on one page of a list: fewer than there are, so that clients must turn pages.
 const PAGE: usize = 3;
@@ -131,9 +131,9 @@ impl Server {
             return Answer::Accepted;
         }
         let revision = text("/params/_meta/io.modelcontextprotocol~1protocolVersion");
-        if revision != Some(REVISION) || mirrored.revision != Some(REVISION) {
+        if revision != Some(MODERN) || mirrored.revision != Some(MODERN) {
             let requested = revision.or(mirrored.revision).unwrap_or_default();
-            let data = json!({"supported": [REVISION], "requested": requested});
+            let data = json!({"supported": [MODERN], "requested": requested});
             return Answer::Error(400, -32022, "unsupported protocol version", data);
         }
         let name = text("/params/name");
@@ -191,7 +191,7 @@ impl Server {
 fn discovered() -> Value {
     json!({
         "resultType": "complete",
-        "supportedVersions": [REVISION],
+        "supportedVersions": [MODERN],
         "capabilities": {"tools": {}},
         "ttlMs": 0,
         "cacheScope": "public",

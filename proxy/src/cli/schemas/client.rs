@@ -1,17 +1,26 @@
-//! A small MCP client: one request, one answer, both bounded (MCP 2026-07-28 streamable HTTP).
+//! A small MCP client: one request, one answer, both bounded (streamable HTTP).
+//!
+//! It speaks MCP 2026-07-28, and after [`Client::initialize`] the older revisions with a handshake.
 
-use std::{cell::Cell, time::Duration};
+mod legacy;
+
+use std::{
+    cell::{Cell, RefCell},
+    time::Duration,
+};
 
 use anyhow::{Context, bail};
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header, response};
 use http_body_util::BodyExt as _;
 use outrider_schemas::json;
 use serde_json::{Map, Value, json};
 
+pub(in crate::cli) use self::legacy::NotInitialized;
+use self::legacy::Session;
 use crate::{
     protocol::{
-        mcp::REVISION,
+        mcp::MODERN,
         sse::{self, Decoder},
     },
     upstream::{Pool, PoolConfig, RequestBody, TlsRoots, Upstream, UpstreamBody, collect},
@@ -30,6 +39,8 @@ pub(in crate::cli) struct Client {
     upstream: Upstream,
     headers: HeaderMap,
     last: Cell<u64>,
+    /// What was agreed with a server of an older revision.
+    session: RefCell<Option<Session>>,
 }
 
 /// The answer to one request.
@@ -43,6 +54,19 @@ pub(in crate::cli) struct Reply {
     pub(in crate::cli) message: Value,
     /// Messages that came before it on a stream.
     pub(in crate::cli) interim: usize,
+}
+
+impl Reply {
+    /// The JSON-RPC result of an exchange that went well.
+    pub(in crate::cli) fn result(&self) -> Option<&Value> {
+        let result = self.message.get("result");
+        result.filter(|_| self.status.is_success())
+    }
+
+    /// The code of a JSON-RPC error.
+    pub(in crate::cli) fn code(&self) -> Option<i64> {
+        self.message.pointer("/error/code").and_then(Value::as_i64)
+    }
 }
 
 impl Client {
@@ -62,6 +86,7 @@ impl Client {
             upstream,
             headers,
             last: Cell::new(0),
+            session: RefCell::new(None),
         })
     }
 
@@ -87,15 +112,12 @@ impl Client {
     ) -> anyhow::Result<Reply> {
         let id = self.last.get() + 1;
         self.last.set(id);
-        let request = self.request(id, method, params)?;
-        let answer = self.pool.send(&self.upstream, request, PATIENCE).await?;
-        let (head, body) = answer.into_parts();
-        if head.status.is_redirection() {
-            bail!(
-                "the server redirects ({}), which is not followed: name its final URL",
-                head.status.as_u16()
-            );
-        }
+        let session = self.session.borrow().clone();
+        let request = match session {
+            None => self.request(id, method, params)?,
+            Some(session) => self.legacy_request(&session, Some(id), method, params)?,
+        };
+        let (head, body) = self.send(request).await?;
         let (message, interim) = if is_stream(&head.headers) {
             streamed(body, id).await?
         } else {
@@ -107,6 +129,38 @@ impl Client {
             message,
             interim,
         })
+    }
+
+    async fn send(
+        &self,
+        request: Request<RequestBody>,
+    ) -> anyhow::Result<(response::Parts, UpstreamBody)> {
+        let answer = self.pool.send(&self.upstream, request, PATIENCE).await?;
+        let (head, body) = answer.into_parts();
+        if head.status.is_redirection() {
+            bail!(
+                "the server redirects ({}), which is not followed: name its final URL",
+                head.status.as_u16()
+            );
+        }
+        Ok((head, body))
+    }
+
+    /// A POST of that message with what both eras send.
+    fn post(&self, message: &Value) -> anyhow::Result<Request<RequestBody>> {
+        let mut request = Request::post(self.upstream.target())
+            .body(RequestBody::from(Bytes::from(message.to_string())))?;
+        let headers = request.headers_mut();
+        headers.clone_from(&self.headers);
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/json"),
+        );
+        headers.insert(
+            header::ACCEPT,
+            HeaderValue::from_static("application/json, text/event-stream"),
+        );
+        Ok(request)
     }
 
     fn request(
@@ -121,22 +175,12 @@ impl Client {
             .map(HeaderValue::try_from)
             .transpose()?;
         params.insert("_meta".into(), meta(id));
-        let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
-        let mut request = Request::post(self.upstream.target())
-            .body(RequestBody::from(Bytes::from(body.to_string())))?;
+        let mut request =
+            self.post(&json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}))?;
         let headers = request.headers_mut();
-        headers.clone_from(&self.headers);
-        headers.insert(
-            header::CONTENT_TYPE,
-            HeaderValue::from_static("application/json"),
-        );
-        headers.insert(
-            header::ACCEPT,
-            HeaderValue::from_static("application/json, text/event-stream"),
-        );
         headers.insert(
             HeaderName::from_static("mcp-protocol-version"),
-            HeaderValue::from_static(REVISION),
+            HeaderValue::from_static(MODERN),
         );
         headers.insert(
             HeaderName::from_static("mcp-method"),
@@ -151,11 +195,15 @@ impl Client {
 
 fn meta(id: u64) -> Value {
     json!({
-        "io.modelcontextprotocol/protocolVersion": REVISION,
+        "io.modelcontextprotocol/protocolVersion": MODERN,
         "io.modelcontextprotocol/clientCapabilities": {},
-        "io.modelcontextprotocol/clientInfo": {"name": "outrider", "version": env!("CARGO_PKG_VERSION")},
+        "io.modelcontextprotocol/clientInfo": client_info(),
         "progressToken": id,
     })
+}
+
+fn client_info() -> Value {
+    json!({"name": "outrider", "version": env!("CARGO_PKG_VERSION")})
 }
 
 fn is_stream(headers: &HeaderMap) -> bool {
@@ -195,6 +243,10 @@ async fn streamed(mut body: UpstreamBody, id: u64) -> anyhow::Result<(Value, usi
             else {
                 continue;
             };
+            if data.is_empty() {
+                // MCP 2025-11-25 opens a stream with an event that only has an ID.
+                continue;
+            }
             let message = json::parse_document(&data).context("an event is not strict JSON")?;
             if message.get("id").and_then(Value::as_u64) == Some(id) {
                 return Ok((message, interim));

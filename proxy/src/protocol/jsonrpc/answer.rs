@@ -53,13 +53,13 @@ fn refused(why: &'static str) -> Rejection {
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::protocol::Form;
+    use crate::protocol::{Form, Hangup};
 
     fn passes(id: &str, message: &str, schema: Option<serde_json::Value>) -> bool {
         let exchange = Exchange {
             id: Some(id.into()),
             form: Form::Request,
-            operation: None,
+            hangup: Hangup::Cancels,
         };
         let schema = schema.map(|schema| Schema::compile(&schema).unwrap());
         check(&exchange, message.as_bytes(), schema.as_ref()).is_ok()

@@ -1,6 +1,6 @@
-//! One message of an answer: checked against the request it answers, cleaned, filtered.
+//! One message of an answer: checked against what it answers, cleaned, filtered.
 
-use std::collections::HashSet;
+use std::{borrow::Cow, collections::HashSet};
 
 use bytes::Bytes;
 use outrider_policy::Value;
@@ -8,74 +8,261 @@ use outrider_schemas::json;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
-use super::scrub;
+use super::{Mcp, revision, scrub};
 use crate::{
     protocol::{
-        Exchange, Form, Passed, Shown,
-        rpc::{member, text},
+        Exchange, Form, Held, Listed, Passed, Session,
+        rpc::{id_text, member, text},
     },
     rejection::Rejection,
+    session::Changes,
 };
 
-/// Tools that one page of a list may have.
-const MOST_TOOLS: usize = 10_000;
+/// Entries that one page of a list may have.
+const MOST_LISTED: usize = 10_000;
 
-/// Checks one whole message and gives what may pass on.
-pub(super) fn inspect(
-    exchange: &Exchange,
-    message: Bytes,
-    shown: &Shown<'_>,
-) -> Result<Passed, Rejection> {
-    let tree = json::parse(&message).map_err(|malformed| match malformed.reason {
-        json::Reason::TooMany => refused("the service's answer has too many values"),
-        _ => refused("the service's answer is not strict JSON"),
-    })?;
-    match sort(&tree)? {
-        // Servers put no requests on a stream of this revision; none is passed on.
-        Sort::Request => Ok(Passed::Dropped),
-        Sort::Notification => Ok(Passed::Interim(scrub::scrub(message))),
-        Sort::Response if !answers(&tree, exchange) => Ok(Passed::Dropped),
-        Sort::Response => finish(exchange, &tree, message, shown),
+impl Mcp {
+    /// Checks one whole message and gives what may pass on.
+    pub(super) fn inspected(
+        &self,
+        exchange: &Exchange,
+        message: Bytes,
+        held: &Held<'_>,
+    ) -> Result<Passed, Rejection> {
+        let tree = json::parse(&message).map_err(|malformed| match malformed.reason {
+            json::Reason::TooMany => refused("the service's answer has too many values"),
+            _ => refused("the service's answer is not strict JSON"),
+        })?;
+        match sort(&tree)? {
+            Sort::Request(method) => Ok(self.asked(method, &tree, message, held)),
+            Sort::Notification => Ok(Passed::Interim(scrub::scrub(message))),
+            Sort::Response => self.answered(exchange, &tree, message, held),
+        }
+    }
+
+    /// A request of the service passes where the configuration names its method, in a session in
+    /// which its answer will be known again.
+    fn asked(&self, method: &str, tree: &Value, message: Bytes, held: &Held<'_>) -> Passed {
+        let named = self.server_requests.iter().any(|named| named == method);
+        let kept = || {
+            let id = member(tree, "id").and_then(id_text)?;
+            Some(held.session?.asks(id))
+        };
+        if named && kept() == Some(true) {
+            Passed::Interim(scrub::scrub(message))
+        } else {
+            Passed::Dropped
+        }
+    }
+
+    /// A response passes to the request it answers: that of this exchange, or, on the stream of a
+    /// session, one that is still unanswered there.
+    fn answered(
+        &self,
+        exchange: &Exchange,
+        tree: &Value,
+        message: Bytes,
+        held: &Held<'_>,
+    ) -> Result<Passed, Rejection> {
+        if exchange.form == Form::Feed {
+            let id = member(tree, "id").and_then(id_text);
+            let known = id.and_then(|id| Some((held.session?.unanswered(&id)?, id)));
+            let Some((form, id)) = known else {
+                return Ok(Passed::Dropped);
+            };
+            let asked = Exchange {
+                id: Some(id),
+                form,
+                ..exchange.clone()
+            };
+            return self
+                .finish(&asked, tree, message, held)
+                .map(Passed::Interim);
+        }
+        if !answers(tree, exchange) {
+            return Ok(Passed::Dropped);
+        }
+        self.finish(exchange, tree, message, held)
+            .map(Passed::Final)
+    }
+
+    fn finish(
+        &self,
+        exchange: &Exchange,
+        tree: &Value,
+        message: Bytes,
+        held: &Held<'_>,
+    ) -> Result<Bytes, Rejection> {
+        let message = scrub::scrub(message);
+        let result = member(tree, "result");
+        let message = match (exchange.form, result) {
+            (Form::List(listed), Some(_)) => self.filter(listed, &message, held.shown)?,
+            (Form::ToolResult, Some(result)) => {
+                if let Some(id) = work(result) {
+                    (held.goes_on)(id);
+                }
+                message
+            }
+            (Form::Opening, Some(result)) => {
+                settle(result, held.session)?;
+                message
+            }
+            _ => message,
+        };
+        if let (Some(session), Some(id)) = (held.session, &exchange.id) {
+            session.answered(id);
+        }
+        Ok(message)
+    }
+
+    /// The operation for which an entry of a list stands.
+    fn operation<'a>(&self, listed: Listed, entry: &'a Entry) -> Option<Cow<'a, str>> {
+        match listed {
+            Listed::Tools => entry.name.as_deref().map(Cow::Borrowed),
+            Listed::Prompts => Some(format!("prompt:{}", entry.name.as_ref()?).into()),
+            Listed::Templates => Some(format!("resource:{}", entry.template.as_ref()?).into()),
+            Listed::Resources => {
+                let operation = self.resource(entry.uri.as_ref()?)?;
+                Some(operation.to_string().into())
+            }
+        }
+    }
+
+    /// Takes out what this task may not use; what stays keeps its bytes and its order.
+    fn filter(
+        &self,
+        listed: Listed,
+        message: &Bytes,
+        shown: &dyn Fn(&str) -> bool,
+    ) -> Result<Bytes, Rejection> {
+        let bad = |_| refused("the service's list could not be read");
+        let mut whole: Members<'_> = serde_json::from_slice(message).map_err(bad)?;
+        let result = whole
+            .get("result")
+            .ok_or(refused("the service's list could not be read"))?;
+        let mut result: Members<'_> = serde_json::from_str(result.get()).map_err(bad)?;
+        let entries = result
+            .get(member_of(listed))
+            .ok_or(refused("the service's list lacks what it lists"))?;
+        let entries: Vec<&RawValue> = serde_json::from_str(entries.get()).map_err(bad)?;
+        if entries.len() > MOST_LISTED {
+            return Err(refused("the service's list is too long"));
+        }
+        let mut seen = HashSet::new();
+        let mut stays = |entry: &&RawValue| {
+            let entry: Option<Entry> = serde_json::from_str(entry.get()).ok();
+            entry.is_some_and(|entry| {
+                let operation = self.operation(listed, &entry);
+                // A name that comes twice is asked about once, and only its first entry passes.
+                let first = |name: &String| seen.insert(name.clone());
+                entry.key(listed).is_some_and(first) && operation.is_some_and(|name| shown(&name))
+            })
+        };
+        let kept: Vec<&RawValue> = entries
+            .iter()
+            .copied()
+            .filter(|entry| stays(entry))
+            .collect();
+        if kept.len() == entries.len() {
+            return Ok(message.clone());
+        }
+        let kept = serde_json::value::to_raw_value(&kept).map_err(bad)?;
+        let private = RawValue::from_string("\"private\"".into()).map_err(bad)?;
+        result.insert(member_of(listed).into(), &kept);
+        result.insert("cacheScope".into(), &private);
+        let result = serde_json::value::to_raw_value(&result).map_err(bad)?;
+        whole.insert("result".into(), &result);
+        serde_json::to_vec(&whole).map(Bytes::from).map_err(bad)
     }
 }
 
-fn finish(
-    exchange: &Exchange,
-    tree: &Value,
-    message: Bytes,
-    shown: &Shown<'_>,
-) -> Result<Passed, Rejection> {
-    let message = scrub::scrub(message);
-    match (exchange.form, member(tree, "result")) {
-        (Form::ToolList, Some(_)) => filter(&message, shown).map(Passed::Final),
-        _ => Ok(Passed::Final(message)),
-    }
+/// What the agent is told on a stream that it keeps open, when what it may use has changed.
+pub(super) fn changed(exchange: &Exchange, session: Option<&Session>) -> Vec<Bytes> {
+    let (changes, meta) = match (exchange.form, &exchange.id) {
+        (Form::Listening(changes), Some(id)) => (
+            changes,
+            format!(r#","params":{{"_meta":{{"io.modelcontextprotocol/subscriptionId":{id}}}}}"#),
+        ),
+        (Form::Feed, _) => (
+            session.map(Session::changes).unwrap_or_default(),
+            String::new(),
+        ),
+        _ => return Vec::new(),
+    };
+    let lists = [
+        (changes.tools, "tools"),
+        (changes.prompts, "prompts"),
+        (changes.resources, "resources"),
+    ];
+    let note = |list| {
+        format!(r#"{{"jsonrpc":"2.0","method":"notifications/{list}/list_changed"{meta}}}"#).into()
+    };
+    let wanted = lists.into_iter().filter(|(wanted, _)| *wanted);
+    wanted.map(|(_, list)| note(list)).collect()
 }
 
-enum Sort {
-    Request,
+/// An error that the service could not tie to the request, tied to it.
+pub(super) fn adopted(exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
+    let id = exchange.id.as_ref()?;
+    json::parse(message).ok()?;
+    let whole: Members<'_> = serde_json::from_slice(message).ok()?;
+    let error = whole
+        .get("error")
+        .filter(|error| error.get().starts_with('{'))?;
+    let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
+    Some(scrub::scrub(message.into()))
+}
+
+/// What `initialize` settled.
+fn settle(result: &Value, session: Option<&Session>) -> Result<(), Rejection> {
+    let revision = text(result, "protocolVersion").unwrap_or_default();
+    if !revision::LEGACY.contains(&revision) {
+        return Err(refused(
+            "the service answered with a protocol revision that is not served",
+        ));
+    }
+    let capabilities = member(result, "capabilities");
+    let changes = |list| {
+        let declared = capabilities.and_then(|all| member(member(all, list)?, "listChanged"));
+        matches!(declared, Some(Value::Bool(true)))
+    };
+    if let Some(session) = session {
+        session.settle(Changes {
+            tools: changes("tools"),
+            prompts: changes("prompts"),
+            resources: changes("resources"),
+        });
+    }
+    Ok(())
+}
+
+/// The name of an MCP task that a call's answer leaves behind: of the extension, or of 2025-11-25.
+fn work(result: &Value) -> Option<&str> {
+    if text(result, "resultType") == Some("task") {
+        return text(result, "taskId");
+    }
+    text(member(result, "task")?, "taskId")
+}
+
+enum Sort<'a> {
+    Request(&'a str),
     Notification,
     Response,
 }
 
 /// Tells the three kinds of JSON-RPC message apart; anything between them is refused.
-fn sort(tree: &Value) -> Result<Sort, Rejection> {
+fn sort(tree: &Value) -> Result<Sort<'_>, Rejection> {
     let has = |name| member(tree, name).is_some();
     if text(tree, "jsonrpc") != Some("2.0") {
         return Err(refused("the service's answer is not one JSON-RPC message"));
     }
-    match (
-        text(tree, "method").is_some(),
-        has("id"),
-        has("result"),
-        has("error"),
-    ) {
-        (true, true, false, false) => Ok(Sort::Request),
-        (true, false, false, false) => Ok(Sort::Notification),
-        (false, _, true, false) if matches!(member(tree, "result"), Some(Value::Object(_))) => {
+    match (text(tree, "method"), has("id"), has("result"), has("error")) {
+        (Some(method), true, false, false) => Ok(Sort::Request(method)),
+        (Some(_), false, false, false) => Ok(Sort::Notification),
+        (None, _, true, false) if matches!(member(tree, "result"), Some(Value::Object(_))) => {
             Ok(Sort::Response)
         }
-        (false, _, false, true) if matches!(member(tree, "error"), Some(Value::Object(_))) => {
+        (None, _, false, true) if matches!(member(tree, "error"), Some(Value::Object(_))) => {
             Ok(Sort::Response)
         }
         _ => Err(refused("the service's answer is not one JSON-RPC message")),
@@ -91,56 +278,35 @@ fn answers(tree: &Value, exchange: &Exchange) -> bool {
     }
 }
 
-/// Takes out the tools that this task may not use; what stays keeps its bytes and its order.
-fn filter(message: &[u8], shown: &Shown<'_>) -> Result<Bytes, Rejection> {
-    let bad = |_| refused("the service's list of tools could not be read");
-    let mut whole: Members<'_> = serde_json::from_slice(message).map_err(bad)?;
-    let result = whole
-        .get("result")
-        .ok_or(refused("the service's list of tools could not be read"))?;
-    let mut result: Members<'_> = serde_json::from_str(result.get()).map_err(bad)?;
-    let tools = result
-        .get("tools")
-        .ok_or(refused("the service's list of tools has no `tools`"))?;
-    let tools: Vec<&RawValue> = serde_json::from_str(tools.get()).map_err(bad)?;
-    if tools.len() > MOST_TOOLS {
-        return Err(refused("the service's list of tools is too long"));
+/// What names an entry of a list.
+#[derive(Deserialize)]
+struct Entry {
+    name: Option<String>,
+    uri: Option<String>,
+    #[serde(rename = "uriTemplate")]
+    template: Option<String>,
+}
+
+impl Entry {
+    fn key(&self, listed: Listed) -> Option<&String> {
+        match listed {
+            Listed::Tools | Listed::Prompts => self.name.as_ref(),
+            Listed::Resources => self.uri.as_ref(),
+            Listed::Templates => self.template.as_ref(),
+        }
     }
-    let mut seen = HashSet::new();
-    let kept: Vec<&RawValue> = tools
-        .iter()
-        .copied()
-        .filter(|tool| {
-            named(tool).is_some_and(|name| {
-                // A name that comes twice is asked about once, and only its first tool passes.
-                let first = seen.insert(name.clone());
-                first && shown(&name)
-            })
-        })
-        .collect();
-    if kept.len() == tools.len() {
-        return Ok(Bytes::copy_from_slice(message));
+}
+
+fn member_of(listed: Listed) -> &'static str {
+    match listed {
+        Listed::Tools => "tools",
+        Listed::Resources => "resources",
+        Listed::Templates => "resourceTemplates",
+        Listed::Prompts => "prompts",
     }
-    let tools = serde_json::value::to_raw_value(&kept).map_err(bad)?;
-    let private = RawValue::from_string("\"private\"".into()).map_err(bad)?;
-    result.insert("tools".into(), &tools);
-    result.insert("cacheScope".into(), &private);
-    let result = serde_json::value::to_raw_value(&result).map_err(bad)?;
-    whole.insert("result".into(), &result);
-    serde_json::to_vec(&whole).map(Bytes::from).map_err(bad)
 }
 
 type Members<'a> = std::collections::BTreeMap<String, &'a RawValue>;
-
-fn named(tool: &RawValue) -> Option<String> {
-    #[derive(Deserialize)]
-    struct Named {
-        name: String,
-    }
-    serde_json::from_str::<Named>(tool.get())
-        .ok()
-        .map(|tool| tool.name)
-}
 
 fn refused(why: &'static str) -> Rejection {
     Rejection::ResponseRefused(why)
@@ -164,7 +330,11 @@ mod tests {
             asked.fetch_add(1, Ordering::Relaxed);
             true
         };
-        let passed = filter(message.to_string().as_bytes(), &shown)?;
+        let mcp = Mcp {
+            contract: std::sync::Arc::default(),
+            server_requests: Box::default(),
+        };
+        let passed = mcp.filter(Listed::Tools, &message.to_string().into(), &shown)?;
         let passed: serde_json::Value = serde_json::from_slice(&passed).unwrap();
         let count = passed
             .pointer("/result/tools")
@@ -177,7 +347,7 @@ mod tests {
 
     #[test]
     fn policy_is_asked_once_for_a_name_however_often_it_is_listed() {
-        let names = (0..MOST_TOOLS).map(|n| if n < 3 { n.to_string() } else { "again".into() });
+        let names = (0..MOST_LISTED).map(|n| if n < 3 { n.to_string() } else { "again".into() });
         assert_eq!(filtered(names).unwrap(), (4, 4));
     }
 
@@ -185,9 +355,9 @@ mod tests {
     fn policy_is_not_asked_about_a_list_that_is_too_long() {
         let names = |count: usize| (0..count).map(|n| n.to_string());
         assert_eq!(
-            filtered(names(MOST_TOOLS)).unwrap(),
-            (MOST_TOOLS, MOST_TOOLS)
+            filtered(names(MOST_LISTED)).unwrap(),
+            (MOST_LISTED, MOST_LISTED)
         );
-        assert!(filtered(names(MOST_TOOLS + 1)).is_err());
+        assert!(filtered(names(MOST_LISTED + 1)).is_err());
     }
 }

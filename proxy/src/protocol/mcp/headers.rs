@@ -4,10 +4,11 @@
 use std::borrow::Cow;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use http::{HeaderMap, HeaderName, Method, request::Parts};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use outrider_policy::Value;
 use outrider_schemas::catalogue::{Kind, ParamHeader};
 
+use super::revision::Era;
 use crate::{
     headers::{begins_loosely, loosely},
     protocol::{
@@ -19,16 +20,40 @@ use crate::{
 
 /// The header that names the revision.
 pub(super) const VERSION: &str = "mcp-protocol-version";
+/// The header that names the session.
+pub(super) const SESSION: &str = "mcp-session-id";
+const EVENTS: &[u8] = b"text/event-stream";
 const METHOD: &str = "mcp-method";
 const NAME: &str = "mcp-name";
 const PARAMETER: &str = "mcp-param-";
 
-/// Admits a POST of identity-coded JSON.
+/// Admits a POST of identity-coded JSON, and what a session's stream is opened or ended with.
 pub(super) fn admit(head: &Parts) -> Result<(), Rejection> {
-    if head.method != Method::POST {
-        return Err(Rejection::CallMalformed(Malformed::Method));
+    match head.method {
+        Method::POST => {}
+        Method::GET if head.headers.contains_key(SESSION) => return accepts_events(head),
+        Method::DELETE if head.headers.contains_key(SESSION) => return Ok(()),
+        // What clients of 2024-11-05 begin with; they would read a refusal as a stream that failed.
+        Method::GET if accepts_events(head).is_ok() => {
+            return Err(Rejection::CallMalformed(Malformed::OldTransport));
+        }
+        _ => return Err(Rejection::CallMalformed(Malformed::Method)),
     }
     json_body(head)
+}
+
+fn accepts_events(head: &Parts) -> Result<(), Rejection> {
+    let events = |line: &HeaderValue| {
+        line.as_bytes()
+            .to_ascii_lowercase()
+            .windows(EVENTS.len())
+            .any(|part| part == EVENTS)
+    };
+    if head.headers.get_all(header::ACCEPT).iter().any(events) {
+        Ok(())
+    } else {
+        Err(Rejection::CallMalformed(Malformed::Method))
+    }
 }
 
 /// Refuses headers that a lax reader takes for one that is judged: `_` for `-` (RFC 3875 §4.1.18).
@@ -65,26 +90,31 @@ pub(super) fn once<'a>(
     }
 }
 
-/// `Mcp-Method` equals the method: required of requests, checked where a notification has it.
+/// `Mcp-Method` equals the method: required of modern requests, checked wherever it is there.
 pub(super) fn method_agrees(
     headers: &HeaderMap,
     method: &str,
+    era: Era,
     form: Form,
 ) -> Result<(), Rejection> {
     match once(headers, METHOD)? {
         Some(told) if told == method => Ok(()),
-        None if form == Form::Notification => Ok(()),
+        None if form == Form::Notification || era == Era::Legacy => Ok(()),
         _ => Err(mismatch(METHOD)),
     }
 }
 
-/// `Mcp-Name` equals `params.name`.
-pub(super) fn name_agrees(headers: &HeaderMap, name: &str) -> Result<(), Rejection> {
-    let told = once(headers, NAME)?.ok_or_else(|| mismatch(NAME))?;
-    if decoded(told).is_some_and(|told| told == name) {
-        Ok(())
-    } else {
-        Err(mismatch(NAME))
+/// `Mcp-Name` equals what it mirrors: required of modern requests, checked wherever it is there.
+pub(super) fn name_agrees(
+    headers: &HeaderMap,
+    era: Era,
+    name: Option<&str>,
+) -> Result<(), Rejection> {
+    let Some(name) = name else { return Ok(()) };
+    match once(headers, NAME)? {
+        None if era == Era::Legacy => Ok(()),
+        Some(told) if decoded(told).is_some_and(|told| told == name) => Ok(()),
+        _ => Err(mismatch(NAME)),
     }
 }
 

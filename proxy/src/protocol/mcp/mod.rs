@@ -1,12 +1,16 @@
-//! MCP over streamable HTTP, revision 2026-07-28, for tools.
+//! MCP over streamable HTTP: 2026-07-28, and the legacy revisions from 2025-03-26 on.
 //!
-//! In: the head and body of one POST. Out: a [`Message`], or a refusal which official clients
-//! understand. The body is the truth; mirrored headers are only checked against it.
+//! In: the head and body of one request. Out: a [`Message`], or a refusal which official clients
+//! understand. The body is the truth; mirrored headers are only checked against it. Which methods
+//! there are stands in `methods`, which era a message is of is told by `revision`.
 
 mod answer;
+mod envelope;
 mod headers;
+mod methods;
 mod refusal;
 mod request;
+mod revision;
 mod scrub;
 
 use std::sync::Arc;
@@ -20,8 +24,8 @@ use outrider_schemas::{
 };
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Manner, Message, Passed, Protocol, Published, Refusal,
-    Row, Shown, Spoken, Target, Unreadable,
+    Answers, Asked, BodyManner, Exchange, Held, Manner, Message, Passed, Protocol, Published,
+    Refusal, Row, Session, Spoken, Target, Unreadable,
 };
 use crate::{
     call::{DecisionId, ToolCall},
@@ -32,24 +36,40 @@ use crate::{
 /// The protocol's line in the table.
 pub const ROW: Row = Row { name: "mcp", load };
 
-/// The revision that is served.
-pub const REVISION: &str = "2026-07-28";
+pub use self::revision::{LEGACY, MODERN};
 
-/// MCP 2026-07-28.
+/// MCP, as one service speaks it.
 #[derive(Debug)]
-pub struct Mcp;
+pub struct Mcp {
+    /// What can be called; it also tells which resource a URI is of.
+    contract: Arc<Contract>,
+    /// Requests that the service may send to the agent.
+    server_requests: Box<[String]>,
+}
+
+impl Mcp {
+    /// The operation of a resource, by its URI.
+    fn resource(&self, uri: &str) -> Option<Arc<str>> {
+        self.contract.resources().find(uri).cloned()
+    }
+}
 
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
+    let server_requests = published.settings.server_requests.clone().into();
     let document = published.document()?;
-    let lock = Lock::parse(document.text.as_bytes())
+    let lock = Lock::parse(document.text()?.as_bytes())
         .map_err(|bad| vec![document.problem(bad.to_string())])?;
     let contract = Contract::compile(lock).map_err(|bad| {
         let problems = bad.iter().map(|tool| document.problem(tool.to_string()));
         problems.collect::<Vec<_>>()
     })?;
+    let contract = Arc::new(contract);
     Ok(Spoken {
-        protocol: Arc::new(Mcp),
-        contract: Arc::new(contract),
+        protocol: Arc::new(Mcp {
+            contract: Arc::clone(&contract),
+            server_requests,
+        }),
+        contract,
         notes: Vec::new(),
     })
 }
@@ -73,10 +93,13 @@ impl Protocol for Mcp {
     }
 
     fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
-        request::read(asked.head, asked.body)
+        self.message(asked)
     }
 
     fn agree(&self, head: &Parts, call: &ToolCall, tool: &Tool) -> Result<(), Rejection> {
+        if headers::once(&head.headers, headers::VERSION)? != Some(MODERN) {
+            return Ok(());
+        }
         headers::parameters_agree(&head.headers, &call.arguments, &tool.headers)
     }
 
@@ -86,15 +109,23 @@ impl Protocol for Mcp {
         rejection: &Rejection,
         id: DecisionId,
     ) -> Option<Refusal> {
-        Some(refusal::say(exchange, rejection, id))
+        refusal::say(exchange, rejection, id)
     }
 
     fn inspect(
         &self,
         exchange: &Exchange,
         message: Bytes,
-        shown: &Shown<'_>,
+        held: &Held<'_>,
     ) -> Result<Passed, Rejection> {
-        answer::inspect(exchange, message, shown)
+        self.inspected(exchange, message, held)
+    }
+
+    fn adopt(&self, exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
+        answer::adopted(exchange, message)
+    }
+
+    fn changed(&self, exchange: &Exchange, session: Option<&Session>) -> Vec<Bytes> {
+        answer::changed(exchange, session)
     }
 }

@@ -6,7 +6,7 @@
 use http::StatusCode;
 use serde_json::json;
 
-use super::REVISION;
+use super::revision::{LEGACY, MODERN};
 use crate::{
     call::DecisionId,
     protocol::{
@@ -16,10 +16,11 @@ use crate::{
     rejection::{Malformed, Rejection, Unknown},
 };
 
-/// Says a refusal.
-pub(super) fn say(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> Refusal {
+/// Says a refusal; nothing of a request that is no message.
+pub(super) fn say(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> Option<Refusal> {
     let (status, code) = form(exchange, rejection);
-    match (exchange.form, code) {
+    Some(match (exchange.form, code) {
+        (Form::Feed | Form::Ending, _) => return None,
         (Form::Notification, _) => {
             reply(status, error(None, code.unwrap_or(REFUSED), rejection, id))
         }
@@ -33,7 +34,7 @@ pub(super) fn say(exchange: &Exchange, rejection: &Rejection, id: DecisionId) ->
                 id,
             ),
         ),
-    }
+    })
 }
 
 /// Status and JSON-RPC code; no code where the usual form of the exchange serves.
@@ -46,7 +47,7 @@ fn form(exchange: &Exchange, rejection: &Rejection) -> (StatusCode, Option<i32>)
         Rejection::CallMalformed(Malformed::Revision { .. }) => (bad, Some(-32022)),
         Rejection::CallMalformed(_) => (rejection.row().status, Some(-32600)),
         Rejection::ToolUnknown(Unknown::Method) => (StatusCode::NOT_FOUND, Some(-32601)),
-        Rejection::ToolUnknown(Unknown::Tool) => (StatusCode::OK, Some(-32602)),
+        Rejection::ToolUnknown(Unknown::Tool | Unknown::Work) => (StatusCode::OK, Some(-32602)),
         _ if exchange.form == Form::Notification => (rejection.row().status, None),
         _ => (StatusCode::OK, None),
     }
@@ -65,7 +66,8 @@ fn result(exchange: &Exchange, rejection: &Rejection, id: DecisionId) -> String 
 fn error(id: Option<&str>, code: i32, rejection: &Rejection, decision_id: DecisionId) -> String {
     let mut data = decision(rejection, decision_id);
     if let Rejection::CallMalformed(Malformed::Revision { requested }) = rejection {
-        data.insert("supported".into(), json!([REVISION]));
+        let supported: Vec<&str> = [MODERN].into_iter().chain(LEGACY).collect();
+        data.insert("supported".into(), json!(supported));
         data.insert("requested".into(), json!(requested));
     }
     let body = json!({"code": code, "message": sentence(rejection, decision_id), "data": data});

@@ -1,213 +1,246 @@
-//! Body and headers of one POST → one [`Message`] (MCP 2026-07-28 transports; JSON-RPC 2.0).
+//! One request of an agent → one [`Message`] (MCP streamable HTTP of all served revisions).
 
 use std::{borrow::Cow, sync::Arc};
 
-use http::{HeaderMap, request::Parts};
+use http::{Method as Verb, request::Parts};
 use outrider_policy::Value;
 use outrider_schemas::json;
 
-use super::{REVISION, headers};
+use super::{
+    Mcp,
+    envelope::{self, Envelope, object, params},
+    headers,
+    methods::{Asks, Method},
+    revision::{self, Era},
+};
 use crate::{
     call::{ToolCall, Trace},
     protocol::{
-        Exchange, Form, Kind, Message, Unreadable,
-        rpc::{invalid, member, request_id, text},
+        Asked, Exchange, Form, Hangup, InSession, Kind, Message, Unreadable,
+        rpc::{invalid, member, text},
     },
     rejection::{Malformed, Rejection, Unknown},
+    session::Changes,
 };
 
-const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
-const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
-
-/// Reads one message.
-///
-/// # Errors
-/// Anything but exactly one request or notification of the served revision whose mirrored headers
-/// equal its body.
-pub(super) fn read(head: &Parts, body: &[u8]) -> Result<Message, Unreadable> {
-    let mut exchange = Exchange {
-        id: None,
-        form: Form::Request,
-        operation: None,
-    };
-    match message(head, body, &mut exchange) {
-        Ok((method, kind, trace)) => Ok(Message {
-            exchange,
-            method: Cow::Borrowed(method),
-            kind,
-            trace,
-        }),
-        Err(rejection) => Err(Unreadable {
-            exchange,
-            rejection,
-        }),
-    }
-}
-
-type Read = (&'static str, Kind, Option<Trace>);
-
-fn message(head: &Parts, body: &[u8], exchange: &mut Exchange) -> Result<Read, Rejection> {
-    let tree = json::parse(body)
-        .map_err(|malformed| Rejection::CallMalformed(Malformed::Json(malformed)))?;
-    let envelope = Envelope::open(&tree)?;
-    exchange.id.clone_from(&envelope.id);
-    exchange.form = envelope.form();
-    let meta = envelope.meta();
-    headers::no_twins(&head.headers)?;
-    revision(&head.headers, &envelope, meta)?;
-    headers::method_agrees(&head.headers, envelope.method, exchange.form)?;
-    let method = served(envelope.method, exchange.form)?;
-    let trace = meta
-        .and_then(|meta| text(meta, "traceparent"))
-        .and_then(Trace::parse);
-    Ok((method, kind(method, &head.headers, &envelope)?, trace))
-}
-
-/// The members of a JSON-RPC request or notification.
-struct Envelope<'a> {
-    id: Option<Arc<str>>,
-    method: &'a str,
-    params: Option<&'a Value>,
-}
-
-impl<'a> Envelope<'a> {
-    fn open(tree: &'a Value) -> Result<Self, Rejection> {
-        let Value::Object(members) = tree else {
-            return Err(invalid(
-                "expected one JSON-RPC message; arrays are not served",
-            ));
+impl Mcp {
+    /// Reads one message.
+    ///
+    /// # Errors
+    /// Anything but one request, notification or answer of a served revision whose mirrored headers
+    /// equal its body; the stream or the end of a session that is named.
+    pub(super) fn message(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
+        let mut message = Message {
+            exchange: Exchange {
+                id: None,
+                form: Form::Request,
+                hangup: Hangup::Cancels,
+            },
+            method: Cow::Borrowed(""),
+            kind: Kind::Plain,
+            trace: None,
+            session: None,
         };
-        let known = |name: &Value| matches!(name, Value::String(name) if matches!(&**name, "jsonrpc" | "id" | "method" | "params"));
-        if text(tree, "jsonrpc") != Some("2.0") {
-            return Err(invalid("expected `jsonrpc` to be \"2.0\""));
-        }
-        if !members.keys().all(known) {
-            return Err(invalid(
-                "expected no members but `jsonrpc`, `id`, `method` and `params`",
-            ));
-        }
-        let method = text(tree, "method").ok_or(invalid("expected a `method`"))?;
-        let params = member(tree, "params");
-        if !matches!(params, None | Some(Value::Object(_))) {
-            return Err(invalid("expected `params` to be an object"));
-        }
-        Ok(Self {
-            id: request_id(tree)?,
-            method,
-            params,
-        })
-    }
-
-    fn form(&self) -> Form {
-        match (&self.id, self.method) {
-            (None, _) => Form::Notification,
-            (Some(_), "tools/call") => Form::ToolResult,
-            (Some(_), "tools/list") => Form::ToolList,
-            (Some(_), _) => Form::Request,
+        let read = match asked.head.method {
+            Verb::GET => of_session(asked.head, &mut message, Form::Feed),
+            Verb::DELETE => of_session(asked.head, &mut message, Form::Ending),
+            _ => self.posted(asked, &mut message),
+        };
+        match read {
+            Ok(()) => Ok(message),
+            Err(rejection) => Err(Unreadable {
+                exchange: message.exchange,
+                rejection,
+            }),
         }
     }
 
-    fn meta(&self) -> Option<&'a Value> {
-        self.params.and_then(|params| member(params, "_meta"))
+    fn posted(&self, asked: &Asked<'_>, message: &mut Message) -> Result<(), Rejection> {
+        let tree = json::parse(asked.body)
+            .map_err(|malformed| Rejection::CallMalformed(Malformed::Json(malformed)))?;
+        let headers = &asked.head.headers;
+        headers::no_twins(headers)?;
+        match Envelope::open(&tree)? {
+            Envelope::Asks(asks) => self.asks(asked.head, &asks, message),
+            Envelope::Answers(id) => {
+                message.exchange.form = Form::Notification;
+                message.session = session(asked.head, Some(id))?;
+                message.kind = Kind::Own;
+                if message.session.is_none() {
+                    return Err(invalid("an answer belongs to a session, and names none"));
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn asks(
+        &self,
+        head: &Parts,
+        asks: &envelope::Asks<'_>,
+        message: &mut Message,
+    ) -> Result<(), Rejection> {
+        message.exchange.id.clone_from(&asks.id);
+        message.exchange.form = form(asks);
+        let era = revision::era(&head.headers, asks)?;
+        headers::method_agrees(&head.headers, asks.method, era, message.exchange.form)?;
+        let method = Method::served(asks.method, era, asks.id.is_some())?;
+        headers::name_agrees(&head.headers, era, name(method, asks)?)?;
+        message.method = Cow::Borrowed(method.name);
+        message.kind = self.kind(method, asks, &mut message.exchange)?;
+        message.trace = asks
+            .meta()
+            .and_then(|meta| text(meta, "traceparent"))
+            .and_then(Trace::parse);
+        if era == Era::Legacy {
+            message.exchange.hangup = Hangup::Outlived;
+            if method.asks != Asks::Opening {
+                message.session = session(head, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What a request asks for, and with it the form of its answer.
+    fn kind(
+        &self,
+        method: &'static Method,
+        asks: &envelope::Asks<'_>,
+        exchange: &mut Exchange,
+    ) -> Result<Kind, Rejection> {
+        let call = |operation: Arc<str>, arguments: Value| {
+            Ok(Kind::Call(ToolCall {
+                operation,
+                arguments,
+                input_responses: asks.params.map_or_else(
+                    || Ok(Value::new_object()),
+                    |params| object(params, "inputResponses"),
+                )?,
+                opaque: false,
+                unread: Vec::new(),
+            }))
+        };
+        match method.asks {
+            Asks::Housekeeping | Asks::Notes => Ok(Kind::Plain),
+            Asks::Opening => Ok(Kind::Opening),
+            Asks::List(_) => Ok(Kind::Own),
+            Asks::Tool => call(needed(asks, "name")?.into(), arguments(asks)?),
+            Asks::Prompt => {
+                let name = needed(asks, "name")?;
+                call(format!("prompt:{name}").into(), arguments(asks)?)
+            }
+            Asks::Resource => {
+                let uri = needed(asks, "uri")?;
+                let operation = self
+                    .resource(uri)
+                    .ok_or(Rejection::ToolUnknown(Unknown::Tool))?;
+                call(operation, uri_alone(uri))
+            }
+            Asks::Itself => call(method.name.into(), without_meta(asks.params)),
+            Asks::Listening => {
+                let wanted = asks.params.map_or_else(
+                    || Ok(Value::new_object()),
+                    |params| object(params, "notifications"),
+                )?;
+                exchange.form = Form::Listening(changes(&wanted));
+                call(method.name.into(), wanted)
+            }
+            Asks::Again => Ok(Kind::Again {
+                id: needed(asks, "taskId")?.into(),
+                input_responses: asks.params.map_or_else(
+                    || Ok(Value::new_object()),
+                    |params| object(params, "inputResponses"),
+                )?,
+            }),
+        }
     }
 }
 
-/// Which revision the message is of: the one that is served, told alike by header and body.
-fn revision(
-    headers: &HeaderMap,
-    envelope: &Envelope<'_>,
-    meta: Option<&Value>,
-) -> Result<(), Rejection> {
-    let header = headers::once(headers, headers::VERSION)?;
-    let body = meta.and_then(|meta| text(meta, VERSION_KEY));
-    match (header, body) {
-        (Some(header), Some(body)) if header != body => Err(headers::mismatch(headers::VERSION)),
-        (None, Some(_)) => Err(headers::mismatch(headers::VERSION)),
-        (Some(REVISION), None) if envelope.id.is_none() => Ok(()),
-        (Some(REVISION), None) => Err(params(
-            "`_meta` lacks `io.modelcontextprotocol/protocolVersion`",
-        )),
-        (Some(REVISION), Some(_)) => complete(envelope, meta),
-        (header, _) => Err(unserved(header, envelope)),
+/// The form of the answer as far as the method's name alone tells it.
+fn form(asks: &envelope::Asks<'_>) -> Form {
+    if asks.id.is_none() {
+        return Form::Notification;
+    }
+    let known = |era| Method::served(asks.method, era, true).ok();
+    match known(Era::Legacy)
+        .or_else(|| known(Era::Modern))
+        .map(|method| method.asks)
+    {
+        Some(Asks::Tool) => Form::ToolResult,
+        Some(Asks::List(listed)) => Form::List(listed),
+        Some(Asks::Opening) => Form::Opening,
+        _ => Form::Request,
     }
 }
 
-fn complete(envelope: &Envelope<'_>, meta: Option<&Value>) -> Result<(), Rejection> {
-    let capabilities = meta.and_then(|meta| member(meta, CAPABILITIES_KEY));
-    if envelope.id.is_some() && !matches!(capabilities, Some(Value::Object(_))) {
-        return Err(params(
-            "`_meta` lacks `io.modelcontextprotocol/clientCapabilities`",
-        ));
-    }
-    Ok(())
-}
-
-/// An older era: what it asked for is in the header, in `initialize`, or implied.
-fn unserved(header: Option<&str>, envelope: &Envelope<'_>) -> Rejection {
-    let told = header.or_else(|| {
-        envelope
-            .params
-            .and_then(|params| text(params, "protocolVersion"))
-    });
-    let requested: String = told.unwrap_or("2025-03-26").chars().take(32).collect();
-    Rejection::CallMalformed(Malformed::Revision { requested })
-}
-
-/// The methods of this revision that are served; each has one direction and one form.
-fn served(method: &str, form: Form) -> Result<&'static str, Rejection> {
-    const REQUESTS: &[&str] = &["tools/call", "tools/list", "server/discover", "ping"];
-    const NOTIFICATIONS: &[&str] = &[
-        "notifications/cancelled",
-        "notifications/progress",
-        "notifications/initialized",
-        "notifications/roots/list_changed",
-    ];
-    let (mine, other) = match form {
-        Form::Notification => (NOTIFICATIONS, REQUESTS),
-        _ => (REQUESTS, NOTIFICATIONS),
-    };
-    if other.contains(&method) {
-        return Err(invalid("requests carry an `id`, notifications do not"));
-    }
-    mine.iter()
-        .find(|known| **known == method)
-        .copied()
-        .ok_or(Rejection::ToolUnknown(Unknown::Method))
-}
-
-fn kind(
-    method: &'static str,
-    headers: &HeaderMap,
-    envelope: &Envelope<'_>,
-) -> Result<Kind, Rejection> {
-    match method {
-        "tools/call" => tool_call(headers, envelope).map(Kind::Call),
-        "tools/list" => Ok(Kind::List),
-        _ => Ok(Kind::Plain),
+/// The stream or the end of a session: a request without a body.
+fn of_session(head: &Parts, message: &mut Message, form: Form) -> Result<(), Rejection> {
+    message.exchange.form = form;
+    message.method = Cow::Borrowed(if form == Form::Feed { "GET" } else { "DELETE" });
+    message.kind = Kind::Own;
+    message.session = session(head, None)?;
+    match message.session {
+        Some(_) => Ok(()),
+        None => Err(Rejection::CallMalformed(Malformed::Method)),
     }
 }
 
-fn tool_call(headers: &HeaderMap, envelope: &Envelope<'_>) -> Result<ToolCall, Rejection> {
-    let given = envelope.params.ok_or(params("`params` is missing"))?;
-    let name = text(given, "name").ok_or(params("`params.name` is missing"))?;
-    headers::name_agrees(headers, name)?;
-    Ok(ToolCall {
-        operation: name.into(),
-        arguments: object(given, "arguments")?,
-        input_responses: object(given, "inputResponses")?,
-        opaque: false,
-    })
+fn session(head: &Parts, answers: Option<Arc<str>>) -> Result<Option<InSession>, Rejection> {
+    revision::legacy(headers::once(&head.headers, headers::VERSION)?)?;
+    let id = headers::once(&head.headers, headers::SESSION)?;
+    Ok(id.map(|id| InSession {
+        id: id.into(),
+        answers,
+    }))
 }
 
-/// The object at `name`, an empty one when it is absent.
-fn object(tree: &Value, name: &str) -> Result<Value, Rejection> {
-    match member(tree, name) {
-        None => Ok(Value::new_object()),
-        Some(object @ Value::Object(_)) => Ok(object.clone()),
-        Some(_) => Err(params("`arguments` and `inputResponses` are objects")),
+/// What `Mcp-Name` mirrors, where the method has that.
+fn name<'a>(method: &Method, asks: &envelope::Asks<'a>) -> Result<Option<&'a str>, Rejection> {
+    method.named.map(|member| needed(asks, member)).transpose()
+}
+
+fn needed<'a>(asks: &envelope::Asks<'a>, name: &'static str) -> Result<&'a str, Rejection> {
+    let given = asks.params.ok_or(params("`params` is missing"))?;
+    text(given, name).ok_or(params(match name {
+        "uri" => "`params.uri` is missing",
+        "taskId" => "`params.taskId` is missing",
+        _ => "`params.name` is missing",
+    }))
+}
+
+fn arguments(asks: &envelope::Asks<'_>) -> Result<Value, Rejection> {
+    asks.params.map_or_else(
+        || Ok(Value::new_object()),
+        |params| object(params, "arguments"),
+    )
+}
+
+fn uri_alone(uri: &str) -> Value {
+    let member = (Value::from("uri"), Value::from(uri));
+    Value::from(std::collections::BTreeMap::from([member]))
+}
+
+/// What a method is asked with, beside what belongs to the protocol.
+fn without_meta(params: Option<&Value>) -> Value {
+    match params {
+        Some(Value::Object(members)) => {
+            let plain = |name: &Value| !matches!(name, Value::String(name) if matches!(&**name, "_meta" | "inputResponses" | "requestState"));
+            let kept = members.iter().filter(|(name, _)| plain(name));
+            let kept: std::collections::BTreeMap<Value, Value> = kept
+                .map(|(name, value)| (name.clone(), value.clone()))
+                .collect();
+            Value::from(kept)
+        }
+        _ => Value::new_object(),
     }
 }
 
-fn params(why: &'static str) -> Rejection {
-    Rejection::CallMalformed(Malformed::Params(why))
+/// Which lists a stream of changes is to tell of.
+fn changes(wanted: &Value) -> Changes {
+    let wants = |name| matches!(member(wanted, name), Some(Value::Bool(true)));
+    Changes {
+        tools: wants("toolsListChanged"),
+        prompts: wants("promptsListChanged"),
+        resources: wants("resourcesListChanged"),
+    }
 }

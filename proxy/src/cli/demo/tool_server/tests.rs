@@ -112,7 +112,7 @@ fn what_is_no_call_of_this_revision_is_refused_and_runs_nothing() {
 fn discovery_ping_and_notifications_are_answered() {
     let (_server, mut agent) = server();
     let discovered = agent.send(&Request::discover()).json();
-    assert_eq!(discovered["result"]["supportedVersions"], json!([REVISION]));
+    assert_eq!(discovered["result"]["supportedVersions"], json!([MODERN]));
     assert_eq!(
         agent
             .send(&Request::message(&json!("p"), "ping", json!({})))

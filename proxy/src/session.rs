@@ -1,0 +1,274 @@
+//! Sessions of legacy MCP (2025-03-26 to 2025-11-25): whose they are, and what is outstanding in
+//! them.
+//!
+//! A session is a name that its service gave, and no authority: it belongs to the subject and task
+//! of its `initialize`, and nobody else finds it. Both directions are remembered, so that an answer
+//! is only ever passed on to a question that passed before it.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use crate::{call::ServiceName, task::Task};
+
+/// How many sessions are remembered; then the oldest gives way, and its agent starts anew.
+const MOST_SESSIONS: usize = 10_000;
+
+/// How many messages of one session and direction may be unanswered.
+const MOST_OUTSTANDING: usize = 1024;
+
+/// Bytes of a session's name.
+const LONGEST: usize = 512;
+
+/// Whose a session is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    subject: Arc<str>,
+    task: Option<Arc<str>>,
+}
+
+impl Owner {
+    /// The subject and ID of a task, or nobody's.
+    pub fn of(task: Option<&Task>) -> Self {
+        Self {
+            subject: task.map_or_else(|| "".into(), |task| Arc::clone(&task.subject)),
+            task: task.map(|task| Arc::clone(&task.id)),
+        }
+    }
+}
+
+/// Which lists change under the agent, of those it wants to hear about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Changes {
+    /// Tools.
+    pub tools: bool,
+    /// Prompts.
+    pub prompts: bool,
+    /// Resources.
+    pub resources: bool,
+}
+
+/// One session.
+#[derive(Debug)]
+pub struct Session<F> {
+    id: Arc<str>,
+    owner: Owner,
+    changes: OnceLock<Changes>,
+    /// Requests of the agent by ID, with the form of their answers.
+    unanswered: Mutex<HashMap<Arc<str>, F>>,
+    /// IDs of requests of the service.
+    asked: Mutex<HashSet<Arc<str>>>,
+    opened: u64,
+}
+
+impl<F: Clone> Session<F> {
+    fn new(id: &str, owner: Owner, opened: u64) -> Self {
+        Self {
+            id: id.into(),
+            owner,
+            changes: OnceLock::new(),
+            unanswered: Mutex::default(),
+            asked: Mutex::default(),
+            opened,
+        }
+    }
+
+    /// The name that its service gave it.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// Which lists the service said to change.
+    pub fn changes(&self) -> Changes {
+        self.changes.get().copied().unwrap_or_default()
+    }
+
+    /// Keeps what `initialize` settled; only the first answer does.
+    pub fn settle(&self, changes: Changes) {
+        self.changes.get_or_init(|| changes);
+    }
+
+    /// A request of the agent is on its way. One of many is not remembered: its answer can then
+    /// not be resumed.
+    pub fn ask(&self, id: &Arc<str>, form: F) {
+        let mut unanswered = lock(&self.unanswered);
+        if unanswered.len() < MOST_OUTSTANDING {
+            unanswered.insert(Arc::clone(id), form);
+        }
+    }
+
+    /// The form of the answer to an unanswered request.
+    pub fn unanswered(&self, id: &str) -> Option<F> {
+        lock(&self.unanswered).get(id).cloned()
+    }
+
+    /// A request of the agent was answered.
+    pub fn answered(&self, id: &str) {
+        lock(&self.unanswered).remove(id);
+    }
+
+    /// A request of the service passes to the agent; false when too many are open.
+    pub fn asks(&self, id: Arc<str>) -> bool {
+        let mut asked = lock(&self.asked);
+        let room = asked.len() < MOST_OUTSTANDING;
+        if room {
+            asked.insert(id);
+        }
+        room
+    }
+
+    /// The agent answers a request of the service; false when there is none, or it was answered.
+    pub fn answers(&self, id: &str) -> bool {
+        lock(&self.asked).remove(id)
+    }
+}
+
+/// A session's name among those of all services.
+type Name = (ServiceName, Arc<str>);
+
+/// The sessions of all services.
+#[derive(Debug)]
+pub struct Sessions<F> {
+    by_id: Mutex<HashMap<Name, Arc<Session<F>>>>,
+    next: AtomicU64,
+}
+
+impl<F> Default for Sessions<F> {
+    fn default() -> Self {
+        Self {
+            by_id: Mutex::default(),
+            next: AtomicU64::default(),
+        }
+    }
+}
+
+impl<F: Clone> Sessions<F> {
+    /// Opens a session under the name that its service gives; none for a name that is no visible
+    /// ASCII, is too long, or is somebody's already.
+    pub fn open(&self, service: &ServiceName, id: &str, owner: Owner) -> Option<Arc<Session<F>>> {
+        let visible = id.bytes().all(|byte| byte.is_ascii_graphic());
+        if id.is_empty() || id.len() > LONGEST || !visible {
+            return None;
+        }
+        let mut by_id = lock(&self.by_id);
+        let key = (service.clone(), Arc::from(id));
+        if by_id.get(&key).is_some_and(|known| known.owner != owner) {
+            return None;
+        }
+        if by_id.len() >= MOST_SESSIONS {
+            let oldest = by_id.iter().min_by_key(|(_, session)| session.opened);
+            if let Some(oldest) = oldest.map(|(key, _)| key.clone()) {
+                by_id.remove(&oldest);
+            }
+        }
+        let opened = self.next.fetch_add(1, Ordering::Relaxed);
+        let session = Arc::new(Session::new(id, owner, opened));
+        by_id.insert(key, Arc::clone(&session));
+        Some(session)
+    }
+
+    /// The session of that name, if it is this owner's.
+    pub fn find(&self, service: &ServiceName, id: &str, owner: &Owner) -> Option<Arc<Session<F>>> {
+        let by_id = lock(&self.by_id);
+        let session = by_id.get(&(service.clone(), Arc::from(id)))?;
+        (session.owner == *owner).then(|| Arc::clone(session))
+    }
+
+    /// Forgets a session that has ended.
+    pub fn close(&self, service: &ServiceName, id: &str) {
+        lock(&self.by_id).remove(&(service.clone(), Arc::from(id)));
+    }
+}
+
+/// Nothing panics while it holds one of these locks, and each change is whole before it is given
+/// back; a poisoned lock therefore guards good data.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(name: &str) -> ServiceName {
+        ServiceName::try_from(name.to_owned()).unwrap()
+    }
+
+    fn owner(task: &str) -> Owner {
+        Owner {
+            subject: "uid:1".into(),
+            task: Some(task.into()),
+        }
+    }
+
+    #[test]
+    fn a_session_is_found_by_its_owner_at_its_service_and_by_nobody_else() {
+        let sessions = Sessions::<()>::default();
+        assert!(sessions.open(&service("a"), "s1", owner("t1")).is_some());
+        assert!(sessions.find(&service("a"), "s1", &owner("t1")).is_some());
+        assert!(sessions.find(&service("a"), "s1", &owner("t2")).is_none());
+        assert!(sessions.find(&service("b"), "s1", &owner("t1")).is_none());
+        assert!(sessions.find(&service("a"), "s2", &owner("t1")).is_none());
+        sessions.close(&service("a"), "s1");
+        assert!(sessions.find(&service("a"), "s1", &owner("t1")).is_none());
+    }
+
+    #[test]
+    fn a_service_cannot_give_one_task_the_session_of_another() {
+        let sessions = Sessions::<()>::default();
+        assert!(sessions.open(&service("a"), "s1", owner("t1")).is_some());
+        assert!(sessions.open(&service("a"), "s1", owner("t2")).is_none());
+        assert!(sessions.find(&service("a"), "s1", &owner("t1")).is_some());
+    }
+
+    #[test]
+    fn a_name_that_is_no_header_value_opens_nothing() {
+        let sessions = Sessions::<()>::default();
+        let long = "x".repeat(LONGEST + 1);
+        for id in ["", " ", "a b", "a\n", "é", long.as_str()] {
+            assert!(
+                sessions.open(&service("a"), id, owner("t1")).is_none(),
+                "{id:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_sessions_gives_way() {
+        let sessions = Sessions::<()>::default();
+        for n in 0..=MOST_SESSIONS {
+            sessions.open(&service("a"), &n.to_string(), owner("t1"));
+        }
+        assert!(sessions.find(&service("a"), "0", &owner("t1")).is_none());
+        assert!(sessions.find(&service("a"), "1", &owner("t1")).is_some());
+    }
+
+    #[test]
+    fn an_answer_passes_once_and_only_to_a_question_that_passed() {
+        let session = Session::<()>::new("s", owner("t"), 0);
+        assert!(!session.answers("1"));
+        assert!(session.asks("1".into()));
+        assert!(session.answers("1"));
+        assert!(!session.answers("1"));
+        session.ask(&"7".into(), ());
+        assert!(session.unanswered("7").is_some());
+        session.answered("7");
+        assert!(session.unanswered("7").is_none());
+    }
+
+    #[test]
+    fn neither_side_can_leave_more_than_a_bounded_number_of_questions_open() {
+        let session = Session::<()>::new("s", owner("t"), 0);
+        for n in 0..MOST_OUTSTANDING {
+            assert!(session.asks(n.to_string().into()));
+            session.ask(&n.to_string().into(), ());
+        }
+        assert!(!session.asks("one more".into()));
+        session.ask(&"one more".into(), ());
+        assert!(session.unanswered("one more").is_none());
+    }
+}
