@@ -13,7 +13,7 @@ import sys
 
 from peers import Peer
 
-TOOLS = {"echo", "count", "release", "announce", "erase"}
+TOOLS = {"echo", "count", "release", "announce", "vanish", "erase"}
 DECISION = re.compile(r"\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b")
 STEP_SECONDS = 20
 
@@ -109,13 +109,25 @@ class Scenario:
                 pass  # the stream was not open yet
         raise AssertionError("nothing came")
 
+    async def resumed(self) -> None:
+        """The stream ends before the answer, which comes when the client asks for the rest."""
+        same(await self.peer.call("vanish", {"message": self.cell}), (self.cell, False))
+
+    async def agent(self) -> None:
+        """A model calls the tools."""
+        said = f"said by a model in {self.cell}"
+        same(await self.peer.agent("echo", {"message": said}), said)
+        if self.guarded:
+            told = await self.peer.agent("echo", {"message": f"forbidden {self.cell}"})
+            assert DECISION.search(told), told
+
     def steps(self, era: str) -> list[str]:
         steps = ["tools", "call", "stream"]
         if self.guarded:
             steps += ["refused_tool"] if self.peer.calls_unlisted else []
             steps += ["refused_by_rule", "refused_by_schema"]
-        if era == "legacy" and self.peer.announced:
-            steps += ["announced"]
+        if era == "legacy":
+            steps += ["resumed", *(["announced"] if self.peer.announced else [])]
         return [*steps, *self.peer.more, "call"]
 
 

@@ -14,6 +14,7 @@ import sys
 from collections import defaultdict
 
 import uvicorn
+from mcp.server.streamable_http import EventMessage, EventStore
 
 try:
     from mcp.server.mcpserver import Context, MCPServer  # 2.x
@@ -22,11 +23,33 @@ except ImportError:
     from mcp.server.fastmcp import FastMCP as MCPServer
 
 try:
-    from mcp_types import Completion
-except ImportError:
     from mcp.types import Completion
+except ImportError:
+    from mcp_types import Completion
 
-server = MCPServer("tools")
+
+class Events(EventStore):
+    """Keeps what was sent, so that a stream can be taken up again."""
+
+    def __init__(self):
+        self.kept: list = []
+
+    async def store_event(self, stream_id, message):
+        self.kept.append((stream_id, message))
+        return str(len(self.kept) - 1)
+
+    async def replay_events_after(self, last_event_id, send_callback):
+        last = int(last_event_id)
+        stream = self.kept[last][0]
+        for number, (of, message) in enumerate(self.kept):
+            if number > last and of == stream and message is not None:
+                await send_callback(EventMessage(message, str(number)))
+        return stream
+
+
+LEGACY = MCPServer.__name__ == "FastMCP"
+# reconnecting takes a client as long as the server tells it to wait
+server = MCPServer("tools", **({"event_store": Events(), "retry_interval": 50} if LEGACY else {}))
 released: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
 
 
@@ -64,6 +87,14 @@ async def announce(ctx: Context) -> str:
     with contextlib.suppress(AttributeError, RuntimeError):
         await ctx.session.send_tool_list_changed()
     return "announced"
+
+
+@server.tool()
+async def vanish(message: str, ctx: Context) -> str:
+    """Closes its stream before it answers, to clients that can take it up again."""
+    if LEGACY:
+        await ctx.request_context.close_sse_stream()
+    return message
 
 
 @server.tool()

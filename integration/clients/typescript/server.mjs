@@ -28,6 +28,7 @@ function tools(server) {
             return text(args.message);
         });
     saying('echo', 'Says it again.');
+    saying('vanish', 'Only says it again here.');
     saying('erase', 'What nobody is granted.');
     server.registerTool(
         'count',
