@@ -88,7 +88,8 @@ async function isAnnounced() {
 
 // The stream ends before the answer, which comes when the client asks for the rest.
 async function resumed() {
-    assert.equal((await call('vanish', { message: cell })).content[0].text, cell);
+    const result = await call('vanish', { message: cell }, { timeout: 20_000 });
+    assert.equal(result.content[0].text, cell);
 }
 
 const guarded = {
