@@ -101,6 +101,7 @@ class Sidecar:
         self.outrider, self.work = outrider, work
         self.services: list[dict] = []
         self.process: Process | None = None
+        self.address = self.admin = ""
 
     def run(self, *arguments: str, **more) -> str:
         command = [self.outrider, *arguments]

@@ -58,19 +58,19 @@ class Scenario:
         same(seen, [1, 2, 3])
         await asyncio.gather(*releases)
 
-    async def is_refused(self, tool: str, arguments: dict) -> None:
+    async def is_refused(self, code: str, tool: str, arguments: dict) -> None:
         text, is_error = await self.peer.call(tool, arguments)
         assert is_error, text
-        assert DECISION.search(text), text
+        assert DECISION.search(text) and code in text, text
 
     async def refused_tool(self) -> None:
-        await self.is_refused("erase", {"message": self.cell})
+        await self.is_refused("policy_denied", "erase", {"message": self.cell})
 
     async def refused_by_rule(self) -> None:
-        await self.is_refused("echo", {"message": f"forbidden {self.cell}"})
+        await self.is_refused("policy_denied", "echo", {"message": f"forbidden {self.cell}"})
 
     async def refused_by_schema(self) -> None:
-        await self.is_refused("echo", {"message": ["forbidden", self.cell]})
+        await self.is_refused("schema_violation", "echo", {"message": ["forbidden", self.cell]})
 
     async def resources(self) -> None:
         everything = {"note://today", "note://secret"}

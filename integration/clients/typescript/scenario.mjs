@@ -42,11 +42,13 @@ async function stream() {
     await Promise.all(releases);
 }
 
-const refused = (name, args) => async () => {
+const refused = (expected, name, args) => async () => {
     const result = await call(name, args);
     assert.equal(result.isError, true);
-    assert.match(result.content[0].text, decision);
-    assert.ok(result.content[0].text.includes(result._meta['outrider/decision'].id));
+    const { id, code } = result._meta['outrider/decision'];
+    assert.equal(code, expected);
+    assert.match(id, decision);
+    assert.ok(result.content[0].text.includes(id));
 };
 
 const text = async uri => (await client.readResource({ uri })).contents[0].text;
@@ -93,9 +95,9 @@ async function resumed() {
 }
 
 const guarded = {
-    refused_tool: refused('erase', { message: cell }),
-    refused_by_rule: refused('echo', { message: `forbidden ${cell}` }),
-    refused_by_schema: refused('echo', { message: ['forbidden', cell] })
+    refused_tool: refused('policy_denied', 'erase', { message: cell }),
+    refused_by_rule: refused('policy_denied', 'echo', { message: `forbidden ${cell}` }),
+    refused_by_schema: refused('schema_violation', 'echo', { message: ['forbidden', cell] })
 };
 const steps = {
     tools, call: echo, stream, ...(token ? guarded : {}),
