@@ -176,7 +176,10 @@ async fn messages(
         Media::Events if head.status.is_success() && form != Form::Notification => {
             Ok(Accepted::Events(head, body, expected))
         }
-        Media::Json => whole(head, body, &expected).await,
+        // Official servers name a type for the nothing with which they accept a notification.
+        Media::Json if form != Form::Notification || !head.status.is_success() => {
+            whole(head, body, &expected).await
+        }
         _ if form == Form::Notification => empty(head, body, &expected).await,
         _ => Err(refused("the service's answer is not JSON")),
     }
