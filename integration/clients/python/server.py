@@ -147,7 +147,7 @@ def noting(app, file: str):
             body += message.get("body", b"")
             more = message.get("more_body", False)
         if "outrider-assertion" in headers:
-            note = {"method": scope["method"], "path": scope["path"], "headers": headers}
+            note = {"at": time.time(), "method": scope["method"], "path": scope["path"], "headers": headers}
             note["body"] = base64.b64encode(body).decode()
             with open(file, "a", encoding="utf-8") as notes:
                 print(json.dumps(note), file=notes)
