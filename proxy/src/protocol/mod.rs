@@ -35,6 +35,8 @@ pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW
 pub struct Row {
     /// The name in configuration, policy input and records.
     pub name: &'static str,
+    /// The keys of a service's section that only some protocols know, and this one does.
+    pub keys: &'static [&'static str],
     /// Makes it of what a service's API team published.
     pub load: Load,
 }
@@ -223,15 +225,29 @@ pub struct Held<'a> {
     pub shown: &'a dyn Fn(&str) -> bool,
     /// The session in which it came.
     pub session: Option<&'a Session>,
-    /// Takes the name of work that goes on after the answer.
-    pub goes_on: &'a dyn Fn(&str),
+    /// Takes the name of work that goes on after the answer to that call.
+    pub goes_on: &'a dyn Fn(&str, Option<&Called>),
+    /// The call that is answered, if it is one.
+    pub call: Option<&'a Called>,
 }
 
-/// A session, which knows the form of each answer that is outstanding.
-pub type Session = session::Session<Form>;
+/// The operation and arguments of a call.
+pub type Called = (Arc<str>, Value);
+
+/// A request that is not answered yet.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// The form of its answer.
+    pub form: Form,
+    /// The call it is, if it is one.
+    pub call: Option<Called>,
+}
+
+/// A session, which knows each request that is outstanding.
+pub type Session = session::Session<Pending>;
 
 /// The sessions of all services.
-pub type Sessions = session::Sessions<Form>;
+pub type Sessions = session::Sessions<Pending>;
 
 /// What a message is and how it wants to be answered.
 #[derive(Debug, Clone)]
