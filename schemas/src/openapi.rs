@@ -14,6 +14,7 @@ mod convert;
 mod document;
 mod facts;
 mod fields;
+mod forms;
 mod operation;
 mod parameters;
 mod reach;

@@ -2,6 +2,8 @@
 
 use super::*;
 
+const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
+
 fn users() -> Loaded {
     let id = json!({"name": "id", "in": "path", "required": true, "schema": {"type": "string"}});
     api(json!({
@@ -183,7 +185,6 @@ fn a_body_is_what_is_declared_or_nothing() {
         headers,
         body,
     };
-    const JSON: &[(&str, &str)] = &[("Content-Type", "application/json")];
     assert_eq!(
         accepted(&users, post(JSON, r#"{"name": "a"}"#), "/body"),
         json!({"name": "a"})

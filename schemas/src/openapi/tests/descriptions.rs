@@ -12,7 +12,7 @@ fn real(file: &str) -> Option<Loaded> {
         return None;
     };
     let text = fs::read_to_string(Path::new(&directory).join(file)).unwrap();
-    let Document(document) = if file.ends_with(".json") {
+    let Document(document) = if Path::new(file).extension().is_some_and(|e| e == "json") {
         Document::from_json(text.as_bytes()).unwrap()
     } else {
         serde_saphyr::from_str(&text).unwrap()

@@ -393,15 +393,8 @@ fn the_digest_is_of_what_a_request_must_be_and_of_nothing_else() {
         let mut operation = more;
         operation["parameters"] = json!([{"name": "q", "in": "query", "schema": schema}]);
         let loaded = api(json!({"/a": {"get": operation}}));
-        let digest = loaded
-            .api
-            .operations()
-            .next()
-            .unwrap()
-            .tool
-            .digest
-            .to_string();
-        digest
+        let mut all = loaded.api.operations();
+        all.next().unwrap().tool.digest.to_string()
     };
     let plain = with(json!({"type": "integer"}), json!({}));
     let prose = json!({"summary": "s", "responses": {"200": {}}, "deprecated": true});
