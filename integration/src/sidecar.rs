@@ -103,7 +103,7 @@ impl Setup {
     /// # Panics
     /// When the section is no object.
     #[must_use]
-    pub fn serving(mut self, section: Value) -> Self {
+    pub fn serving(mut self, section: &Value) -> Self {
         let mut whole = json!({"classification": "internal"});
         for (key, value) in section.as_object().unwrap() {
             whole[key] = value.clone();

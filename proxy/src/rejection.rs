@@ -368,6 +368,9 @@ impl From<Unreachable> for Rejection {
             Unreachable::Connect(_) | Unreachable::Tls(_) | Unreachable::Broken(_) => {
                 Self::UpstreamUnreachable
             }
+            Unreachable::Unsent(_) => {
+                Self::CallMalformed(Malformed::Request("the body did not arrive whole"))
+            }
             Unreachable::Timeout => Self::UpstreamTimeout,
             Unreachable::Unacceptable(_) => {
                 Self::ResponseRefused("the service's answer is not well-framed HTTP")

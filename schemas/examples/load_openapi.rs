@@ -21,18 +21,19 @@ fn main() {
         let start = Instant::now();
         let text = fs::read_to_string(&file).expect("readable");
         let Document(document) = if file.ends_with("json") {
-            serde_json::from_str(&text).expect("strict json")
+            Document::from_json(text.as_bytes()).expect("strict json")
         } else {
             serde_saphyr::from_str(&text).expect("strict yaml")
         };
         drop(text);
         let read = start.elapsed();
+        let parsed = status("VmRSS:");
         let mut none = |_: &str| Err("no other files".to_owned());
         let loaded = openapi::load(document, &mut none).expect("a description");
         let all = start.elapsed();
         println!(
             "{file}: {} of {} operations served; read {read:?}, all {all:?}; \
-             {} KiB resident before, {} after, {} at most",
+             {} KiB resident before, {parsed} when read, {} after, {} at most",
             loaded.report.served(),
             loaded.report.operations.len(),
             before,

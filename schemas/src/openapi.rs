@@ -14,8 +14,10 @@ mod convert;
 mod document;
 mod facts;
 mod fields;
+mod forms;
 mod operation;
 mod parameters;
+mod reach;
 mod report;
 mod resolve;
 mod shape;
@@ -50,6 +52,9 @@ use crate::json_schema::shown;
 const METHODS: [&str; 9] = [
     "delete", "get", "head", "options", "patch", "post", "put", "query", "trace",
 ];
+
+/// The version of tools whose description has none.
+const NO_VERSION: &str = "unversioned";
 
 /// The longest name of an operation in bytes.
 const MAX_NAME: usize = 256;
@@ -203,13 +208,18 @@ fn head(root: Node<'_>) -> Result<Report, BadDescription> {
         format!("{}: {}", shown(name), shown(&words.join(" ")))
     };
     let webhooks = root.value.get("webhooks").and_then(Value::as_object);
+    if !root.value.get("info").is_some_and(Value::is_object) {
+        return Err(BadDescription::Member("info"));
+    }
+    let edition = info("version").filter(|version| !version.trim().is_empty());
+    let missing = edition
+        .is_none()
+        .then(|| format!("`info.version` is missing: the version of all tools is `{NO_VERSION}`"));
     Ok(Report {
         openapi: shown(root.text("openapi").unwrap_or_default()),
         title: shown(info("title").unwrap_or_default()),
-        version: info("version")
-            .filter(|version| !version.trim().is_empty())
-            .map(shown)
-            .ok_or(BadDescription::Member("info.version"))?,
+        version: shown(edition.unwrap_or(NO_VERSION)),
+        notes: missing.into_iter().collect(),
         servers: servers(root.value)
             .into_iter()
             .map(|url| shown(&url))

@@ -36,7 +36,7 @@ fn catalogue() -> Value {
 fn before(server: &ToolServer, setup: impl FnOnce(Setup) -> Setup) -> Sidecar {
     let bare = Setup::bare(OUTRIDER);
     bare.file("sums.json", &catalogue().to_string());
-    setup(bare.serving(json!({
+    setup(bare.serving(&json!({
         "name": "sums",
         "protocol": "jsonrpc",
         "upstream": format!("http://{}/rpc?v=2", server.address()),
@@ -400,7 +400,7 @@ fn streams_redirects_and_codings_are_no_answers() {
 fn a_notification_is_answered_by_a_status_alone() {
     let request = notification("sum", &json!([1, 2]));
     let answer = fails(&request, |exchange| {
-        exchange.json(200, &json!({"zz9evil": 1}))
+        exchange.json(200, &json!({"zz9evil": 1}));
     });
     assert_eq!(answer.status, 502);
     assert!(answer.json().get("id").is_none());
@@ -415,6 +415,29 @@ fn a_notification_is_answered_by_a_status_alone() {
         let answer = sidecar.agent_of("sums").send(&request);
         assert_eq!((answer.status, answer.body.len()), (status, 0));
     }
+}
+
+/// Larger than what is judged, and inspected, on the thread of its connection.
+#[test]
+fn a_large_call_and_its_large_answer_are_judged_as_small_ones_are() {
+    let large = "x".repeat(100_000);
+    let server = ToolServer::answering(|exchange| {
+        let given = exchange.request().json()["params"]["text"].clone();
+        exchange.result(&given);
+    });
+    let sidecar = before(&server, |setup| setup);
+    let mut agent = sidecar.agent_of("sums");
+    let answer = agent.send(&call("rpc.discover", &json!({"text": large})));
+    assert_eq!(answer.json()["result"], large.as_str());
+    let params = json!({"a": 1, "b": 2, "text": large});
+    refused(
+        &sidecar,
+        &server,
+        (Rpc(200, 4030), "schema_violation"),
+        || agent.send(&call("sum", &params)),
+    );
+    let large = json!("x".repeat(100_000));
+    fails(&good(), move |exchange| exchange.result(&large));
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! `outrider schemas`: locks a server's tools, and checks arguments against what was locked.
+//! `outrider schemas`: locks a server's tools, reads descriptions, and checks arguments.
 
 mod client;
+mod import;
 mod lock;
 mod validate;
 
@@ -8,7 +9,7 @@ use std::process::ExitCode;
 
 pub(super) use client::{Client, Reply};
 
-/// Lock a server's tools, check arguments against them
+/// Lock a server's tools, read descriptions, check arguments
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -19,6 +20,8 @@ pub struct Args {
 enum Command {
     /// Write the lock file of a running MCP server
     Lock(lock::Args),
+    /// Show what is understood of an OpenAPI description, and what is not
+    Import(import::Args),
     /// Check the arguments on standard input against a tool's schema
     Validate(validate::Args),
 }
@@ -30,6 +33,7 @@ enum Command {
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     match &args.command {
         Command::Lock(args) => lock::run(args),
+        Command::Import(args) => import::run(args),
         Command::Validate(args) => validate::run(args),
     }
 }

@@ -111,7 +111,7 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Unreadable> {
         .extension()
         .is_some_and(|extension| extension == "json")
     {
-        serde_json::from_slice(bytes).map_err(|why| syntax(why.to_string()))?
+        Document::from_json(bytes).map_err(|why| syntax(why.to_string()))?
     } else {
         let text = std::str::from_utf8(bytes).map_err(|why| syntax(why.to_string()))?;
         serde_saphyr::from_str_with_options(text, yaml())
@@ -123,7 +123,7 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Unreadable> {
 /// YAML within the bounds of a large description; a name twice in one mapping is an error.
 fn yaml() -> serde_saphyr::Options {
     serde_saphyr::options! {
-        duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
+        duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
         budget: serde_saphyr::budget! {
             max_nodes: 4_000_000,
             max_events: 16_000_000,

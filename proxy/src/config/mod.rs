@@ -242,6 +242,17 @@ pub enum SlashWord {
 }
 
 impl Service {
+    /// The keys that only some protocols know, as far as they say something here.
+    fn particular(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("body", self.body == BodyWord::Streamed),
+            ("encoded_slash", self.encoded_slash.is_some()),
+            ("server_requests", !self.server_requests.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(key, said)| said.then_some(key))
+    }
+
     /// What only some protocols know.
     fn settings(&self) -> Settings {
         Settings {

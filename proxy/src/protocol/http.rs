@@ -21,7 +21,11 @@ use crate::{
 };
 
 /// The protocol's line in the table.
-pub const ROW: Row = Row { name: "http", load };
+pub const ROW: Row = Row {
+    name: "http",
+    keys: &["body", "encoded_slash"],
+    load,
+};
 
 /// The methods that are served (RFC 9110 §9.3, RFC 5789), and whether each is safe and idempotent
 /// (RFC 9110 §9.2).

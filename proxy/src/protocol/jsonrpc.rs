@@ -32,6 +32,7 @@ use crate::{
 /// The protocol's line in the table.
 pub const ROW: Row = Row {
     name: "jsonrpc",
+    keys: &[],
     load,
 };
 

@@ -35,6 +35,8 @@ pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW
 pub struct Row {
     /// The name in configuration, policy input and records.
     pub name: &'static str,
+    /// The keys of a service's section that only some protocols know, and this one does.
+    pub keys: &'static [&'static str],
     /// Makes it of what a service's API team published.
     pub load: Load,
 }

@@ -27,6 +27,7 @@ use crate::{
 /// The protocol's line in the table.
 pub const ROW: Row = Row {
     name: "openapi",
+    keys: &[],
     load,
 };
 

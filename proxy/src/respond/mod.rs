@@ -330,6 +330,8 @@ pub fn unanswered() -> Response<Answer> {
 pub(crate) fn ended(rejection: &Rejection) -> Ended {
     match rejection {
         Rejection::TaskExpired | Rejection::TaskRevoked | Rejection::TaskSuspended => Ended::Cut,
+        // Its body broke off while it was sent on.
+        Rejection::CallMalformed(_) => Ended::AgentGone,
         _ => Ended::UpstreamFailed,
     }
 }

@@ -75,9 +75,23 @@ pub enum Unreachable {
     /// The connection broke before an answer.
     #[error("the upstream broke off before its answer")]
     Broken(#[source] hyper::Error),
+    /// The agent broke off its body while it was sent on.
+    #[error("the body did not arrive whole")]
+    Unsent(#[source] hyper::Error),
     /// An answer that is not one: ambiguous framing or a change of protocol.
     #[error("the upstream's answer is not acceptable: {0}")]
     Unacceptable(Flaw),
+}
+
+impl From<hyper::Error> for Unreachable {
+    fn from(error: hyper::Error) -> Self {
+        // The engine counts the body that it is given as its user's.
+        if error.is_user() {
+            Self::Unsent(error)
+        } else {
+            Self::Broken(error)
+        }
+    }
 }
 
 /// What is wrong with an answer's head.

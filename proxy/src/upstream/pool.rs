@@ -135,7 +135,7 @@ impl Pool {
                 Ok((answer, link)) => return self.admit(upstream, answer, link),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
-                    None => return Err(Unreachable::Broken(error.into_error())),
+                    None => return Err(error.into_error().into()),
                 },
             }
         }
@@ -143,7 +143,7 @@ impl Pool {
         let link = Box::pin(self.connect(upstream)).await?;
         match link.exchange(request).await {
             Ok((answer, link)) => self.admit(upstream, answer, link),
-            Err(error) => Err(Unreachable::Broken(error.into_error())),
+            Err(error) => Err(error.into_error().into()),
         }
     }
 

@@ -201,26 +201,26 @@ fn resource(object: &Value) -> Result<Read, Refused> {
         // As a key it would be a template, and match more than what the server lists.
         return Err(Refused(name, "its uri has braces, which no URI has"));
     }
-    without(Section::Resources, name)
+    Ok(without(Section::Resources, name))
 }
 
 fn template(object: &Value) -> Result<Read, Refused> {
     let name = named(object, "uriTemplate", "it has no uriTemplate")?;
-    without(Section::Resources, name)
+    Ok(without(Section::Resources, name))
 }
 
 fn method(object: &Value) -> Result<Read, Refused> {
     let name = named(object, "name", "it has no name")?;
-    without(Section::Methods, name)
+    Ok(without(Section::Methods, name))
 }
 
 /// What has no schema of its own.
-fn without(section: Section, name: String) -> Result<Read, Refused> {
-    Ok(Read {
+fn without(section: Section, name: String) -> Read {
+    Read {
         name,
         input: section.schema().unwrap_or_default(),
         output: None,
-    })
+    }
 }
 
 fn prompt(object: &Value) -> Result<Read, Refused> {
@@ -245,25 +245,28 @@ fn arguments(listed: Option<&Value>) -> Result<Value, &'static str> {
     let (mut properties, mut required) = (Map::new(), Vec::new());
     for argument in listed {
         let name = text(argument, "name").ok_or("an argument has no name")?;
-        let mut schema = json!({"type": "string"});
+        let mut schema = Map::from_iter([("type".to_owned(), Value::from("string"))]);
         for key in ["title", "description"] {
             if let Some(text) = text(argument, key) {
-                schema[key] = text.into();
+                schema.insert(key.to_owned(), text.into());
             }
         }
         if argument.get("required") == Some(&Value::Bool(true)) {
             required.push(Value::from(name.clone()));
         }
-        if properties.insert(name, schema).is_some() {
+        if properties.insert(name, schema.into()).is_some() {
             return Err("an argument is listed twice");
         }
     }
-    let mut schema =
-        json!({"type": "object", "properties": properties, "additionalProperties": false});
+    let mut schema = Map::from_iter([
+        ("type".to_owned(), Value::from("object")),
+        ("properties".to_owned(), properties.into()),
+        ("additionalProperties".to_owned(), Value::from(false)),
+    ]);
     if !required.is_empty() {
-        schema["required"] = required.into();
+        schema.insert("required".to_owned(), required.into());
     }
-    Ok(schema)
+    Ok(schema.into())
 }
 
 fn summary(lock: &Lock, hints: usize) -> Vec<String> {

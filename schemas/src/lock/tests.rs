@@ -211,7 +211,7 @@ fn without(schema: &Value) -> Value {
     json!({ "owner": "team", "version": "1", "digest": digest(schema, None) })
 }
 
-fn sections(document: Value) -> Result<Lock, BadLock> {
+fn sections(document: &Value) -> Result<Lock, BadLock> {
     let mut whole = json!({ "outrider_lock": 1, "protocol": "mcp", "tools": {} });
     for (name, section) in document.as_object().unwrap() {
         whole[name] = section.clone();
@@ -224,7 +224,7 @@ fn resources_and_methods_may_leave_their_schema_out_and_prompts_may_not() {
     let uri = json!({ "type": "object", "properties": { "uri": { "type": "string" } },
                       "required": ["uri"], "additionalProperties": false });
     let any = json!({ "type": "object" });
-    let lock = sections(json!({
+    let lock = sections(&json!({
         "resources": { "file:///{name}": without(&uri) },
         "prompts": { "review": tool() },
         "methods": { "completion/complete": without(&any) },
@@ -236,7 +236,7 @@ fn resources_and_methods_may_leave_their_schema_out_and_prompts_may_not() {
     let text = lock.to_json();
     assert_eq!(text.matches("inputSchema").count(), 1, "{text}");
     assert_eq!(Lock::parse(text.as_bytes()).unwrap(), lock);
-    let bad = sections(json!({ "prompts": { "review": without(&any) } })).unwrap_err();
+    let bad = sections(&json!({ "prompts": { "review": without(&any) } })).unwrap_err();
     assert!(
         bad.to_string()
             .starts_with("prompt `review`: missing field `inputSchema`"),
@@ -248,7 +248,7 @@ fn resources_and_methods_may_leave_their_schema_out_and_prompts_may_not() {
 fn a_schema_of_ones_own_is_kept_and_digested_in_every_section() {
     let own = json!({ "type": "object", "properties": { "uri": { "const": "x:a" } } });
     let mut entry = without(&own);
-    let bad = sections(json!({ "resources": { "x:a": entry } })).unwrap_err();
+    let bad = sections(&json!({ "resources": { "x:a": entry } })).unwrap_err();
     assert!(
         matches!(
             &bad,
@@ -260,7 +260,7 @@ fn a_schema_of_ones_own_is_kept_and_digested_in_every_section() {
         "{bad}"
     );
     entry["inputSchema"] = own.clone();
-    let lock = sections(json!({ "resources": { "x:a": entry } })).unwrap();
+    let lock = sections(&json!({ "resources": { "x:a": entry } })).unwrap();
     assert_eq!(lock.resources["x:a"].input_schema, own);
     assert_eq!(Lock::parse(lock.to_json().as_bytes()).unwrap(), lock);
 }
@@ -272,7 +272,7 @@ fn a_file_without_the_sections_is_written_without_them() {
         assert!(!text.contains(section), "{text}");
         let mut entry = json!({});
         entry[section] = json!({ "a": { "owner": "team" } });
-        let bad = sections(entry).unwrap_err().to_string();
+        let bad = sections(&entry).unwrap_err().to_string();
         assert!(bad.contains("`a`: missing field"), "{bad}");
     }
 }

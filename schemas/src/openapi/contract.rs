@@ -1,6 +1,6 @@
 //! One operation of a description, from its object to a compiled contract.
 
-use std::{fmt::Write as _, sync::Arc};
+use std::{collections::HashMap, fmt::Write as _, sync::Arc};
 
 use serde_json::{Map, Value, json};
 
@@ -9,12 +9,11 @@ use super::{
     body::{Bodies, Kind, Range, Reader},
     convert::Bundle,
     facts::Said,
-    fields::{Field, Fields},
+    fields::Field,
     operation::{Allowed, Named, Operation, Parts, Variable},
     parameters::{self, Declared, Place},
     resolve::{Files, Node},
-    shape::Shape,
-    style::{Coding, Explode, Make, Style},
+    style::{Coding, Script},
 };
 use crate::{
     catalogue::Tool,
@@ -40,6 +39,12 @@ pub(super) struct Names<'a> {
     pub(super) variables: &'a [String],
     /// `info.version`.
     pub(super) edition: Arc<str>,
+}
+
+impl Names<'_> {
+    fn has(&self, variable: &str) -> bool {
+        self.variables.iter().any(|known| known == variable)
+    }
 }
 
 /// An operation and what is to be known of it.
@@ -138,13 +143,17 @@ fn body<'a>(
     }))
 }
 
+/// What is told of an object whose members no style can write.
+const DEEP_MEMBERS: &str =
+    "its members that are lists or objects are refused, no style defines them";
+
 /// Puts an operation together.
-struct Builder {
-    notes: Vec<String>,
+pub(super) struct Builder {
+    pub(super) notes: Vec<String>,
     /// The schema of the arguments.
-    root: Map<String, Value>,
+    pub(super) root: Map<String, Value>,
     /// How everything is written, for the digest.
-    wire: Vec<Value>,
+    pub(super) wire: Vec<Value>,
     parts: Parts,
 }
 
@@ -155,85 +164,95 @@ impl Builder {
         for place in Place::ALL {
             properties.insert(place.name().to_owned(), empty_object());
         }
-        let mut variables: Vec<Option<Variable>> = Vec::new();
-        variables.resize_with(names.variables.len(), || None);
+        let mut variables = HashMap::new();
         for parameter in declared {
-            let shown_name = shown(&parameter.name);
-            let wrong = |why: String| format!("parameter `{shown_name}`: {why}");
-            let (coding, script) = match parameter.coding(&root) {
+            let coding = match parameter.coding(&root) {
                 Ok(coding) => coding,
                 Err(why) if parameter.place == Place::Query && !parameter.required => {
+                    let why = parameter.wrong(&why);
                     self.notes
-                        .push(format!("{}; calls that give it are refused", wrong(why)));
+                        .push(format!("{why}; calls that give it are refused"));
                     continue;
                 }
-                Err(why) => return Err(wrong(why)),
+                Err(why) => return Err(parameter.wrong(&why)),
             };
             if parameter.has_deep_members(&root) {
-                self.notes.push(wrong(
-                    "its members that are lists or objects are refused, no style defines them"
-                        .to_owned(),
-                ));
+                self.notes.push(parameter.wrong(DEEP_MEMBERS));
             }
-            match parameter.place {
-                Place::Path => {
-                    let known = names.variables.iter().position(|v| **v == *parameter.name);
-                    let Some(slot) = known.and_then(|known| variables.get_mut(known)) else {
-                        self.notes
-                            .push(wrong("it is not in the template, and ignored".to_owned()));
-                        continue;
-                    };
-                    *slot = Some(Variable {
-                        name: Arc::clone(&parameter.name),
-                        coding,
-                        semicolon: allowed(parameter.is_matrix()),
-                        slash: allowed(parameter.allows_slash()),
-                    });
-                }
-                Place::Query => self
-                    .parts
-                    .query
-                    .declare(Field {
-                        name: Arc::clone(&parameter.name),
-                        coding,
-                        allow_empty: parameter.allows_empty(),
-                    })
-                    .map_err(|name| {
-                        wrong(format!("`{}` has two meanings in the query", shown(&name)))
-                    })?,
-                Place::Header | Place::Cookie => {
-                    let named = Named {
-                        name: Arc::clone(&parameter.name),
-                        coding,
-                        script,
-                    };
-                    if parameter.place == Place::Header {
-                        self.parts.header.push(named);
-                    } else {
-                        self.parts.cookie.push(named);
-                    }
-                }
+            if parameter.place == Place::Path && !names.has(&parameter.name) {
+                let note = parameter.wrong("it is not in the template, and ignored");
+                self.notes.push(note);
+                continue;
             }
-            self.wire.push(parameter.wire());
             add_property(&mut properties, &parameter);
+            self.wire.push(parameter.wire());
+            self.part(&parameter, coding, &mut variables)?;
         }
-        for (variable, name) in variables.into_iter().zip(names.variables) {
+        for name in names.variables {
+            let variable = variables.remove(name.as_str());
             let variable =
                 variable.ok_or_else(|| format!("variable `{}` has no parameter", shown(name)))?;
             self.parts.path.push(variable);
         }
-        let Value::Object(mut root) = root else {
-            return Ok(());
-        };
-        root.insert("type".to_owned(), "object".into());
-        root.insert("properties".to_owned(), Value::Object(properties));
-        root.insert(
-            "required".to_owned(),
-            json!(["path", "query", "header", "cookie"]),
-        );
-        root.insert("additionalProperties".to_owned(), false.into());
-        self.root = root;
+        if let Value::Object(root) = root {
+            self.root = root;
+        }
+        self.close(properties);
         Ok(())
+    }
+
+    /// Adds what reads one parameter.
+    fn part(
+        &mut self,
+        parameter: &Declared<'_>,
+        (coding, script): (Coding, Script),
+        variables: &mut HashMap<Arc<str>, Variable>,
+    ) -> Result<(), String> {
+        let name = Arc::clone(&parameter.name);
+        match parameter.place {
+            Place::Path => {
+                let variable = Variable {
+                    name: Arc::clone(&name),
+                    coding,
+                    semicolon: allowed(parameter.is_matrix()),
+                    slash: allowed(parameter.allows_slash()),
+                };
+                variables.insert(name, variable);
+            }
+            Place::Query => {
+                let field = Field {
+                    name,
+                    coding,
+                    allow_empty: parameter.allows_empty(),
+                };
+                self.parts.query.declare(field).map_err(|name| {
+                    parameter.wrong(&format!("`{}` has two meanings in the query", shown(&name)))
+                })?;
+            }
+            Place::Header => self.parts.header.push(Named {
+                name,
+                coding,
+                script,
+            }),
+            Place::Cookie => self.parts.cookie.push(Named {
+                name,
+                coding,
+                script,
+            }),
+        }
+        Ok(())
+    }
+
+    /// Makes the schema one of an object that has these members and no others.
+    fn close(&mut self, properties: Map<String, Value>) {
+        for (key, value) in [
+            ("type", "object".into()),
+            ("properties", Value::Object(properties)),
+            ("required", json!(["path", "query", "header", "cookie"])),
+            ("additionalProperties", false.into()),
+        ] {
+            self.root.insert(key.to_owned(), value);
+        }
     }
 
     fn body(&mut self, body: Option<Body<'_>>) -> Result<(), String> {
@@ -329,7 +348,7 @@ impl Builder {
         let mut rules: Vec<Value> = schemas
             .into_iter()
             .map(|(range, schema)| {
-                let told = told_as(json!({"const": range}));
+                let told = told_as(&json!({"const": range}));
                 json!({"if": told, "then": {"properties": {"body": schema}}})
             })
             .collect();
@@ -337,42 +356,9 @@ impl Builder {
         read_as.sort_by_key(Value::to_string);
         rules.push(json!({
             "if": {"required": ["body"]},
-            "then": told_as(json!({"enum": read_as})),
+            "then": told_as(&json!({"enum": read_as})),
         }));
         self.root.insert("allOf".to_owned(), Value::Array(rules));
-    }
-
-    /// How the properties of a form are written (3.0.4 §4.7.14.4, §4.7.15).
-    fn form(&mut self, schema: &Value, entry: Node<'_>) -> Result<Fields, String> {
-        let root = Value::Object(self.root.clone());
-        let shape = Shape::of(&root, schema).ok_or("the schema of a form has no end")?;
-        let mut fields = Fields::default();
-        if shape.rest.is_some() || shape.members.is_empty() {
-            self.notes
-                .push("fields of a form that have no name in its schema are refused".to_owned());
-        }
-        for (name, member) in &shape.members {
-            let encoding = entry.get("encoding").and_then(|all| all.get(name));
-            match form_field(member, encoding) {
-                Ok(coding) => {
-                    let field = Field {
-                        name: name.as_str().into(),
-                        coding,
-                        allow_empty: false,
-                    };
-                    fields
-                        .declare(field)
-                        .map_err(|name| format!("`{}` has two meanings in a form", shown(&name)))?;
-                    let encoding = encoding.map(|encoding| encoding.value);
-                    self.wire.push(json!({"field": name, "encoding": encoding}));
-                }
-                Err(why) => self.notes.push(format!(
-                    "field `{}` of a form is refused: {why}",
-                    shown(name)
-                )),
-            }
-        }
-        Ok(fields)
     }
 
     fn finish(self, names: &Names<'_>, said: Said) -> Result<Built, String> {
@@ -424,7 +410,7 @@ impl Reader {
 }
 
 /// The arguments whose body was read by a media type.
-fn told_as(media: Value) -> Value {
+fn told_as(media: &Value) -> Value {
     json!({
         "required": ["header"],
         "properties": {"header": {
@@ -453,44 +439,6 @@ fn add_property(places: &mut Map<String, Value>, parameter: &Declared<'_>) {
 
 fn allowed(yes: bool) -> Allowed {
     if yes { Allowed::Yes } else { Allowed::No }
-}
-
-fn form_field(member: &Shape, encoding: Option<Node<'_>>) -> Result<Coding, String> {
-    let types = member.types;
-    let named = encoding.and_then(|encoding| encoding.text("style"));
-    let stated = encoding.filter(|e| named.is_some() || e.get("explode").is_some());
-    if let Some(encoding) = stated {
-        let word = named.unwrap_or("form");
-        let style = parameters::style(word).ok_or("its style is not supported")?;
-        let explode = parameters::explode(encoding, style);
-        let make = Make::of(member)?;
-        parameters::check(Place::Query, style, explode, &make)?;
-        return Ok(Coding::Styled {
-            style,
-            explode,
-            make,
-        });
-    }
-    match encoding.and_then(|encoding| encoding.text("contentType")) {
-        Some(media) if Range::parse(media).is_some_and(|media| media.is_json()) => {
-            return Ok(Coding::Json);
-        }
-        Some("text/plain") | None => {}
-        Some(_) => return Err("its content type is not supported".to_owned()),
-    }
-    if types.object && !types.array && !types.is_primitive() {
-        return Ok(Coding::Json);
-    }
-    Ok(Coding::Styled {
-        style: Style::Form,
-        explode: Explode::Yes,
-        make: match Make::of(member)? {
-            Make::Object(_) => {
-                return Err("is an object or a value, which text does not tell apart".to_owned());
-            }
-            make => make,
-        },
-    })
 }
 
 /// `sha256:` and the hex of SHA-256 over the RFC 8785 form.

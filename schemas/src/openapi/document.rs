@@ -1,9 +1,11 @@
 //! Reads a description from any format that serde reads, strictly: one name once, within bounds.
 
-use std::{cell::Cell, fmt};
+use std::{cell::Cell, collections::HashSet, fmt};
 
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 use serde_json::{Map, Value, map::Entry};
+
+use super::reach::Reach;
 
 /// The most values of one file of a description.
 pub const MAX_DOCUMENT_VALUES: usize = 2_000_000;
@@ -13,7 +15,8 @@ pub const MAX_DOCUMENT_DEPTH: usize = 120;
 
 /// A file of a description: JSON or YAML, without a name that stands twice in one object.
 ///
-/// Texts that only people read (`description`, `summary`) are dropped while reading.
+/// What no request is judged by is dropped while reading, so that a large description takes little
+/// memory: texts for people (`description`, `summary`), responses and examples.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Document(pub Value);
 
@@ -24,8 +27,34 @@ impl<'de> Deserialize<'de> for Document {
             depth: 0,
             left: &left,
             keep: false,
+            at: At::Root,
+            wanted: None,
         };
         part.deserialize(reader).map(Self)
+    }
+}
+
+impl Document {
+    /// Reads JSON, without the schemas that no request refers to. They are most of a large
+    /// description, so the text is gone through twice to find out which.
+    ///
+    /// # Errors
+    ///
+    /// Where the text is not strict JSON, or more than the bounds of a description.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        let wanted = Reach::of(bytes)?.wanted();
+        let left = Cell::new(MAX_DOCUMENT_VALUES);
+        let part = Part {
+            depth: 0,
+            left: &left,
+            keep: false,
+            at: At::Root,
+            wanted: wanted.as_ref(),
+        };
+        let mut reader = serde_json::Deserializer::from_slice(bytes);
+        let value = part.deserialize(&mut reader)?;
+        reader.end()?;
+        Ok(Self(value))
     }
 }
 
@@ -36,6 +65,46 @@ struct Part<'a> {
     left: &'a Cell<usize>,
     /// Below a keyword whose value is data that counts, text is kept.
     keep: bool,
+    at: At,
+    /// The named schemas that are kept; all where nothing is said.
+    wanted: Option<&'a HashSet<String>>,
+}
+
+/// What object of a description this is, as far as that matters for what is dropped.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum At {
+    Root,
+    Paths,
+    Item,
+    Operation,
+    Components,
+    Schemas,
+    Webhooks,
+    Elsewhere,
+}
+
+impl At {
+    pub(super) fn below(self, key: &str) -> Self {
+        match (self, key) {
+            (Self::Components, "schemas") => Self::Schemas,
+            (Self::Root, "paths") => Self::Paths,
+            (Self::Root, "components") => Self::Components,
+            (Self::Root, "webhooks") => Self::Webhooks,
+            (Self::Paths, _) => Self::Item,
+            (Self::Item, "parameters" | "servers") => Self::Elsewhere,
+            (Self::Item, _) => Self::Operation,
+            _ => Self::Elsewhere,
+        }
+    }
+
+    pub(super) fn drops(self, key: &str) -> bool {
+        match self {
+            Self::Root => key.starts_with("x-") && key != "x-outrider",
+            Self::Operation => key == "responses",
+            Self::Components => matches!(key, "responses" | "examples" | "headers" | "links"),
+            _ => false,
+        }
+    }
 }
 
 impl Part<'_> {
@@ -54,12 +123,16 @@ impl Part<'_> {
     fn below(self, key: &str) -> Self {
         Self {
             keep: self.keep || matches!(key, "const" | "enum"),
+            at: self.at.below(key),
             ..self
         }
     }
 
-    fn is_prose(self, key: &str, value: &Value) -> bool {
-        !self.keep && value.is_string() && matches!(key, "description" | "summary")
+    /// Whether a member is nothing that a request is judged by.
+    fn drops(self, key: &str, value: &Value) -> bool {
+        let prose = value.is_string() && matches!(key, "description" | "summary");
+        let unwanted = self.at == At::Schemas && self.wanted.is_some_and(|all| !all.contains(key));
+        self.at.drops(key) || unwanted || !self.keep && prose
     }
 }
 
@@ -135,23 +208,26 @@ impl<'de> Visitor<'de> for Part<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
         let mut object = Map::new();
+        let mut dropped = Vec::new();
         while let Some(key) = members.next_key::<String>()? {
+            if dropped.contains(&key) {
+                return Err(A::Error::custom("duplicate object key"));
+            }
             match object.entry(key) {
                 Entry::Occupied(_) => return Err(A::Error::custom("duplicate object key")),
                 Entry::Vacant(place) => {
-                    let inner = inner.below(place.key());
-                    let value = members.next_value_seed(inner)?;
-                    if inner.is_prose(place.key(), &value) {
+                    let value = members.next_value_seed(inner.below(place.key()))?;
+                    if self.at == At::Webhooks {
+                        // Only their number is told.
                         place.insert(Value::Null);
+                    } else if self.drops(place.key(), &value) {
+                        dropped.push(place.key().clone());
                     } else {
                         place.insert(value);
                     }
                 }
             }
         }
-        object.retain(|key, value| {
-            inner.keep || !value.is_null() || !matches!(key.as_str(), "description" | "summary")
-        });
         Ok(Value::Object(object))
     }
 }

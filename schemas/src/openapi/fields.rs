@@ -32,7 +32,7 @@ pub(super) struct Field {
 /// Everything that may stand in one query or form.
 #[derive(Debug, Default)]
 pub(super) struct Fields {
-    fields: Vec<Field>,
+    declared: Vec<Field>,
     /// What a name on the wire belongs to.
     names: HashMap<Box<str>, usize>,
     /// The field that takes names nobody declared.
@@ -53,7 +53,7 @@ impl Fields {
     ///
     /// The name on the wire that is taken already.
     pub(super) fn declare(&mut self, field: Field) -> Result<(), String> {
-        let number = self.fields.len();
+        let number = self.declared.len();
         let mut names = vec![field.name.to_string()];
         if let Some(Make::Object(members)) = field.spread() {
             names = members.known.keys().cloned().collect();
@@ -66,7 +66,7 @@ impl Fields {
                 return Err(name);
             }
         }
-        self.fields.push(field);
+        self.declared.push(field);
         Ok(())
     }
 
@@ -77,7 +77,7 @@ impl Fields {
             return Err(whole(Reason::Semicolon));
         }
         let mut pieces: Vec<Vec<Piece<'_>>> = Vec::new();
-        pieces.resize_with(self.fields.len(), Vec::new);
+        pieces.resize_with(self.declared.len(), Vec::new);
         let sent = text.split('&').filter(|piece| !piece.is_empty());
         for (count, sent) in sent.enumerate() {
             if count >= MAX_FIELDS {
@@ -93,7 +93,7 @@ impl Fields {
             }
         }
         let mut values = BTreeMap::new();
-        for (field, pieces) in self.fields.iter().zip(&pieces) {
+        for (field, pieces) in self.declared.iter().zip(&pieces) {
             if !pieces.is_empty() {
                 let value = field.read(pieces);
                 let value = value.map_err(|why| Undecodable::at(place, &field.name, why))?;
@@ -106,12 +106,12 @@ impl Fields {
     /// The field a name on the wire belongs to, and which member of it.
     fn owner(&self, name: &str) -> Option<(usize, Option<String>)> {
         if let Some(&number) = self.names.get(name) {
-            let spread = self.fields.get(number)?.spread().is_some();
+            let spread = self.declared.get(number)?.spread().is_some();
             return Some((number, spread.then(|| name.to_owned())));
         }
         if let Some((object, member)) = deep(name)
             && let Some(&number) = self.names.get(object)
-            && self.fields.get(number)?.is_deep()
+            && self.declared.get(number)?.is_deep()
         {
             return Some((number, Some(member.to_owned())));
         }

@@ -144,6 +144,9 @@ impl Operation {
 
     fn headers(&self, sent: &[(&str, &[u8])]) -> Result<BTreeMap<Value, Value>, Undecodable> {
         let mut values = BTreeMap::new();
+        if let Some(twin) = self.twin(sent) {
+            return Err(Undecodable::at("header", twin, Reason::Undeclared));
+        }
         for header in &self.parts.header {
             if let Some(text) = single(sent, &header.name)? {
                 let value = header.coding.read(&header.name, text, header.script);
@@ -152,6 +155,22 @@ impl Operation {
             }
         }
         Ok(values)
+    }
+
+    /// A header that a lax reader takes for a declared one: `_` for `-` (RFC 3875 §4.1.18).
+    fn twin<'a>(&self, sent: &[(&'a str, &[u8])]) -> Option<&'a str> {
+        let dash = |byte: u8| if byte == b'_' { b'-' } else { byte };
+        let loosely = |a: &str, b: &str| a.bytes().map(dash).eq(b.bytes().map(dash));
+        let mut names = sent.iter().map(|(name, _)| *name);
+        names.find(|name| {
+            self.parts.header.iter().any(|declared| {
+                !declared.name.eq_ignore_ascii_case(name)
+                    && loosely(
+                        &declared.name.to_ascii_lowercase(),
+                        &name.to_ascii_lowercase(),
+                    )
+            })
+        })
     }
 
     fn cookies(&self, sent: &[(&str, &[u8])]) -> Result<Value, Undecodable> {

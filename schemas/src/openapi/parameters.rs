@@ -165,11 +165,10 @@ impl Declared<'_> {
     /// How the parameter is written; the words say why that is not supported.
     pub(super) fn coding(&self, root: &Value) -> Result<(Coding, Script), String> {
         let script = match self.place {
-            Place::Path => Script::Percent,
             Place::Query => Script::Form,
             Place::Header => Script::Plain,
             Place::Cookie if self.node.text("style") == Some("cookie") => Script::Plain,
-            Place::Cookie => Script::Percent,
+            Place::Path | Place::Cookie => Script::Percent,
         };
         if self.json {
             return Ok((Coding::Json, script));
@@ -185,6 +184,11 @@ impl Declared<'_> {
             make,
         };
         Ok((coding, script))
+    }
+
+    /// A sentence about the parameter.
+    pub(super) fn wrong(&self, why: &str) -> String {
+        format!("parameter `{}`: {why}", shown(&self.name))
     }
 
     /// What of the parameter no style can write.

@@ -18,10 +18,7 @@ enum Segment {
         after: String,
     },
     /// More than one variable: never served, yet its paths belong to nobody else.
-    Several {
-        before: String,
-        after: String,
-    },
+    Several(Vec<String>),
 }
 
 /// A template as it is written.
@@ -74,8 +71,7 @@ impl Template {
         let before = before.to_owned();
         if after.contains(['{', '}']) {
             self.trouble = Some("a segment of the template has more than one variable");
-            let after = after.rsplit('}').next().unwrap_or_default().to_owned();
-            return Some(Segment::Several { before, after });
+            return pieces(text).map(Segment::Several);
         }
         let after = after.to_owned();
         Some(Segment::Variable { before, after })
@@ -85,9 +81,10 @@ impl Template {
     fn ranks(&self) -> impl Iterator<Item = u8> {
         self.segments.iter().map(|segment| match segment {
             Segment::Literal(_) => 2,
-            Segment::Variable { before, after } | Segment::Several { before, after } => {
+            Segment::Variable { before, after } => {
                 u8::from(!before.is_empty() || !after.is_empty())
             }
+            Segment::Several(_) => 1,
         })
     }
 
@@ -98,11 +95,12 @@ impl Template {
             form.push('/');
             match segment {
                 Segment::Literal(text) => form.push_str(text),
-                Segment::Variable { before, after } | Segment::Several { before, after } => {
+                Segment::Variable { before, after } => {
                     form.push_str(before);
                     form.push_str("{}");
                     form.push_str(after);
                 }
+                Segment::Several(pieces) => form.push_str(&pieces.join("{}")),
             }
         }
         form
@@ -142,11 +140,12 @@ impl Segment {
     fn take<'p>(&self, text: &'p str) -> Option<&'p str> {
         match self {
             Self::Literal(_) => None,
-            Self::Variable { before, after } | Self::Several { before, after } => {
+            Self::Variable { before, after } => {
                 let rest = text.strip_prefix(before.as_str())?;
                 let inner = rest.strip_suffix(after.as_str())?;
                 (!inner.is_empty()).then_some(inner)
             }
+            Self::Several(pieces) => has_pieces(text, pieces).then_some(text),
         }
     }
 
@@ -154,13 +153,38 @@ impl Segment {
     fn takes_loosely(&self, loose: &str) -> bool {
         match self {
             Self::Literal(text) => self::loose(text) == loose,
-            Self::Variable { before, after } | Self::Several { before, after } => {
+            Self::Several(pieces) => {
+                let pieces: Vec<_> = pieces.iter().map(|piece| self::loose(piece)).collect();
+                has_pieces(loose, &pieces)
+            }
+            Self::Variable { before, after } => {
                 let rest = loose.strip_prefix(self::loose(before).as_str());
                 let inner = rest.and_then(|rest| rest.strip_suffix(self::loose(after).as_str()));
                 inner.is_some_and(|inner| !inner.is_empty())
             }
         }
     }
+}
+
+/// The text around the variables of a segment.
+fn pieces(text: &str) -> Option<Vec<String>> {
+    let mut pieces = Vec::new();
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('{') {
+        pieces.push(before.to_owned());
+        rest = after.split_once('}')?.1;
+    }
+    pieces.push(rest.to_owned());
+    Some(pieces)
+}
+
+/// Whether `text` has all pieces in their order: the loosest reading of several variables.
+fn has_pieces(text: &str, pieces: &[String]) -> bool {
+    let mut rest = Some(text);
+    for piece in pieces {
+        rest = rest.and_then(|rest| Some(rest.split_once(piece.as_str())?.1));
+    }
+    rest.is_some()
 }
 
 /// Text as the most lenient of routers reads it.

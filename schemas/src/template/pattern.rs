@@ -79,11 +79,11 @@ impl Pattern {
         let (mut parts, mut names, mut rest) = (Vec::new(), HashSet::new(), text);
         while let Some((literal, tail)) = rest.split_once('{') {
             let (expression, tail) = tail.split_once('}').ok_or(Flaw::Brace)?;
-            parts.push(self::literal(literal)?);
+            parts.extend(self::literal(literal)?);
             parts.extend(self::expression(expression, &mut names)?);
             rest = tail;
         }
-        parts.push(literal(rest)?);
+        parts.extend(literal(rest)?);
         let pattern = Self { parts };
         if text.len() > MOST_BYTES || names.len() > MOST_NAMES {
             return Err(Flaw::TooLong);
@@ -116,7 +116,12 @@ impl Pattern {
     /// Whether the whole URI is one that the template can be expanded to.
     pub(super) fn matches(&self, uri: &Uri<'_>) -> bool {
         let mut parts = self.parts.iter();
-        // Most templates are ruled out by their first bytes, before anything is counted.
+        // Most templates are ruled out by their first or last bytes, before anything is counted.
+        if let Some(Part::Literal(last)) = self.parts.last()
+            && !uri.ends_with(last)
+        {
+            return false;
+        }
         let Some(Part::Literal(first)) = parts.next() else {
             return false;
         };
@@ -234,12 +239,12 @@ pub(super) fn scheme(text: &str) -> Result<(), Flaw> {
     }
 }
 
-fn literal(text: &str) -> Result<Part, Flaw> {
+/// What stands outside of braces, if anything does.
+fn literal(text: &str) -> Result<Option<Part>, Flaw> {
     if text.contains('}') {
-        Err(Flaw::Brace)
-    } else {
-        Ok(Part::Literal(text.as_bytes().to_vec()))
+        return Err(Flaw::Brace);
     }
+    Ok((!text.is_empty()).then(|| Part::Literal(text.as_bytes().to_vec())))
 }
 
 /// Reads what stands between braces.

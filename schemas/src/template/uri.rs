@@ -9,6 +9,8 @@ pub(super) struct Uri<'a> {
     decoded: Vec<u8>,
     /// Where each decoded byte begins in `raw`, and the end of the last.
     starts: Vec<usize>,
+    /// Which decoded byte begins at a byte of `raw`, if any does; and the end.
+    places: Vec<Option<usize>>,
 }
 
 impl<'a> Uri<'a> {
@@ -24,10 +26,15 @@ impl<'a> Uri<'a> {
         if text.chars().any(|c| c.is_control() || c == '\\') || dot_segment(&decoded) {
             return None;
         }
+        let mut places = vec![None; raw.len() + 1];
+        for (place, start) in starts.iter().enumerate() {
+            *places.get_mut(*start)? = Some(place);
+        }
         Some(Self {
             raw,
             decoded,
             starts,
+            places,
         })
     }
 
@@ -49,7 +56,12 @@ impl<'a> Uri<'a> {
             return None;
         }
         // A literal that ends within an encoded byte is not what the URI says.
-        self.starts.binary_search(&(start + literal.len())).ok()
+        self.places.get(start + literal.len()).copied()?
+    }
+
+    /// Whether the undecoded bytes end so.
+    pub(super) fn ends_with(&self, literal: &[u8]) -> bool {
+        self.raw.ends_with(literal)
     }
 
     /// The decoded byte at `place`.

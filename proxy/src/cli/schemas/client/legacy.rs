@@ -120,14 +120,15 @@ impl Client {
         method: &'static str,
         params: Map<String, Value>,
     ) -> anyhow::Result<Request<RequestBody>> {
-        let mut message = json!({"jsonrpc": "2.0", "method": method});
-        if let Some(id) = id {
-            message["id"] = id.into();
-        }
+        let mut message = Map::from_iter([
+            ("jsonrpc".to_owned(), "2.0".into()),
+            ("method".to_owned(), method.into()),
+        ]);
+        message.extend(id.map(|id| ("id".to_owned(), id.into())));
         if !params.is_empty() {
-            message["params"] = params.into();
+            message.insert("params".to_owned(), params.into());
         }
-        let mut request = self.post(&message)?;
+        let mut request = self.post(&message.into())?;
         session.inject(request.headers_mut());
         Ok(request)
     }
