@@ -16,6 +16,8 @@ pub struct Memory {
     pub followups: Followups,
     /// The revision of what may be used; streams that tell of changes wait on it.
     pub revision: watch::Sender<u64>,
+    /// Nothing new begins: streams that have no end of their own end.
+    pub stopping: watch::Sender<bool>,
     /// Places for calls that go on although their agents went away.
     pub abandoned: Semaphore,
 }
@@ -26,6 +28,7 @@ impl Default for Memory {
             sessions: Sessions::default(),
             followups: Followups::default(),
             revision: watch::Sender::new(0),
+            stopping: watch::Sender::new(false),
             abandoned: Semaphore::new(MOST_ABANDONED),
         }
     }

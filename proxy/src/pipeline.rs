@@ -295,6 +295,7 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
         }
         Kind::Own | Kind::Plain | Kind::Opening => return Ok(Ruling::passed()),
     };
+    case.own_work(&call, task.as_deref())?;
     let tool = case.resolve(&call)?;
     if mirrored {
         case.service

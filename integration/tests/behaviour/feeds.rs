@@ -357,3 +357,26 @@ fn a_request_that_failed_is_not_outstanding() {
     feed.head().unwrap().unwrap();
     assert_eq!(feed.event().unwrap(), None);
 }
+
+#[test]
+fn a_sidecar_that_stops_does_not_wait_for_streams_without_end() {
+    let server = two(|exchange| {
+        let endless = verb(exchange) == "GET";
+        if endless {
+            exchange.begin_events();
+            exchange.chunk(b": here\n\n");
+            exchange.wait_until_gone();
+        }
+        endless
+    });
+    let mut sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let session = session_of(&mut agent);
+    let mut feed = agent.start(&Request::feed(&session));
+    feed.head().unwrap().unwrap();
+    sidecar.signal("TERM");
+    assert!(sidecar.wait().success());
+    let (_, complete) = feed.rest();
+    assert!(!complete, "what was cut does not look whole");
+    check_record(&sidecar);
+}

@@ -234,6 +234,19 @@ impl Case {
         })
     }
 
+    /// A call that is about work is about that of its own task.
+    pub(super) fn own_work(&self, call: &ToolCall, task: Option<&Task>) -> Result<(), Rejection> {
+        let followups = &self.outrider.memory.followups;
+        let owner = Owner::of(task);
+        let works = self.service.protocol.works(call)?;
+        let own = |id: &&str| followups.find(&self.service.name, id, &owner).is_some();
+        if works.iter().all(own) {
+            Ok(())
+        } else {
+            Err(Rejection::ToolUnknown(Unknown::Work))
+        }
+    }
+
     fn task(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
         let (source, task) = identify::task(
             &self.known.tokens,

@@ -152,6 +152,15 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         held: &Held<'_>,
     ) -> Result<Passed, Rejection>;
 
+    /// The names of work that this call is about, which calls before it left going on.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn works<'a>(&self, call: &'a ToolCall) -> Result<Vec<&'a str>, Rejection> {
+        let _ = call;
+        Ok(Vec::new())
+    }
+
     /// An error that the service could not tie to the request, tied to it.
     fn adopt(&self, exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
         let _ = (exchange, message);
