@@ -3,7 +3,10 @@
 use outrider_integration::{Connection, Request, Setup, Sidecar, ToolServer, text_result};
 use serde_json::{Value, json};
 
-use crate::support::{Form::Rpc, OUTRIDER, check_record, echo_in, refused, scripted, session_of};
+use crate::support::{
+    Form::Rpc, OUTRIDER, at_the_same_time, check_record, echo_in, refused, scripted, session_of,
+    verb,
+};
 
 const UNASKED: (crate::support::Form, &str) = (Rpc(400, -32600), "call_malformed");
 
@@ -108,4 +111,38 @@ fn no_question_passes_outside_a_session() {
     let modern = Request::call("echo", &json!({"message": "hi"}));
     let events = rest(&mut agent.start(&modern));
     assert_eq!(events.len(), 1, "{events:?}");
+}
+
+/// Also when it was asked on the session's own stream, and when all come at once.
+#[test]
+fn of_many_answers_one_passes() {
+    let server = scripted(|exchange| {
+        let feed = verb(exchange) == "GET";
+        if feed {
+            exchange.begin_events();
+            exchange.event(&asked("elicitation/create", &json!(5)));
+            exchange.event(&asked("sampling/createMessage", &json!(6)));
+            exchange.end();
+        }
+        feed
+    });
+    let sidecar = before(&server, &json!(["elicitation/create"]));
+    let task = sidecar.open_task(&[]);
+    let mut agent = sidecar.stranger().with_token(&task.token);
+    let session = session_of(&mut agent);
+    let events = rest(&mut agent.start(&Request::feed(&session)));
+    assert_eq!(events, [asked("elicitation/create", &json!(5))]);
+    let statuses = at_the_same_time(8, || {
+        let mut agent = sidecar.stranger().with_token(&task.token);
+        agent.send(&answer(&json!(5), &session)).status
+    });
+    let passed = statuses.iter().filter(|status| **status == 202).count();
+    assert_eq!(passed, 1, "{statuses:?}");
+    let answers = server.received();
+    let answers = answers.iter().filter(|received| received.json()["id"] == 5);
+    assert_eq!(answers.count(), 1);
+    refused(&sidecar, &server, UNASKED, || {
+        agent.send(&answer(&json!(6), &session))
+    });
+    check_record(&sidecar);
 }

@@ -257,7 +257,7 @@ fn without_meta(params: Option<&Value>) -> Value {
 }
 
 /// The MCP tasks that a stream of changes is to tell of; to hear of one is to have its result.
-pub(super) fn works(call: &ToolCall) -> Result<Vec<&str>, Rejection> {
+pub(super) fn works<'a>(call: &'a ToolCall) -> Result<Vec<&'a str>, Rejection> {
     let ids = match member(&call.arguments, "taskIds") {
         Some(ids) if &*call.operation == LISTEN => ids,
         _ => return Ok(Vec::new()),
@@ -265,8 +265,8 @@ pub(super) fn works(call: &ToolCall) -> Result<Vec<&str>, Rejection> {
     let Value::Array(ids) = ids else {
         return Err(params("`taskIds` is a list of texts"));
     };
-    let text = |id| match id {
-        &Value::String(ref id) => Ok(&**id),
+    let text = |id: &'a Value| match id {
+        Value::String(id) => Ok(&**id),
         _ => Err(params("`taskIds` is a list of texts")),
     };
     ids.iter().map(text).collect()
