@@ -8,22 +8,21 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use outrider_policy::Value;
-
-use crate::{call::ServiceName, session::Owner};
+use crate::{call::ServiceName, protocol::Called, session::Owner};
 
 /// How many MCP tasks are remembered; then the oldest is forgotten, and asking for it refused.
 const MOST: usize = 10_000;
+
+/// Bytes of calls and names that are remembered.
+const MOST_BYTES: usize = 16 * 1024 * 1024;
 
 /// The call that made an MCP task.
 #[derive(Debug, Clone)]
 pub struct Origin {
     /// For whom it was made.
     pub owner: Owner,
-    /// The operation that was called.
-    pub operation: Arc<str>,
-    /// With what.
-    pub arguments: Value,
+    /// What was called.
+    pub call: Called,
 }
 
 /// The MCP tasks of all services.
@@ -34,6 +33,21 @@ pub struct Followups(Mutex<Kept>);
 struct Kept {
     by_id: HashMap<(ServiceName, Arc<str>), Origin>,
     order: VecDeque<(ServiceName, Arc<str>)>,
+    bytes: usize,
+}
+
+impl Kept {
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.order.pop_front()
+            && let Some(origin) = self.by_id.remove(&oldest)
+        {
+            self.bytes -= weight(&oldest.1, &origin);
+        }
+    }
+}
+
+fn weight(id: &str, origin: &Origin) -> usize {
+    origin.call.bytes.saturating_add(id.len())
 }
 
 impl Followups {
@@ -41,14 +55,14 @@ impl Followups {
     pub fn remember(&self, service: &ServiceName, id: &str, origin: Origin) {
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (service.clone(), Arc::<str>::from(id));
-        if kept.by_id.contains_key(&key) {
+        let bytes = weight(id, &origin);
+        if kept.by_id.contains_key(&key) || bytes > MOST_BYTES {
             return;
         }
-        if kept.order.len() >= MOST
-            && let Some(oldest) = kept.order.pop_front()
-        {
-            kept.by_id.remove(&oldest);
+        while kept.order.len() >= MOST || kept.bytes + bytes > MOST_BYTES {
+            kept.forget_oldest();
         }
+        kept.bytes += bytes;
         kept.order.push_back(key.clone());
         kept.by_id.insert(key, origin);
     }
@@ -72,8 +86,11 @@ mod tests {
     fn origin(operation: &str) -> Origin {
         Origin {
             owner: Owner::of(None),
-            operation: operation.into(),
-            arguments: Value::new_object(),
+            call: Called {
+                operation: operation.into(),
+                arguments: outrider_policy::Value::new_object(),
+                bytes: 1,
+            },
         }
     }
 
@@ -83,8 +100,25 @@ mod tests {
         followups.remember(&service(), "t", origin("first"));
         followups.remember(&service(), "t", origin("second"));
         let found = followups.find(&service(), "t", &Owner::of(None)).unwrap();
-        assert_eq!(&*found.operation, "first");
+        assert_eq!(&*found.call.operation, "first");
         assert!(followups.find(&service(), "u", &Owner::of(None)).is_none());
+    }
+
+    #[test]
+    fn the_oldest_of_too_much_is_forgotten() {
+        let followups = Followups::default();
+        let known = |id: &str| followups.find(&service(), id, &Owner::of(None)).is_some();
+        let large = |bytes| {
+            let mut origin = origin("o");
+            origin.call.bytes = bytes;
+            origin
+        };
+        followups.remember(&service(), "a", large(MOST_BYTES / 2));
+        followups.remember(&service(), "b", large(MOST_BYTES / 4));
+        followups.remember(&service(), "c", large(MOST_BYTES / 2));
+        assert!(!known("a") && known("b") && known("c"));
+        followups.remember(&service(), "d", large(MOST_BYTES));
+        assert!(!known("d") && known("b") && known("c"));
     }
 
     #[test]

@@ -7,6 +7,7 @@
 mod case;
 
 use std::{
+    pin::pin,
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -121,12 +122,28 @@ impl Pipeline {
         entry: Entry,
         said: Said,
     ) -> Response<Answer> {
-        let (tell, told) = oneshot::channel();
+        let (mut tell, told) = oneshot::channel();
         let streams = self.streams.clone();
         streams.spawn(async move {
-            let response = self.carry(permit, errand, entry, said).await;
-            // An agent that is gone is in the record: the entry goes with the answer.
-            tell.send(response).ok();
+            let memory = Arc::clone(&self.outrider.memory);
+            let mut work = pin!(self.carry(permit, errand, entry, said));
+            let gone = async {
+                tell.closed().await;
+                memory.abandoned.try_acquire()
+            };
+            let place = tokio::select! {
+                biased;
+                response = &mut work => {
+                    // An agent that is gone is in the record: the entry goes with the answer.
+                    tell.send(response).ok();
+                    return;
+                }
+                place = gone => place,
+            };
+            // Too many are left already: this one is cancelled.
+            if place.is_ok() {
+                work.await;
+            }
         });
         told.await.unwrap_or_else(|_| respond::unanswered())
     }
@@ -201,6 +218,7 @@ impl Pipeline {
             expected,
         } = errand;
         let task = expected.task.clone();
+        let asked = expected.session.clone().zip(expected.exchange.id.clone());
         let started = Instant::now();
         let exchange = async {
             let answer = forward(
@@ -225,6 +243,10 @@ impl Pipeline {
             accepted = exchange => accepted,
         };
         entry.timers.upstream = started.elapsed();
+        if let (Some((session, id)), false) = (asked, matches!(accepted, Ok(Accepted::Events(..))))
+        {
+            session.answered(&id);
+        }
         accepted
     }
 }
@@ -273,6 +295,7 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
         }
         Kind::Own | Kind::Plain | Kind::Opening => return Ok(Ruling::passed()),
     };
+    case.own_work(&call, task.as_deref())?;
     let tool = case.resolve(&call)?;
     if mirrored {
         case.service

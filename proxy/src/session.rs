@@ -9,7 +9,7 @@ use std::{
     collections::{HashMap, HashSet},
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
     },
 };
 
@@ -20,6 +20,15 @@ const MOST_SESSIONS: usize = 10_000;
 
 /// How many messages of one session and direction may be unanswered.
 const MOST_OUTSTANDING: usize = 1024;
+
+/// Bytes that the unanswered messages of one session may take.
+const MOST_BYTES: usize = 256 * 1024;
+
+/// Bytes that those of all sessions may take.
+const MOST_BYTES_OF_ALL: usize = 16 * 1024 * 1024;
+
+/// What a message takes beside its own bytes.
+const OVERHEAD: usize = 64;
 
 /// Bytes of a session's name.
 const LONGEST: usize = 512;
@@ -55,28 +64,77 @@ pub struct Changes {
     pub resources: bool,
 }
 
+/// Holds what is remembered to its bounds.
+#[derive(Debug)]
+struct Scale {
+    own: AtomicUsize,
+    all: Arc<AtomicUsize>,
+}
+
+impl Scale {
+    fn put(&self, bytes: usize) -> bool {
+        let fits = |count: &AtomicUsize, most: usize| {
+            let sum = |now: usize| now.checked_add(bytes).filter(|sum| *sum <= most);
+            count
+                .fetch_update(Ordering::Relaxed, Ordering::Relaxed, sum)
+                .is_ok()
+        };
+        if !fits(&self.own, MOST_BYTES) {
+            return false;
+        }
+        let fit = fits(&self.all, MOST_BYTES_OF_ALL);
+        if !fit {
+            self.own.fetch_sub(bytes, Ordering::Relaxed);
+        }
+        fit
+    }
+
+    fn take(&self, bytes: usize) {
+        self.own.fetch_sub(bytes, Ordering::Relaxed);
+        self.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+}
+
+impl Drop for Scale {
+    fn drop(&mut self) {
+        self.all.fetch_sub(*self.own.get_mut(), Ordering::Relaxed);
+    }
+}
+
+/// A request of the agent: what its answer is held against, nothing where its ID was used again
+/// before it was answered.
+#[derive(Debug)]
+struct Unanswered<F> {
+    form: Option<F>,
+    bytes: usize,
+}
+
 /// One session.
 #[derive(Debug)]
 pub struct Session<F> {
     id: Arc<str>,
     owner: Owner,
     changes: OnceLock<Changes>,
-    /// Requests of the agent by ID, with what their answers are held against; nothing for an ID
-    /// that was used again before it was answered.
-    unanswered: Mutex<HashMap<Arc<str>, Option<F>>>,
+    /// Requests of the agent by ID.
+    unanswered: Mutex<HashMap<Arc<str>, Unanswered<F>>>,
     /// IDs of requests of the service.
     asked: Mutex<HashSet<Arc<str>>>,
+    scale: Scale,
     opened: u64,
 }
 
 impl<F: Clone> Session<F> {
-    fn new(id: &str, owner: Owner, opened: u64) -> Self {
+    fn new(id: &str, owner: Owner, all: &Arc<AtomicUsize>, opened: u64) -> Self {
         Self {
             id: id.into(),
             owner,
             changes: OnceLock::new(),
             unanswered: Mutex::default(),
             asked: Mutex::default(),
+            scale: Scale {
+                own: AtomicUsize::new(0),
+                all: Arc::clone(all),
+            },
             opened,
         }
     }
@@ -96,38 +154,44 @@ impl<F: Clone> Session<F> {
         self.changes.get_or_init(|| changes);
     }
 
-    /// A request of the agent is on its way. One of many is not remembered: its answer can then
-    /// not be resumed. Nor can that of one with the ID of another: which of the two an answer on
-    /// the session's stream is for, nobody could tell.
-    pub fn ask(&self, id: &Arc<str>, form: F) {
+    /// A request of the agent is on its way, remembered with so many bytes. One of many is not
+    /// remembered: its answer can then not be resumed. Nor can that of one with the ID of another:
+    /// which of the two an answer on the session's stream is for, nobody could tell.
+    pub fn ask(&self, id: &Arc<str>, form: F, bytes: usize) {
         let mut unanswered = lock(&self.unanswered);
-        let room = unanswered.len() < MOST_OUTSTANDING;
-        match unanswered.get_mut(id) {
-            Some(twice) => *twice = None,
-            None if room => {
-                unanswered.insert(Arc::clone(id), Some(form));
-            }
-            None => {}
+        if let Some(twice) = unanswered.get_mut(id) {
+            twice.form = None;
+            return;
+        }
+        let bytes = bytes.saturating_add(id.len()).saturating_add(OVERHEAD);
+        if unanswered.len() < MOST_OUTSTANDING && self.scale.put(bytes) {
+            let form = Some(form);
+            unanswered.insert(Arc::clone(id), Unanswered { form, bytes });
         }
     }
 
     /// What the answer to an unanswered request is held against.
     pub fn unanswered(&self, id: &str) -> Option<F> {
-        lock(&self.unanswered).get(id).cloned().flatten()
+        lock(&self.unanswered).get(id)?.form.clone()
     }
 
     /// A request of the agent was answered. What is known of an ID that came twice stays.
     pub fn answered(&self, id: &str) {
         let mut unanswered = lock(&self.unanswered);
-        if matches!(unanswered.get(id), Some(Some(_))) {
-            unanswered.remove(id);
+        if unanswered.get(id).is_some_and(|known| known.form.is_some())
+            && let Some(known) = unanswered.remove(id)
+        {
+            self.scale.take(known.bytes);
         }
     }
 
     /// A request of the service passes to the agent; false when too many are open.
     pub fn asks(&self, id: Arc<str>) -> bool {
         let mut asked = lock(&self.asked);
-        let room = asked.len() < MOST_OUTSTANDING;
+        if asked.contains(&id) {
+            return true;
+        }
+        let room = asked.len() < MOST_OUTSTANDING && self.scale.put(id.len() + OVERHEAD);
         if room {
             asked.insert(id);
         }
@@ -136,7 +200,11 @@ impl<F: Clone> Session<F> {
 
     /// The agent answers a request of the service; false when there is none, or it was answered.
     pub fn answers(&self, id: &str) -> bool {
-        lock(&self.asked).remove(id)
+        let known = lock(&self.asked).remove(id);
+        if known {
+            self.scale.take(id.len() + OVERHEAD);
+        }
+        known
     }
 }
 
@@ -147,6 +215,7 @@ type Name = (ServiceName, Arc<str>);
 #[derive(Debug)]
 pub struct Sessions<F> {
     by_id: Mutex<HashMap<Name, Arc<Session<F>>>>,
+    bytes: Arc<AtomicUsize>,
     next: AtomicU64,
 }
 
@@ -154,6 +223,7 @@ impl<F> Default for Sessions<F> {
     fn default() -> Self {
         Self {
             by_id: Mutex::default(),
+            bytes: Arc::default(),
             next: AtomicU64::default(),
         }
     }
@@ -179,7 +249,7 @@ impl<F: Clone> Sessions<F> {
             }
         }
         let opened = self.next.fetch_add(1, Ordering::Relaxed);
-        let session = Arc::new(Session::new(id, owner, opened));
+        let session = Arc::new(Session::new(id, owner, &self.bytes, opened));
         by_id.insert(key, Arc::clone(&session));
         Some(session)
     }
@@ -217,6 +287,31 @@ mod tests {
             subject: "uid:1".into(),
             task: Some(task.into()),
         }
+    }
+
+    fn session<F: Clone>() -> Session<F> {
+        Session::new("s", owner("t"), &Arc::default(), 0)
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_and_given_back() {
+        let sessions = Sessions::<()>::default();
+        let open = |name: &str| sessions.open(&service("a"), name, owner("t1")).unwrap();
+        let (first, second) = (open("s1"), open("s2"));
+        first.ask(&"1".into(), (), MOST_BYTES);
+        assert!(first.unanswered("1").is_none());
+        first.ask(&"1".into(), (), MOST_BYTES - OVERHEAD - 1);
+        assert!(first.unanswered("1").is_some());
+        assert!(!first.asks("2".into()));
+        assert!(second.asks("2".into()), "the other has its own room");
+        first.answered("1");
+        assert!(first.asks("2".into()) && first.answers("2"));
+        assert!(second.answers("2"));
+        assert_eq!(sessions.bytes.load(Ordering::Relaxed), 0);
+        second.ask(&"3".into(), (), 100);
+        drop(second);
+        sessions.close(&service("a"), "s2");
+        assert_eq!(sessions.bytes.load(Ordering::Relaxed), 0);
     }
 
     #[test]
@@ -263,12 +358,12 @@ mod tests {
 
     #[test]
     fn an_answer_passes_once_and_only_to_a_question_that_passed() {
-        let session = Session::<()>::new("s", owner("t"), 0);
+        let session = session::<()>();
         assert!(!session.answers("1"));
         assert!(session.asks("1".into()));
         assert!(session.answers("1"));
         assert!(!session.answers("1"));
-        session.ask(&"7".into(), ());
+        session.ask(&"7".into(), (), 0);
         assert!(session.unanswered("7").is_some());
         session.answered("7");
         assert!(session.unanswered("7").is_none());
@@ -276,24 +371,24 @@ mod tests {
 
     #[test]
     fn an_id_that_comes_twice_is_never_resumed() {
-        let session = Session::<u8>::new("s", owner("t"), 0);
-        session.ask(&"7".into(), 1);
-        session.ask(&"7".into(), 2);
+        let session = session::<u8>();
+        session.ask(&"7".into(), 1, 0);
+        session.ask(&"7".into(), 2, 0);
         assert_eq!(session.unanswered("7"), None);
         session.answered("7");
-        session.ask(&"7".into(), 3);
+        session.ask(&"7".into(), 3, 0);
         assert_eq!(session.unanswered("7"), None);
     }
 
     #[test]
     fn neither_side_can_leave_more_than_a_bounded_number_of_questions_open() {
-        let session = Session::<()>::new("s", owner("t"), 0);
+        let session = session::<()>();
         for n in 0..MOST_OUTSTANDING {
             assert!(session.asks(n.to_string().into()));
-            session.ask(&n.to_string().into(), ());
+            session.ask(&n.to_string().into(), (), 0);
         }
         assert!(!session.asks("one more".into()));
-        session.ask(&"one more".into(), ());
+        session.ask(&"one more".into(), (), 0);
         assert!(session.unanswered("one more").is_none());
     }
 }

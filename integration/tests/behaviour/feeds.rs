@@ -1,7 +1,7 @@
 //! Streams of legacy sessions: what a service says on its own, and what it says again.
 
 use outrider_integration::{
-    Connection, Exchange, Gate, Request, Setup, Sidecar, Tool, ToolServer, text_result,
+    Connection, Exchange, Gate, Request, Setup, Sidecar, Tool, ToolServer, text_result, until,
 };
 use serde_json::{Value, json};
 
@@ -257,4 +257,126 @@ fn a_feed_ends_with_its_agent_and_is_not_hurried() {
     assert!(gone.pass(), "the feed was not given up");
     let outcome = sidecar.outcome(head.get("outrider-decision-id").unwrap());
     assert_eq!(outcome["ended"], "agent_gone", "{outcome}");
+}
+
+/// An agent whose connection broke comes back for its answer, which was read for nobody meanwhile.
+#[test]
+fn an_answer_that_was_left_behind_can_still_be_fetched() {
+    let (gate, done) = (Gate::new(), Gate::new());
+    let (inside, finished) = (gate.clone(), done.clone());
+    let server = two(move |exchange| {
+        match (
+            verb(exchange).as_str(),
+            exchange.request().method().as_str(),
+        ) {
+            ("GET", _) => {
+                exchange.begin_events();
+                exchange.event(&response(&json!(1), &text_result("late")));
+                exchange.end();
+            }
+            (_, "tools/call") => {
+                exchange.begin_events();
+                exchange.chunk(b"id: 1\ndata:\n\n");
+                inside.pass();
+                exchange.end_events(&text_result("late"));
+                finished.open();
+            }
+            _ => return false,
+        }
+        true
+    });
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let session = session_of(&mut agent);
+    let mut call = agent.start(&echo_in(&session));
+    let head = call.head().unwrap().unwrap();
+    call.hang_up();
+    gate.open();
+    assert!(done.pass());
+    let outcome = sidecar.outcome(head.get("outrider-decision-id").unwrap());
+    assert_eq!(outcome["ended"], "agent_gone", "{outcome}");
+    let mut feed = agent.start(&resume(&session));
+    feed.head().unwrap().unwrap();
+    assert_eq!(next(&mut feed)["result"]["content"][0]["text"], "late");
+}
+
+/// A grant that is withdrawn holds for what is said again on a stream that was open before.
+#[test]
+fn a_feed_shows_what_may_be_used_now() {
+    let gate = Gate::new();
+    let inside = gate.clone();
+    let server = pausing(move |exchange| {
+        exchange.chunk(b": here\n\n");
+        inside.pass();
+        exchange.event(&response(&json!(1), &tools()));
+    });
+    let mut sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let session = session_of(&mut agent);
+    agent.send(&list(&session, &json!(1)));
+    let mut feed = agent.start(&resume(&session));
+    feed.head().unwrap().unwrap();
+    sidecar.rewrite(|_, data| data["grants"][0]["tools"] = json!(["tools/echo"]));
+    let mut other = sidecar.agent();
+    until("the reload", || {
+        (other.call("secret", &hi()).code() == "policy_denied").then_some(())
+    });
+    assert_eq!(
+        next(&mut feed)["method"],
+        "notifications/tools/list_changed"
+    );
+    gate.open();
+    let names = next(&mut feed)["result"]["tools"].clone();
+    assert_eq!(names.as_array().unwrap().len(), 1, "{names}");
+}
+
+/// An ID can be taken up again once its request has failed.
+#[test]
+fn a_request_that_failed_is_not_outstanding() {
+    let server = two(|exchange| {
+        match (
+            verb(exchange).as_str(),
+            exchange.request().method().as_str(),
+        ) {
+            ("GET", _) => {
+                exchange.begin_events();
+                exchange.event(&response(&json!("l"), &tools()));
+                exchange.end();
+            }
+            (_, "tools/list") => exchange.answer(500, "text/plain", &[], b"no"),
+            _ => return false,
+        }
+        true
+    });
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let session = session_of(&mut agent);
+    let answer = agent.send(&list(&session, &json!("l")));
+    assert_eq!(answer.code(), "response_refused", "{}", answer.text());
+    let mut feed = agent.start(&resume(&session));
+    feed.head().unwrap().unwrap();
+    assert_eq!(feed.event().unwrap(), None);
+}
+
+#[test]
+fn a_sidecar_that_stops_does_not_wait_for_streams_without_end() {
+    let server = two(|exchange| {
+        let endless = verb(exchange) == "GET";
+        if endless {
+            exchange.begin_events();
+            exchange.chunk(b": here\n\n");
+            exchange.wait_until_gone();
+        }
+        endless
+    });
+    let mut sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let session = session_of(&mut agent);
+    let mut feed = agent.start(&Request::feed(&session));
+    feed.head().unwrap().unwrap();
+    sidecar.signal("TERM");
+    assert!(sidecar.wait().success());
+    let (_, complete) = feed.rest();
+    assert!(!complete, "what was cut does not look whole");
+    check_record(&sidecar);
 }

@@ -1,7 +1,7 @@
 //! The revisions of MCP before 2026-07-28: what passes, and how an agent that leaves is read.
 
 use outrider_integration::{
-    Gate, Request, Setup, Sidecar, Tool, ToolServer, initialized, text_result, until,
+    Exchange, Gate, Request, Setup, Sidecar, Tool, ToolServer, initialized, text_result, until,
 };
 use serde_json::{Value, json};
 
@@ -40,6 +40,23 @@ fn a_revision_that_is_not_served_is_refused_with_those_that_are() {
         let supported = json!(["2026-07-28", "2025-11-25", "2025-06-18", "2025-03-26"]);
         assert_eq!(data["supported"], supported);
         assert_eq!(data["requested"], revision);
+    }
+}
+
+/// Whoever takes its presence for the modern era reads another message than whoever does not.
+#[test]
+fn a_revision_in_the_body_that_is_no_text_is_refused() {
+    let server = scripted(|_| false);
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    for told in [json!(20_260_728), json!(null), json!(["2026-07-28"])] {
+        let request = Request::legacy_call("echo", &hi()).edit(|body| {
+            body["params"]["_meta"] = json!({"io.modelcontextprotocol/protocolVersion": told});
+        });
+        for request in [request.clone(), request.without(VERSION)] {
+            let expected = (Rpc(400, -32602), "call_malformed");
+            refused(&sidecar, &server, expected, || agent.send(&request));
+        }
     }
 }
 
@@ -305,6 +322,39 @@ fn an_answer_for_nobody_is_read_to_its_bound() {
 /// A task's end ends also what its agent has left.
 #[test]
 fn a_revoked_task_ends_the_calls_that_its_agent_has_left() {
+    for streamed in [false, true] {
+        let gone = Gate::new();
+        let inside = gone.clone();
+        let slow = move |exchange: &mut Exchange<'_>| {
+            if streamed {
+                exchange.begin_events();
+                exchange.event(&progress(1));
+            }
+            if exchange.wait_until_gone() {
+                inside.open();
+            }
+        };
+        let server = ToolServer::legacy(vec![Tool::doing("slow", slow)], |_| false);
+        let sidecar = before(&server);
+        let task = sidecar.open_task(&[]);
+        let mut agent = sidecar.stranger().with_token(&task.token);
+        let session = session_of(&mut agent);
+        let mut connection = agent.start(&slow_in(&session));
+        server.wait_for(2);
+        if streamed {
+            connection.head().unwrap().unwrap();
+            connection.event().unwrap().unwrap();
+        }
+        connection.hang_up();
+        assert_eq!(sidecar.command(&["revoke", "task", &task.id]).status, 0);
+        assert!(gone.pass(), "the upstream call was not cancelled");
+        assert_eq!(outcome_of_slow(&sidecar)["ended"], "cut");
+    }
+}
+
+/// What agents leave behind is bounded: beyond it a leave is a cancellation again.
+#[test]
+fn an_agent_cannot_leave_any_number_of_calls_behind() {
     let gone = Gate::new();
     let inside = gone.clone();
     let server = ToolServer::legacy(
@@ -316,13 +366,12 @@ fn a_revoked_task_ends_the_calls_that_its_agent_has_left() {
         |_| false,
     );
     let sidecar = before(&server);
-    let task = sidecar.open_task(&[]);
-    let mut agent = sidecar.stranger().with_token(&task.token);
-    let session = session_of(&mut agent);
-    let connection = agent.start(&slow_in(&session));
-    server.wait_for(2);
-    connection.hang_up();
-    assert_eq!(sidecar.command(&["revoke", "task", &task.id]).status, 0);
-    assert!(gone.pass(), "the upstream call was not cancelled");
-    assert_eq!(outcome_of_slow(&sidecar)["ended"], "cut");
+    let agent = sidecar.agent();
+    let call = Request::legacy_call("slow", &hi());
+    for count in 1..=300 {
+        let connection = agent.start(&call);
+        server.wait_for(count);
+        connection.hang_up();
+    }
+    assert!(gone.pass(), "every call was left behind");
 }

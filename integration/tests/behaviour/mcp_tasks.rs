@@ -245,3 +245,47 @@ fn work_of_a_legacy_session_is_known_too() {
     }
     check_record(&sidecar);
 }
+
+/// To hear of work is to have its result.
+#[test]
+fn nobody_listens_to_the_work_of_another_task() {
+    let server = ToolServer::legacy(
+        vec![Tool::doing("work", |exchange| {
+            exchange.result(&begun("t-1"));
+        })],
+        |exchange| {
+            let listens = exchange.request().method() == "subscriptions/listen";
+            if listens {
+                exchange.begin_events();
+                exchange.end_events(&json!({"resultType": "complete"}));
+            }
+            listens
+        },
+    );
+    let setup = Setup::new(OUTRIDER, &server);
+    setup.file("tools.json", &crate::resources::lock(&server).to_string());
+    let sidecar = setup.start();
+    let (mut first, mut second) = (sidecar.agent(), sidecar.agent());
+    first.call("work", &hi());
+    let listen = |ids: Value| {
+        let params = json!({"notifications": {"taskIds": ids}});
+        Request::message(&json!(1), "subscriptions/listen", params)
+    };
+    let answer = first.send(&listen(json!(["t-1"])));
+    assert!(answer.json().get("result").is_some(), "{}", answer.text());
+    for ids in [json!(["t-1"]), json!(["t-2"])] {
+        refused(&sidecar, &server, UNKNOWN, || {
+            second.send(&listen(ids.clone()))
+        });
+    }
+    refused(&sidecar, &server, UNKNOWN, || {
+        first.send(&listen(json!(["t-1", "t-2"])))
+    });
+    let expected = (Rpc(400, -32602), "call_malformed");
+    for ids in [json!("t-1"), json!([1]), json!({"t-1": true})] {
+        refused(&sidecar, &server, expected, || {
+            second.send(&listen(ids.clone()))
+        });
+    }
+    check_record(&sidecar);
+}

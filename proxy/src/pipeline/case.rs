@@ -27,6 +27,9 @@ use crate::{
     validate::Misfit,
 };
 
+/// Bytes of a call that a session remembers until it is answered.
+const MOST_REMEMBERED: usize = 16 * 1024;
+
 /// In whose words a refusal is said, once that is known.
 pub(super) type Said = Option<(Arc<Service>, Exchange)>;
 
@@ -223,12 +226,25 @@ impl Case {
         let origin = followups.find(&self.service.name, id, &Owner::of(task));
         let origin = origin.ok_or(Rejection::ToolUnknown(Unknown::Work))?;
         Ok(ToolCall {
-            operation: origin.operation,
-            arguments: origin.arguments,
+            operation: origin.call.operation,
+            arguments: origin.call.arguments,
             input_responses,
             opaque: false,
             unread: Vec::new(),
         })
+    }
+
+    /// A call that is about work is about that of its own task.
+    pub(super) fn own_work(&self, call: &ToolCall, task: Option<&Task>) -> Result<(), Rejection> {
+        let followups = &self.outrider.memory.followups;
+        let owner = Owner::of(task);
+        let works = self.service.protocol.works(call)?;
+        let own = |id: &&str| followups.find(&self.service.name, id, &owner).is_some();
+        if works.iter().all(own) {
+            Ok(())
+        } else {
+            Err(Rejection::ToolUnknown(Unknown::Work))
+        }
     }
 
     fn task(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
@@ -253,7 +269,11 @@ impl Case {
         self.known.facts.tool = Some(tool.id.clone());
         self.known.facts.classification = tool.level.as_str();
         self.known.level = Some(tool.level);
-        self.known.call = Some((Arc::clone(&call.operation), call.arguments.clone()));
+        self.known.call = Some(Called {
+            operation: Arc::clone(&call.operation),
+            arguments: call.arguments.clone(),
+            bytes: self.body.bytes().len(),
+        });
         Ok(Arc::clone(tool))
     }
 
@@ -472,11 +492,15 @@ impl Case {
             && let Some(id) = &exchange.id
             && self.known.request.is_some()
         {
+            let call = self.known.call.clone();
+            let call = call
+                .filter(|call| exchange.form == Form::ToolResult && call.bytes <= MOST_REMEMBERED);
+            let bytes = call.as_ref().map_or(0, |call| call.bytes);
             let pending = Pending {
                 form: exchange.form,
-                call: self.known.call.clone(),
+                call,
             };
-            session.ask(id, pending);
+            session.ask(id, pending, bytes);
         }
     }
 
@@ -493,7 +517,18 @@ impl Case {
         );
         let (task, source) = (self.known.facts.task.clone(), self.known.facts.task_source);
         let (call, now) = (self.facts(None).call, self.now);
+        let stays_open = form == Some(Form::Feed);
         Arc::new(move |operation| {
+            // What stays open outlives what was in force when it was opened.
+            let (snapshot, service, now) = if stays_open {
+                let snapshot = outrider.snapshot();
+                let Ok(service) = snapshot.service(service.name.as_str()) else {
+                    return false;
+                };
+                (snapshot, service, jiff::Timestamp::now())
+            } else {
+                (Arc::clone(&snapshot), Arc::clone(&service), now)
+            };
             let Some(tool) = service.tool(operation) else {
                 return false;
             };

@@ -165,6 +165,15 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         Err(Rejection::ResponseRefused("nobody can read the answer"))
     }
 
+    /// The names of work that this call is about, which calls before it left going on.
+    ///
+    /// # Errors
+    /// They cannot be read.
+    fn works<'a>(&self, call: &'a ToolCall) -> Result<Vec<&'a str>, Rejection> {
+        let _ = call;
+        Ok(Vec::new())
+    }
+
     /// An error that the service could not tie to the request, tied to it.
     fn adopt(&self, exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
         let _ = (exchange, message);
@@ -244,8 +253,16 @@ pub struct Held<'a> {
     pub call: Option<&'a Called>,
 }
 
-/// The operation and arguments of a call.
-pub type Called = (Arc<str>, Value);
+/// A call, as work that goes on after it inherits it.
+#[derive(Debug, Clone)]
+pub struct Called {
+    /// The operation.
+    pub operation: Arc<str>,
+    /// Its arguments.
+    pub arguments: Value,
+    /// Bytes of the message that brought them.
+    pub bytes: usize,
+}
 
 /// A request that is not answered yet.
 #[derive(Debug, Clone)]

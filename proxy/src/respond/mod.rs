@@ -78,7 +78,7 @@ impl std::fmt::Debug for Expected {
 impl Expected {
     fn inspect(&self, message: Bytes) -> Result<Passed, Rejection> {
         let held = Held {
-            operation: self.call.as_ref().map(|(operation, _)| &**operation),
+            operation: self.call.as_ref().map(|call| &*call.operation),
             shown: &*self.shown,
             session: self.session.as_deref(),
             call: self.call.as_ref(),
@@ -90,11 +90,10 @@ impl Expected {
 
     /// Work of that name goes on after the answer, and inherits this call.
     fn goes_on(&self, id: &str, call: Option<&Called>) {
-        if let Some((operation, arguments)) = call {
+        if let Some(call) = call {
             let origin = Origin {
                 owner: self.owner.clone(),
-                operation: Arc::clone(operation),
-                arguments: arguments.clone(),
+                call: call.clone(),
             };
             let followups = &self.memory.followups;
             followups.remember(&self.service.name, id, origin);

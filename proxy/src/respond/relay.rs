@@ -71,6 +71,8 @@ enum Over {
     Gone,
     /// The agent went away, and nothing more was to come.
     Late,
+    /// It has no end, and the sidecar stops.
+    Stopped,
     /// It may not go on.
     Refused(Rejection),
 }
@@ -104,22 +106,43 @@ impl Relay {
     /// Relays to the end, and closes the entry with what it was.
     pub(super) async fn run(mut self) {
         let task = self.expected.task.clone();
+        let stopped = self.stopped();
         let end = tokio::select! {
             biased;
             state = ended_of(task) => Over::Refused(over(state)),
+            () = stopped => Over::Stopped,
             end = self.relay() => end,
         };
+        // What did not reach the agent can be asked for on the session's stream.
+        if let (Over::Answered | Over::Refused(_), Some(session), Some(id)) =
+            (&end, &self.expected.session, &self.expected.exchange.id)
+        {
+            session.answered(id);
+        }
         match end {
             Over::Answered => self.answered().await,
             Over::Paused => {
                 self.entry.close(Ended::Completed, Code::Ok);
                 self.agent.send(Said::End).await.ok();
             }
+            // Dropped: the connection is aborted, and the agent comes back when we do.
+            Over::Stopped => self.entry.close(Ended::Cut, Code::Ok),
             // Dropped: the entry says that the agent is gone.
             Over::Late => {}
             Over::Gone if self.expected.exchange.hangup == Hangup::Cancels => {}
             Over::Gone => self.outlive().await,
             Over::Refused(rejection) => self.break_off(&rejection).await,
+        }
+    }
+
+    /// The moment from which on a stream without an end is not waited for.
+    fn stopped(&self) -> impl Future<Output = ()> + use<> {
+        let endless = self.expected.exchange.form.may_be_silent();
+        let mut stopping = self.expected.memory.stopping.subscribe();
+        async move {
+            if !endless || stopping.wait_for(|stopping| *stopping).await.is_err() {
+                pending::<()>().await;
+            }
         }
     }
 
@@ -135,6 +158,12 @@ impl Relay {
 
     /// Reads what the service still says, within the bounds of one answer, for nobody.
     async fn outlive(&mut self) {
+        let memory = Arc::clone(&self.expected.memory);
+        let Ok(_place) = memory.abandoned.try_acquire() else {
+            return;
+        };
+        // The agent may come back for the answer: it stays outstanding in the session.
+        self.expected.session = None;
         let mut left = self.expected.max;
         let task = self.expected.task.clone();
         let rest = async {
@@ -156,9 +185,12 @@ impl Relay {
                 left = less;
             }
         };
-        tokio::select! {
-            () = rest => {}
-            _ended = ended_of(task) => {}
+        let cut = tokio::select! {
+            () = rest => None,
+            state = ended_of(task) => Some(over(state)),
+        };
+        if let Some(rejection) = cut {
+            self.entry.close(ended(&rejection), rejection.code());
         }
     }
 

@@ -91,6 +91,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         .await;
     tracing::info!("draining");
     drain.begin();
+    outrider.memory.stopping.send_replace(true);
     while accepting.join_next().await.is_some() {}
     workers.finish(DRAIN).await;
     stop.send_replace(true);

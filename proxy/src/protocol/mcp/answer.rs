@@ -79,9 +79,11 @@ impl Mcp {
                 call: pending.call.as_ref(),
                 ..*held
             };
-            return self
-                .finish(&asked, tree, message, &held)
-                .map(Passed::Interim);
+            let passed = self.finish(&asked, tree, message, &held)?;
+            if let (Some(session), Some(id)) = (held.session, &asked.id) {
+                session.answered(id);
+            }
+            return Ok(Passed::Interim(passed));
         }
         if is_nameless_error(tree) && exchange.id.is_some() {
             return Ok(adopted(exchange, &message).map_or(Passed::Dropped, Passed::Final));
@@ -116,9 +118,6 @@ impl Mcp {
             }
             _ => message,
         };
-        if let (Some(session), Some(id)) = (held.session, &exchange.id) {
-            session.answered(id);
-        }
         Ok(message)
     }
 

@@ -92,7 +92,7 @@ static METHODS: &[Method] = &[
     method("subscriptions/listen", Eras::Modern, Asks::Listening, ""),
     method("tasks/get", Eras::Both, Asks::Again, "taskId"),
     method("tasks/update", Eras::Modern, Asks::Again, "taskId"),
-    method("tasks/result", Eras::Legacy, Asks::Again, ""),
+    method("tasks/result", Eras::Legacy, Asks::Again, "taskId"),
     method("tasks/cancel", Eras::Both, Asks::Again, "taskId"),
     method("notifications/initialized", Eras::Both, Asks::Notes, ""),
     method("notifications/cancelled", Eras::Both, Asks::Notes, ""),

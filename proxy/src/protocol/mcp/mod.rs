@@ -125,6 +125,10 @@ impl Protocol for Mcp {
         self.inspected(exchange, message, held)
     }
 
+    fn works<'a>(&self, call: &'a ToolCall) -> Result<Vec<&'a str>, Rejection> {
+        request::works(call)
+    }
+
     fn adopt(&self, exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
         answer::adopted(exchange, message)
     }

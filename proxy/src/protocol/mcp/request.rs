@@ -23,6 +23,9 @@ use crate::{
     session::Changes,
 };
 
+/// The method whose stream tells of changes.
+const LISTEN: &str = "subscriptions/listen";
+
 impl Mcp {
     /// Reads one message.
     ///
@@ -251,6 +254,22 @@ fn without_meta(params: Option<&Value>) -> Value {
         }
         _ => Value::new_object(),
     }
+}
+
+/// The MCP tasks that a stream of changes is to tell of; to hear of one is to have its result.
+pub(super) fn works(call: &ToolCall) -> Result<Vec<&str>, Rejection> {
+    let ids = match member(&call.arguments, "taskIds") {
+        Some(ids) if &*call.operation == LISTEN => ids,
+        _ => return Ok(Vec::new()),
+    };
+    let Value::Array(ids) = ids else {
+        return Err(params("`taskIds` is a list of texts"));
+    };
+    let text = |id| match id {
+        &Value::String(ref id) => Ok(&**id),
+        _ => Err(params("`taskIds` is a list of texts")),
+    };
+    ids.iter().map(text).collect()
 }
 
 /// Which lists a stream of changes is to tell of.

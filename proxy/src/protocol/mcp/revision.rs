@@ -38,6 +38,11 @@ pub(super) fn era(headers: &HeaderMap, asks: &Asks<'_>) -> Result<Era, Rejection
     let header = headers::once(headers, headers::VERSION)?;
     let meta = asks.meta();
     let body = meta.and_then(|meta| text(meta, VERSION_KEY));
+    if body.is_none() && meta.is_some_and(|meta| member(meta, VERSION_KEY).is_some()) {
+        return Err(params(
+            "`io.modelcontextprotocol/protocolVersion` in `_meta` is a text",
+        ));
+    }
     match (header, body) {
         (Some(header), Some(body)) if header != body => Err(headers::mismatch(headers::VERSION)),
         (None, Some(_)) => Err(headers::mismatch(headers::VERSION)),
