@@ -1,7 +1,6 @@
 """Outrider as a process before REST services, and a server that records what arrives."""
 
 import json
-import os
 import shutil
 import subprocess
 import tempfile
@@ -44,14 +43,14 @@ class Sidecar:
             "grants": [{"agent": AGENT, "tools": ["*/*"]}],
         })
         self.errors = open(self.home / "stderr.txt", "w")
-        self.process = subprocess.Popen([binary, "run", "--json", "-c", "outrider.yaml"], cwd=self.home,
+        self.process = subprocess.Popen([Path(binary).resolve(), "run", "--json", "-c", "outrider.yaml"], cwd=self.home,
                                         stdout=subprocess.PIPE, stderr=self.errors, text=True)
         first = self.process.stdout.readline()
         if not first:
             raise SystemExit((self.home / "stderr.txt").read_text())
         threading.Thread(target=self.process.stdout.read, daemon=True).start()
         self.url = "http://" + json.loads(first)["listening"][0]["address"]
-        opened = subprocess.run([binary, "task", "open", "--intent", "check", "--control", "control.sock"],
+        opened = subprocess.run([Path(binary).resolve(), "task", "open", "--intent", "check", "--control", "control.sock"],
                                 cwd=self.home, check=True, capture_output=True, text=True)
         self.token = opened.stdout.strip()
 
