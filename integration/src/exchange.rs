@@ -109,6 +109,16 @@ impl Exchange<'_> {
         self.raw(&[head.as_bytes(), body].concat());
     }
 
+    /// Accepts a notification.
+    pub fn accepted(&mut self) {
+        self.raw(b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n");
+    }
+
+    /// Ends an event stream properly, whether or not it has carried an answer.
+    pub fn end(&mut self) {
+        self.raw(b"0\r\n\r\n");
+    }
+
     /// Begins an event stream.
     pub fn begin_events(&mut self) {
         self.raw(

@@ -6,6 +6,9 @@ use serde_json::{Value, json};
 /// The MCP revision the builders speak.
 pub const REVISION: &str = "2026-07-28";
 
+/// The legacy revision that the builders speak unless told otherwise.
+pub const LEGACY_REVISION: &str = "2025-06-18";
+
 /// A request under construction: every part can be replaced by a false one.
 #[derive(Debug, Clone)]
 pub struct Request {
@@ -65,6 +68,66 @@ impl Request {
             .field("Accept", "application/json, text/event-stream")
             .field("MCP-Protocol-Version", REVISION)
             .field("Mcp-Method", method)
+    }
+
+    /// Any request of a legacy revision, without a session.
+    pub fn legacy(id: &Value, method: &str, params: &Value) -> Self {
+        let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+        Self::legacy_body(&body).field("MCP-Protocol-Version", LEGACY_REVISION)
+    }
+
+    /// A legacy `tools/call`, ID 1.
+    pub fn legacy_call(tool: &str, arguments: &Value) -> Self {
+        let params = json!({"name": tool, "arguments": arguments});
+        Self::legacy(&json!(1), "tools/call", &params)
+    }
+
+    /// A legacy `initialize`, ID 0, which knows no revision in its header yet.
+    pub fn initialize() -> Self {
+        let client = json!({"name": "harness", "version": "1"});
+        let params = json!({
+            "protocolVersion": LEGACY_REVISION, "capabilities": {}, "clientInfo": client,
+        });
+        Self::legacy(&json!(0), "initialize", &params).without("MCP-Protocol-Version")
+    }
+
+    /// A legacy notification.
+    pub fn legacy_notification(method: &str, params: &Value) -> Self {
+        let body = json!({"jsonrpc": "2.0", "method": method, "params": params});
+        Self::legacy_body(&body).field("MCP-Protocol-Version", LEGACY_REVISION)
+    }
+
+    /// An answer of the agent to a request of the server.
+    pub fn answer(id: &Value, result: &Value) -> Self {
+        let body = json!({"jsonrpc": "2.0", "id": id, "result": result});
+        Self::legacy_body(&body).field("MCP-Protocol-Version", LEGACY_REVISION)
+    }
+
+    /// The opening of a legacy session's own stream.
+    pub fn feed(session: &str) -> Self {
+        Self::raw("GET", "", Vec::new())
+            .field("Accept", "text/event-stream")
+            .field("MCP-Protocol-Version", LEGACY_REVISION)
+            .session(session)
+    }
+
+    /// The end of a legacy session.
+    pub fn ending(session: &str) -> Self {
+        Self::raw("DELETE", "", Vec::new())
+            .field("MCP-Protocol-Version", LEGACY_REVISION)
+            .session(session)
+    }
+
+    /// Names a session.
+    #[must_use]
+    pub fn session(self, id: &str) -> Self {
+        self.field("Mcp-Session-Id", id)
+    }
+
+    fn legacy_body(body: &Value) -> Self {
+        Self::raw("POST", "", body.to_string().into_bytes())
+            .field("Content-Type", "application/json")
+            .field("Accept", "application/json, text/event-stream")
     }
 
     /// Any HTTP request, without fields.

@@ -111,15 +111,35 @@ impl ToolServer {
         Self::launch(Vec::new(), Some(Box::new(act)))
     }
 
+    /// Starts a server of those tools, sessions and all, as MCP was before 2026-07-28. `script` is
+    /// asked first, and says whether it has answered; otherwise: `initialize` opens the session
+    /// `s-1`, then `s-2` and so on, `DELETE` ends any, `GET` is not allowed, everything else is as
+    /// in [`start`](Self::start). The names of sessions are never checked.
+    pub fn legacy(
+        tools: Vec<Tool>,
+        script: impl Fn(&mut Exchange<'_>) -> bool + Send + Sync + 'static,
+    ) -> Self {
+        let opened = AtomicUsize::new(0);
+        let usual = Shared {
+            tools: by_name(tools.clone()),
+            received: Mutex::default(),
+            bytes: Arc::default(),
+            connections: AtomicUsize::new(0),
+            every: None,
+        };
+        let every = move |exchange: &mut Exchange<'_>| {
+            if !script(exchange) && !crate::legacy::answer(exchange, &opened) {
+                usual.answer(exchange);
+            }
+        };
+        Self::launch(tools, Some(Box::new(every)))
+    }
+
     fn launch(tools: Vec<Tool>, every: Option<Box<Act>>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let address = listener.local_addr().expect("a bound address");
-        let tools = tools
-            .into_iter()
-            .map(|tool| (tool.name.clone(), tool))
-            .collect();
         let shared = Arc::new(Shared {
-            tools,
+            tools: by_name(tools),
             received: Mutex::default(),
             bytes: Arc::default(),
             connections: AtomicUsize::new(0),
@@ -172,6 +192,11 @@ impl ToolServer {
     pub fn bytes(&self) -> usize {
         self.shared.bytes.load(Ordering::SeqCst)
     }
+}
+
+fn by_name(tools: Vec<Tool>) -> BTreeMap<String, Tool> {
+    let named = tools.into_iter().map(|tool| (tool.name.clone(), tool));
+    named.collect()
 }
 
 impl Shared {

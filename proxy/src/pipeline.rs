@@ -261,19 +261,24 @@ fn judge(mut case: Case) -> (Case, Ruling) {
 fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     let message = case.read()?;
     let task = case.authority(&message)?;
-    case.session(&message, task.as_deref())?;
-    let call = match message.kind {
-        Kind::Call(call) => call,
+    case.session(&message)?;
+    let (call, mirrored) = match message.kind {
+        Kind::Call(call) => (call, true),
         Kind::Again {
             id,
             input_responses,
-        } => case.again(&id, input_responses, task.as_deref())?,
+        } => {
+            let call = case.again(&id, input_responses, task.as_deref())?;
+            (call, false)
+        }
         Kind::Own | Kind::Plain | Kind::Opening => return Ok(Ruling::passed()),
     };
     let tool = case.resolve(&call)?;
-    case.service
-        .protocol
-        .agree(&case.head, &call, &tool.contract)?;
+    if mirrored {
+        case.service
+            .protocol
+            .agree(&case.head, &call, &tool.contract)?;
+    }
     let started = Instant::now();
     let call =
         validate(call, &tool).map_err(|misfit| case.misfit(misfit, task.as_deref(), &tool))?;

@@ -27,14 +27,17 @@ const LONGEST: usize = 512;
 /// Whose a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Owner {
+    /// Who vouches for the task: the ID is unique only there.
+    issuer: Arc<str>,
     subject: Arc<str>,
     task: Option<Arc<str>>,
 }
 
 impl Owner {
-    /// The subject and ID of a task, or nobody's.
+    /// Issuer, subject and ID of a task, or nobody's.
     pub fn of(task: Option<&Task>) -> Self {
         Self {
+            issuer: task.map_or_else(|| "".into(), |task| Arc::clone(&task.issuer)),
             subject: task.map_or_else(|| "".into(), |task| Arc::clone(&task.subject)),
             task: task.map(|task| Arc::clone(&task.id)),
         }
@@ -58,8 +61,9 @@ pub struct Session<F> {
     id: Arc<str>,
     owner: Owner,
     changes: OnceLock<Changes>,
-    /// Requests of the agent by ID, with the form of their answers.
-    unanswered: Mutex<HashMap<Arc<str>, F>>,
+    /// Requests of the agent by ID, with what their answers are held against; nothing for an ID
+    /// that was used again before it was answered.
+    unanswered: Mutex<HashMap<Arc<str>, Option<F>>>,
     /// IDs of requests of the service.
     asked: Mutex<HashSet<Arc<str>>>,
     opened: u64,
@@ -93,22 +97,31 @@ impl<F: Clone> Session<F> {
     }
 
     /// A request of the agent is on its way. One of many is not remembered: its answer can then
-    /// not be resumed.
+    /// not be resumed. Nor can that of one with the ID of another: which of the two an answer on
+    /// the session's stream is for, nobody could tell.
     pub fn ask(&self, id: &Arc<str>, form: F) {
         let mut unanswered = lock(&self.unanswered);
-        if unanswered.len() < MOST_OUTSTANDING {
-            unanswered.insert(Arc::clone(id), form);
+        let room = unanswered.len() < MOST_OUTSTANDING;
+        match unanswered.get_mut(id) {
+            Some(twice) => *twice = None,
+            None if room => {
+                unanswered.insert(Arc::clone(id), Some(form));
+            }
+            None => {}
         }
     }
 
-    /// The form of the answer to an unanswered request.
+    /// What the answer to an unanswered request is held against.
     pub fn unanswered(&self, id: &str) -> Option<F> {
-        lock(&self.unanswered).get(id).cloned()
+        lock(&self.unanswered).get(id).cloned().flatten()
     }
 
-    /// A request of the agent was answered.
+    /// A request of the agent was answered. What is known of an ID that came twice stays.
     pub fn answered(&self, id: &str) {
-        lock(&self.unanswered).remove(id);
+        let mut unanswered = lock(&self.unanswered);
+        if matches!(unanswered.get(id), Some(Some(_))) {
+            unanswered.remove(id);
+        }
     }
 
     /// A request of the service passes to the agent; false when too many are open.
@@ -200,6 +213,7 @@ mod tests {
 
     fn owner(task: &str) -> Owner {
         Owner {
+            issuer: "outrider:test".into(),
             subject: "uid:1".into(),
             task: Some(task.into()),
         }
@@ -258,6 +272,17 @@ mod tests {
         assert!(session.unanswered("7").is_some());
         session.answered("7");
         assert!(session.unanswered("7").is_none());
+    }
+
+    #[test]
+    fn an_id_that_comes_twice_is_never_resumed() {
+        let session = Session::<u8>::new("s", owner("t"), 0);
+        session.ask(&"7".into(), 1);
+        session.ask(&"7".into(), 2);
+        assert_eq!(session.unanswered("7"), None);
+        session.answered("7");
+        session.ask(&"7".into(), 3);
+        assert_eq!(session.unanswered("7"), None);
     }
 
     #[test]

@@ -1,54 +1,137 @@
 """An official MCP server on a port of its own: prints the port, then a line per tool that ran.
 
+With mcp 1.x it is a legacy one, with sessions; with 2.x it serves both eras.
+
 server.py [FILE]: notes each request that carries an assertion in FILE, for verify.py.
 """
 
 import asyncio
 import base64
+import contextlib
 import json
 import socket
 import sys
+from collections import defaultdict
 
 import uvicorn
-from mcp.server.mcpserver import Context, MCPServer
+from mcp.server.streamable_http import EventMessage, EventStore
 
-server = MCPServer("tools")
-released = asyncio.Semaphore(0)
+try:
+    from mcp.server.mcpserver import Context, MCPServer  # 2.x
+except ImportError:
+    from mcp.server.fastmcp import Context
+    from mcp.server.fastmcp import FastMCP as MCPServer
+
+try:
+    from mcp.types import Completion
+except ImportError:
+    from mcp_types import Completion
 
 
-def ran(tool: str) -> None:
-    print(f"ran {tool}", flush=True)
+class Events(EventStore):
+    """Keeps what was sent, so that a stream can be taken up again."""
+
+    def __init__(self):
+        self.kept: list = []
+
+    async def store_event(self, stream_id, message):
+        self.kept.append((stream_id, message))
+        return str(len(self.kept) - 1)
+
+    async def replay_events_after(self, last_event_id, send_callback):
+        last = int(last_event_id)
+        stream = self.kept[last][0]
+        for number, (of, message) in enumerate(self.kept):
+            if number > last and of == stream and message is not None:
+                await send_callback(EventMessage(message, str(number)))
+        return stream
+
+
+LEGACY = MCPServer.__name__ == "FastMCP"
+# reconnecting takes a client as long as the server tells it to wait
+server = MCPServer("tools", **({"event_store": Events(), "retry_interval": 50} if LEGACY else {}))
+released: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
+
+
+def ran(tool: str, message: str) -> None:
+    print(f"ran {tool} {message}", flush=True)
 
 
 @server.tool()
 def echo(message: str) -> str:
     """Says it again."""
-    ran("echo")
+    ran("echo", message)
     return message
 
 
 @server.tool()
-async def count(steps: int, ctx: Context) -> str:
+async def count(steps: int, who: str, ctx: Context) -> str:
     """Counts; goes on to the next step only after `release` was called."""
-    ran("count")
+    ran("count", who)
     for step in range(1, steps + 1):
         await ctx.report_progress(step, steps)
-        await released.acquire()
+        await released[who].acquire()
     return f"counted to {steps}"
 
 
 @server.tool()
-def release() -> str:
+def release(who: str) -> str:
     """Lets `count` go on by one step."""
-    released.release()
+    released[who].release()
     return "released"
+
+
+@server.tool()
+async def announce(ctx: Context) -> str:
+    """Says, without being asked, that the list of tools has changed: to sessions only."""
+    with contextlib.suppress(AttributeError, RuntimeError):
+        await ctx.session.send_tool_list_changed()
+    return "announced"
+
+
+@server.tool()
+async def vanish(message: str, ctx: Context) -> str:
+    """Closes its stream before it answers, to clients that can take it up again."""
+    if LEGACY:
+        await ctx.request_context.close_sse_stream()
+    return message
 
 
 @server.tool()
 def erase(message: str) -> str:
     """What nobody is granted."""
-    ran("erase")
+    ran("erase", message)
     return message
+
+
+@server.resource("note://today", mime_type="text/plain")
+def today() -> str:
+    """A note."""
+    return "a note"
+
+
+@server.resource("note://secret", mime_type="text/plain")
+def secret() -> str:
+    """What nobody is granted."""
+    ran("read", "note://secret")
+    return "a secret"
+
+
+@server.resource("book://{title}", mime_type="text/plain")
+def book(title: str) -> str:
+    """Any book."""
+    return f"the book {title}"
+
+
+@server.prompt()
+def greet(name: str) -> str:
+    """Asks for a greeting."""
+    return f"Greet {name}."
+
+
+@server.completion()
+async def complete(ref, argument, context) -> Completion:
+    return Completion(values=[name for name in ("Ada", "Alan", "Grace") if name.startswith(argument.value)])
 
 
 def noting(app, file: str):
@@ -64,7 +147,7 @@ def noting(app, file: str):
             body += message.get("body", b"")
             more = message.get("more_body", False)
         if "outrider-assertion" in headers:
-            note = {"method": scope["method"], "path": scope["path"], "headers": headers}
+            note = {"at": time.time(), "method": scope["method"], "path": scope["path"], "headers": headers}
             note["body"] = base64.b64encode(body).decode()
             with open(file, "a", encoding="utf-8") as notes:
                 print(json.dumps(note), file=notes)
@@ -81,7 +164,7 @@ def noting(app, file: str):
 async def main() -> None:
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
-    app = server.streamable_http_app(stateless_http=True)
+    app = server.streamable_http_app()
     if len(sys.argv) > 1:
         app = noting(app, sys.argv[1])
     config = uvicorn.Config(app, log_level="warning", timeout_graceful_shutdown=1)

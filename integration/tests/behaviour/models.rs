@@ -278,3 +278,69 @@ fn a_body_of_ten_mebibytes_passes_in_little_more_memory_than_it_has() {
         agent.send(&post("/openai/v1/chat/completions", body))
     });
 }
+
+/// A model's API under an OpenAPI description: what the description says of bodies is judged.
+fn described(model: &ToolServer, tickets: &ToolServer) -> Sidecar {
+    let message = json!({"type": "object", "properties": {
+        "role": {"type": "string"},
+        "content": {"type": ["string", "array"]},
+    }, "required": ["role", "content"]});
+    let body = json!({"type": "object", "properties": {
+        "model": {"type": "string"},
+        "stream": {"type": "boolean"},
+        "messages": {"type": "array", "items": message},
+    }, "required": ["model", "messages"]});
+    let description = json!({
+        "openapi": "3.1.0",
+        "info": {"title": "Model", "version": "1"},
+        "paths": {"/v1/chat/completions": {"post": {
+            "operationId": "POST",
+            "requestBody": {"required": true, "content": {"application/json": {"schema": body}}},
+            "responses": {"200": {"description": "ok"}},
+        }}},
+    });
+    before(model, tickets, |setup| {
+        setup.file("model.json", &description.to_string());
+        setup.config(|config| {
+            let service = &mut config["services"][0];
+            service["protocol"] = json!("openapi");
+            service["schemas"] = json!("model.json");
+        })
+    })
+}
+
+/// A completion of that many bytes, of which the content is that JSON text filled up with blanks.
+fn filled(content: &str, bytes: usize) -> Vec<u8> {
+    let head = r#"{"model":"m","messages":[{"role":"user","content":"#;
+    let blanks = bytes - head.len() - content.len() - 4;
+    format!("{head}{content}{}}}]}}\n", " ".repeat(blanks)).into_bytes()
+}
+
+#[test]
+fn a_described_model_takes_ten_mebibytes_and_not_more_values_than_json_may_have() {
+    const MOST: usize = 10 << 20;
+    let (model, tickets) = (model(&Gate::new()), tickets());
+    let sidecar = described(&model, &tickets);
+    let mut agent = agent(&sidecar, "openai", "answer.draft");
+    assert_eq!(agent.send(&completion(false)).status, 200);
+    let before = peak(&sidecar);
+    let text = format!("\"{}\"", "x".repeat(MOST - 100));
+    let many = format!("[{}1]", "1,".repeat(240_000));
+    for content in [text, many] {
+        let body = filled(&content, MOST);
+        let answer = agent.send(&post("/openai/v1/chat/completions", body.clone()));
+        assert_eq!(answer.status, 200, "{}", answer.text());
+        let received = model.received().pop().unwrap();
+        assert_eq!(sha256_hex(&received.body), sha256_hex(&body));
+        let line = sidecar.decision(&answer.decision_id());
+        assert_eq!(line["input"]["content"]["opaque"], false, "{line}");
+    }
+    if let (Some(before), Some(after)) = (before, peak(&sidecar)) {
+        let grown = after - before;
+        assert!(grown < 128 * 1024, "memory grew by {grown} KiB");
+    }
+    let more = format!("[{}1]", "1,".repeat(250_000));
+    refused(&sidecar, &model, (Problem(400), "call_malformed"), || {
+        agent.send(&post("/openai/v1/chat/completions", filled(&more, MOST)))
+    });
+}

@@ -1,6 +1,6 @@
 //! What the modules share: the binary, an echo server, the oracle of a refusal.
 
-use outrider_integration::{Answer, Setup, Sidecar, Tool, ToolServer};
+use outrider_integration::{Agent, Answer, Exchange, Request, Setup, Sidecar, Tool, ToolServer};
 use serde_json::{Value, json};
 
 /// The binary under test.
@@ -14,6 +14,53 @@ pub(crate) fn echo() -> ToolServer {
 /// A sidecar before that server, which permits everything.
 pub(crate) fn before(server: &ToolServer) -> Sidecar {
     Setup::new(OUTRIDER, server).start()
+}
+
+/// A legacy server with the tool `echo`, which does as the script says, if that says anything.
+pub(crate) fn scripted(
+    script: impl Fn(&mut Exchange<'_>) -> bool + Send + Sync + 'static,
+) -> ToolServer {
+    ToolServer::legacy(vec![Tool::echo("echo")], script)
+}
+
+/// The name of a session that was opened for an agent.
+pub(crate) fn session_of(agent: &mut Agent) -> String {
+    let answer = agent.send(&Request::initialize());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    assert!(answer.json().get("result").is_some(), "{}", answer.text());
+    let named = answer.head.get("mcp-session-id");
+    named.expect("a session").to_owned()
+}
+
+/// A call of the tool `echo` in a session.
+pub(crate) fn echo_in(session: &str) -> Request {
+    Request::legacy_call("echo", &hi()).session(session)
+}
+
+/// The HTTP method of what a server is to answer.
+pub(crate) fn verb(exchange: &Exchange<'_>) -> String {
+    let line = &exchange.request().head.line;
+    line.split(' ').next().unwrap_or_default().to_owned()
+}
+
+/// Checks that every decision that permitted something has its one outcome line, every other none,
+/// and that the log is whole.
+pub(crate) fn check_record(sidecar: &Sidecar) {
+    for line in sidecar.decisions() {
+        let id = line["decision_id"].as_str().unwrap();
+        if line["outcome"] == "allow" {
+            sidecar.outcome(id);
+        } else {
+            assert_eq!(sidecar.outcomes(id), Vec::<Value>::new(), "{line}");
+        }
+        sidecar.decision(id);
+    }
+    let verify = std::process::Command::new(OUTRIDER)
+        .args(["log", "verify"])
+        .arg(sidecar.path("decisions.jsonl"))
+        .output()
+        .unwrap();
+    assert!(verify.status.success(), "{verify:?}");
 }
 
 /// Good arguments of every tool of the harness.

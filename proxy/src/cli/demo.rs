@@ -26,7 +26,8 @@ use crate::config::Compiler;
 /// Start everything at once, in one terminal
 ///
 /// Starts a tool server, the sidecar before it with the configuration that `outrider init`
-/// writes, and an agent that makes nine calls, six of which are refused for different reasons.
+/// writes, and an agent that makes twelve calls over MCP and REST, seven of which are refused for
+/// different reasons.
 /// Prints a line per call, `TOOL OUTCOME CODE DECISION_ID ADDED`, then the paths of the record and
 /// of the metrics.
 ///
@@ -59,7 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         server.wait();
         return Ok(ExitCode::SUCCESS);
     }
-    let sidecar = Sidecar::start(&server.url(), Compiler::of_this_program())?;
+    let sidecar = Sidecar::start(&server.origin(), Compiler::of_this_program())?;
     let form = Form::asked(args.json, &io::stdout());
     let flaws = play(&sidecar, &server, form, &mut io::stdout())?;
     sidecar.stop();
@@ -80,7 +81,7 @@ fn play(
         .enable_all()
         .build()?;
     let (task, token) = sidecar.open_task()?;
-    let agent = Agent::new(&sidecar.url()?, token.expose())?;
+    let mut agent = Agent::new(&sidecar.url()?, token.expose())?;
     let record = sidecar.record();
     let mut flaws = Vec::new();
     let steps = script::steps();
@@ -89,7 +90,7 @@ fn play(
         if step.revoked == Revoked::Before {
             sidecar.revoke(&task)?;
         }
-        let line = runtime.block_on(call(&agent, step, &record))?;
+        let line = runtime.block_on(call(&mut agent, step, &record))?;
         form.line(&line, step.why, out)?;
         flaws.extend(flaw(&line, step));
     }
@@ -106,8 +107,8 @@ fn reached(server: &ToolServer, of: usize) -> String {
     format!("{} of {of} calls reached the tool server", server.calls())
 }
 
-async fn call(agent: &Agent, step: &Step, record: &Path) -> anyhow::Result<Line> {
-    let answered = agent.call(step.operation, &step.arguments).await?;
+async fn call(agent: &mut Agent, step: &Step, record: &Path) -> anyhow::Result<Line> {
+    let answered = agent.call(step.tool, &step.how).await?;
     let (outcome, added) = report::recorded(record, &answered.decision_id)?;
     let Answered {
         code,
@@ -115,7 +116,7 @@ async fn call(agent: &Agent, step: &Step, record: &Path) -> anyhow::Result<Line>
         progress,
     } = answered;
     Ok(Line {
-        tool: format!("tickets/{}", step.operation),
+        tool: step.tool.to_owned(),
         code,
         decision_id,
         outcome,
@@ -155,7 +156,7 @@ mod tests {
     /// Plays the script before a sidecar of its own and gives what was printed.
     fn played(form: Form) -> String {
         let server = ToolServer::start("127.0.0.1:0".parse().unwrap()).unwrap();
-        let sidecar = Sidecar::start(&server.url(), Compiler::Here).unwrap();
+        let sidecar = Sidecar::start(&server.origin(), Compiler::Here).unwrap();
         let mut out = Vec::new();
         let flaws = play(&sidecar, &server, form, &mut out).unwrap();
         let directory = sidecar.record().parent().unwrap().to_owned();
@@ -163,7 +164,7 @@ mod tests {
         assert!(directory.join("metrics.txt").exists());
         std::fs::remove_dir_all(directory).unwrap();
         assert_eq!(flaws, [""; 0]);
-        assert_eq!(server.calls(), 3);
+        assert_eq!(server.calls(), 5);
         String::from_utf8(out).unwrap()
     }
 
@@ -174,7 +175,7 @@ mod tests {
             .lines()
             .map(|line| line.split_whitespace().collect())
             .collect();
-        let told: Vec<&str> = lines[..9].iter().map(|columns| columns[2]).collect();
+        let told: Vec<&str> = lines[..12].iter().map(|columns| columns[2]).collect();
         let expected = script::steps();
         assert_eq!(
             told,
@@ -184,12 +185,12 @@ mod tests {
                 .collect::<Vec<_>>()
         );
         assert!(
-            lines[..9]
+            lines[..12]
                 .iter()
                 .all(|columns| columns.len() == 5 && columns[4].ends_with("ms")),
             "{text}"
         );
-        assert_eq!((lines[9][0], lines[10][0]), ("record", "metrics"));
+        assert_eq!((lines[12][0], lines[13][0]), ("record", "metrics"));
     }
 
     #[test]
@@ -199,13 +200,13 @@ mod tests {
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())
             .collect();
-        assert_eq!(lines.len(), 10, "{text}");
+        assert_eq!(lines.len(), 13, "{text}");
         assert!(
-            lines[..9]
+            lines[..12]
                 .iter()
                 .all(|line| line["decision_id"].is_string() && line["added_us"].is_u64())
         );
-        assert!(lines[9]["record"].is_string() && lines[9]["metrics"].is_string());
+        assert!(lines[12]["record"].is_string() && lines[12]["metrics"].is_string());
     }
 
     #[test]

@@ -16,7 +16,7 @@ pub(super) const CONFIG: &str = "outrider.yaml";
 pub(super) const TOOLS: &str = include_str!("../../../examples/quickstart/schemas/tools.json");
 
 /// The starter directory: path and text of each file.
-const FILES: [(&str, &str); 6] = [
+const FILES: [(&str, &str); 7] = [
     (
         CONFIG,
         include_str!("../../../examples/quickstart/outrider.yaml"),
@@ -30,6 +30,10 @@ const FILES: [(&str, &str); 6] = [
         include_str!("../../../examples/quickstart/policy/rules.rego"),
     ),
     ("schemas/tools.json", TOOLS),
+    (
+        "schemas/customers.yaml",
+        include_str!("../../../examples/quickstart/schemas/customers.yaml"),
+    ),
     (
         "README.md",
         include_str!("../../../examples/quickstart/README.md"),

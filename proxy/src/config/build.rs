@@ -148,6 +148,15 @@ impl Loaded {
         for name in twice(config.services.iter().map(|service| service.name.as_str())) {
             refuse(format!("`services`: two are named `{name}`"));
         }
+        for service in &config.services {
+            let row = service.protocol.0;
+            for key in service.particular().filter(|key| !row.keys.contains(key)) {
+                refuse(format!(
+                    "service `{}`: `protocol: {}` knows no `{key}`: leave the key out",
+                    service.name, row.name
+                ));
+            }
+        }
         if let Some(name) = limit::repeated_name(&config.limits) {
             refuse(format!("`limits`: two are named `{name}`"));
         }

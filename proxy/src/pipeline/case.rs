@@ -16,13 +16,13 @@ use crate::{
     identify,
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
-    protocol::{Asked, Exchange, Form, Kind, Message, Session},
+    protocol::{Answers, Asked, Called, Exchange, Form, Kind, Message, Pending, Session},
     record::{Entry, Facts, Ruling, Timers},
     rejection::{Malformed, Rejection, Unknown},
     respond::{self, Expected},
     session::Owner,
     tag,
-    task::Task,
+    task::{State, Task},
     upstream::RequestBody,
     validate::Misfit,
 };
@@ -106,8 +106,10 @@ pub(super) struct Known {
     pub(super) tokens: Vec<HeaderValue>,
     pub(super) request: Option<Request<RequestBody>>,
     pub(super) session: Option<Arc<Session>>,
+    /// The task whose end ends the call.
+    pub(super) until: Option<Arc<Task>>,
     /// The operation and arguments of a call.
-    pub(super) call: Option<(Arc<str>, Value)>,
+    pub(super) call: Option<Called>,
 }
 
 /// What is to be sent, and what is expected back.
@@ -158,43 +160,56 @@ impl Case {
     /// The task under which a message stands. Housekeeping needs none; where it names a session, or
     /// opens one, it is still somebody's.
     pub(super) fn authority(&mut self, message: &Message) -> Result<Option<Arc<Task>>, Rejection> {
+        if let Some(named) = &message.session {
+            // Whose session it is comes first: a client starts anew where it is not its own.
+            let holder = self.holder()?;
+            let sessions = &self.outrider.memory.sessions;
+            let owner = Owner::of(holder.as_deref());
+            let session = sessions.find(&self.service.name, &named.id, &owner);
+            let unknown = Rejection::CallMalformed(Malformed::Session);
+            self.known.session = Some(session.ok_or(unknown)?);
+        }
         match (&message.kind, &message.session) {
             (Kind::Plain, None) => Ok(None),
-            (Kind::Plain | Kind::Opening, _) => {
-                let tasks = &self.outrider.tasks;
-                let (source, task) = identify::holder(&self.known.tokens, &self.listener, tasks)?;
-                self.known.facts.task_source = source.as_str();
-                self.known.facts.task.clone_from(&task);
-                Ok(task)
-            }
+            (Kind::Plain | Kind::Opening, _) => self.holder(),
             _ => self.task(),
         }
     }
 
-    /// The session that a message names belongs to the task under which it stands.
-    pub(super) fn session(
-        &mut self,
-        message: &Message,
-        task: Option<&Task>,
-    ) -> Result<(), Rejection> {
+    /// The session of a message: what it answers there was asked. One that is not judged by its
+    /// session names none to the service either.
+    pub(super) fn session(&mut self, message: &Message) -> Result<(), Rejection> {
+        let messages = self.service.protocol.manner().answers == Answers::Messages;
         let Some(named) = &message.session else {
+            if messages {
+                for name in [respond::SESSION, respond::LAST_EVENT] {
+                    self.head.headers.remove(name);
+                }
+            }
             return Ok(());
         };
-        let unknown = Rejection::CallMalformed(Malformed::Session);
-        let sessions = &self.outrider.memory.sessions;
-        let owner = Owner::of(task);
-        let session = sessions
-            .find(&self.service.name, &named.id, &owner)
-            .ok_or(unknown)?;
-        if let Some(answered) = &named.answers
-            && !session.answers(answered)
-        {
-            return Err(Rejection::CallMalformed(Malformed::Message(
-                "the answer is to no request of the service",
-            )));
+        let asked = |answered: &Arc<str>| {
+            let session = self.known.session.as_ref();
+            session.is_some_and(|session| session.answers(answered))
+        };
+        match &named.answers {
+            Some(answered) if !asked(answered) => Err(Rejection::CallMalformed(
+                Malformed::Message("the answer is to no request of the service"),
+            )),
+            _ => Ok(()),
         }
-        self.known.session = Some(session);
-        Ok(())
+    }
+
+    /// Who presents a message that stands without a task. The end of a task that was over already
+    /// does not end it.
+    fn holder(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
+        let tasks = &self.outrider.tasks;
+        let (source, task) = identify::holder(&self.known.tokens, &self.listener, tasks)?;
+        self.known.facts.task_source = source.as_str();
+        self.known.facts.task.clone_from(&task);
+        let active = |task: &Arc<Task>| task.state(self.now) == State::Active;
+        self.known.until = task.clone().filter(active);
+        Ok(task)
     }
 
     /// The call that left work going on, to be decided again.
@@ -226,6 +241,7 @@ impl Case {
         )?;
         self.known.facts.task_source = source.as_str();
         self.known.facts.task.clone_from(&task);
+        self.known.until.clone_from(&task);
         Ok(task)
     }
 
@@ -395,6 +411,9 @@ impl Case {
         said: &mut Said,
     ) -> (Ruling, Option<Errand>) {
         let ruling = self.spend(ruling);
+        if ruling.passes() {
+            self.ask();
+        }
         (ruling, self.errand(entry, said))
     }
 
@@ -414,7 +433,6 @@ impl Case {
 
     fn errand(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
         let shown = self.shown();
-        self.ask();
         let Known {
             exchange,
             facts,
@@ -422,6 +440,7 @@ impl Case {
             admitted,
             request,
             session,
+            until,
             call,
             ..
         } = self.known;
@@ -437,7 +456,8 @@ impl Case {
                 exchange,
                 shown,
                 max: self.snapshot.max_response,
-                task: entry.facts.task.clone(),
+                owner: Owner::of(entry.facts.task.as_deref()),
+                task: until,
                 session,
                 call,
                 memory: Arc::clone(&self.outrider.memory),
@@ -452,7 +472,11 @@ impl Case {
             && let Some(id) = &exchange.id
             && self.known.request.is_some()
         {
-            session.ask(id, exchange.form);
+            let pending = Pending {
+                form: exchange.form,
+                call: self.known.call.clone(),
+            };
+            session.ask(id, pending);
         }
     }
 

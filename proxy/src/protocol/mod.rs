@@ -35,6 +35,8 @@ pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW
 pub struct Row {
     /// The name in configuration, policy input and records.
     pub name: &'static str,
+    /// The keys of a service's section that only some protocols know, and this one does.
+    pub keys: &'static [&'static str],
     /// Makes it of what a service's API team published.
     pub load: Load,
 }
@@ -131,12 +133,22 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// A mirrored header that differs from the arguments.
-    fn agree(&self, head: &Parts, call: &ToolCall, tool: &Tool) -> Result<(), Rejection>;
+    fn agree(&self, head: &Parts, call: &ToolCall, tool: &Tool) -> Result<(), Rejection> {
+        let _ = (head, call, tool);
+        Ok(())
+    }
 
     /// Says a refusal in the form which this protocol's clients understand; `None` where that is
     /// problem details.
-    fn refuse(&self, exchange: &Exchange, rejection: &Rejection, id: DecisionId)
-    -> Option<Refusal>;
+    fn refuse(
+        &self,
+        exchange: &Exchange,
+        rejection: &Rejection,
+        id: DecisionId,
+    ) -> Option<Refusal> {
+        let _ = (exchange, rejection, id);
+        None
+    }
 
     /// Checks one whole message of the answer and gives what may pass on. Not asked where answers
     /// are opaque.
@@ -148,7 +160,10 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         exchange: &Exchange,
         message: Bytes,
         held: &Held<'_>,
-    ) -> Result<Passed, Rejection>;
+    ) -> Result<Passed, Rejection> {
+        let _ = (exchange, message, held);
+        Err(Rejection::ResponseRefused("nobody can read the answer"))
+    }
 
     /// An error that the service could not tie to the request, tied to it.
     fn adopt(&self, exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
@@ -223,15 +238,29 @@ pub struct Held<'a> {
     pub shown: &'a dyn Fn(&str) -> bool,
     /// The session in which it came.
     pub session: Option<&'a Session>,
-    /// Takes the name of work that goes on after the answer.
-    pub goes_on: &'a dyn Fn(&str),
+    /// Takes the name of work that goes on after the answer to that call.
+    pub goes_on: &'a dyn Fn(&str, Option<&Called>),
+    /// The call that is answered, if it is one.
+    pub call: Option<&'a Called>,
 }
 
-/// A session, which knows the form of each answer that is outstanding.
-pub type Session = session::Session<Form>;
+/// The operation and arguments of a call.
+pub type Called = (Arc<str>, Value);
+
+/// A request that is not answered yet.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// The form of its answer.
+    pub form: Form,
+    /// The call it is, if it is one.
+    pub call: Option<Called>,
+}
+
+/// A session, which knows each request that is outstanding.
+pub type Session = session::Session<Pending>;
 
 /// The sessions of all services.
-pub type Sessions = session::Sessions<Form>;
+pub type Sessions = session::Sessions<Pending>;
 
 /// What a message is and how it wants to be answered.
 #[derive(Debug, Clone)]
@@ -242,6 +271,17 @@ pub struct Exchange {
     pub form: Form,
     /// What becomes of it when the agent goes away.
     pub hangup: Hangup,
+}
+
+impl Exchange {
+    /// Of a request that is no message.
+    pub fn opaque() -> Self {
+        Self {
+            id: None,
+            form: Form::Opaque,
+            hangup: Hangup::Cancels,
+        }
+    }
 }
 
 /// What becomes of a call whose agent goes away.

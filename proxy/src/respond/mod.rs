@@ -14,7 +14,6 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode, header, response::Parts};
 use http_body::Body as _;
-use outrider_policy::Value;
 
 pub use body::Answer;
 
@@ -23,7 +22,7 @@ use crate::{
     catalogue::Service,
     followup::Origin,
     memory::Memory,
-    protocol::{Answers, Exchange, Form, Held, Passed, Protocol, Session},
+    protocol::{Answers, Called, Exchange, Form, Held, Passed, Protocol, Session},
     record::{Ended, Entry},
     rejection::Rejection,
     session::Owner,
@@ -34,7 +33,10 @@ use crate::{
 };
 
 /// The name of a session.
-const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+pub(crate) const SESSION: HeaderName = HeaderName::from_static("mcp-session-id");
+
+/// Where a stream is taken up again.
+pub(crate) const LAST_EVENT: HeaderName = HeaderName::from_static("last-event-id");
 
 /// Answers larger than this are inspected off the event loop, and so is every list.
 const LARGE: usize = 32 * 1024;
@@ -53,12 +55,14 @@ pub struct Expected {
     pub shown: Shown,
     /// Bytes of a buffered answer, or of one event.
     pub max: usize,
-    /// The task under which it was asked.
+    /// For whom it was asked.
+    pub owner: Owner,
+    /// The task whose end ends it.
     pub task: Option<Arc<Task>>,
     /// The session in which it was asked, or that it opens.
     pub session: Option<Arc<Session>>,
     /// The operation and arguments of a call, which work that goes on inherits.
-    pub call: Option<(Arc<str>, Value)>,
+    pub call: Option<Called>,
     /// Sessions, and what services go on working at.
     pub memory: Arc<Memory>,
 }
@@ -77,17 +81,18 @@ impl Expected {
             operation: self.call.as_ref().map(|(operation, _)| &**operation),
             shown: &*self.shown,
             session: self.session.as_deref(),
-            goes_on: &|id| self.goes_on(id),
+            call: self.call.as_ref(),
+            goes_on: &|id, call| self.goes_on(id, call),
         };
         let protocol = &self.service.protocol;
         protocol.inspect(&self.exchange, message, &held)
     }
 
     /// Work of that name goes on after the answer, and inherits this call.
-    fn goes_on(&self, id: &str) {
-        if let Some((operation, arguments)) = &self.call {
+    fn goes_on(&self, id: &str, call: Option<&Called>) {
+        if let Some((operation, arguments)) = call {
             let origin = Origin {
-                owner: Owner::of(self.task.as_deref()),
+                owner: self.owner.clone(),
                 operation: Arc::clone(operation),
                 arguments: arguments.clone(),
             };
@@ -108,14 +113,21 @@ impl Expected {
         let opens = self.exchange.form == Form::Opening && head.status.is_success();
         if let Some(named) = named.filter(|_| opens) {
             let id = named.to_str().unwrap_or_default();
-            let owner = Owner::of(self.task.as_deref());
-            let session = sessions.open(service, id, owner);
+            let session = sessions.open(service, id, self.owner.clone());
             self.session = Some(session.ok_or(refused(
                 "the service gave a session a name that cannot be used",
             ))?);
             head.headers.insert(SESSION, named);
         }
         Ok(())
+    }
+
+    /// An opening whose answer is refused opens nothing.
+    fn abandon(&self) {
+        if let (Form::Opening, Some(session)) = (self.exchange.form, &self.session) {
+            let sessions = &self.memory.sessions;
+            sessions.close(&self.service.name, session.id());
+        }
     }
 }
 
@@ -172,14 +184,24 @@ async fn messages(
         head.headers.remove(header::CONTENT_TYPE);
         return Ok(Accepted::Whole(head, Bytes::new()));
     }
-    match media(&head) {
+    let over = head.status == StatusCode::NOT_FOUND && expected.session.is_some();
+    let accepted = match media(&head) {
         Media::Events if head.status.is_success() && form != Form::Notification => {
-            Ok(Accepted::Events(head, body, expected))
+            return Ok(Accepted::Events(head, body, expected));
         }
         Media::Json => whole(head, body, &expected).await,
+        // To start anew, clients need no more than the status.
+        Media::Events | Media::Other if over => {
+            head.headers.remove(header::CONTENT_TYPE);
+            Ok(Accepted::Whole(head, Bytes::new()))
+        }
         _ if form == Form::Notification => empty(head, body, &expected).await,
         _ => Err(refused("the service's answer is not JSON")),
+    };
+    if accepted.is_err() {
+        expected.abandon();
     }
+    accepted
 }
 
 /// Refuses an answer that nobody could read.
@@ -203,6 +225,11 @@ async fn whole(
     expected: &Expected,
 ) -> Result<Accepted, Rejection> {
     let message = collect(body, expected.max, expected.service.timeout).await?;
+    // Some servers call an empty body JSON.
+    let over = head.status == StatusCode::NOT_FOUND && expected.session.is_some();
+    if message.is_empty() && (over || expected.exchange.form == Form::Notification) {
+        return Ok(Accepted::Whole(head, message));
+    }
     let failed = head.status.is_client_error() || head.status.is_server_error();
     match inspect(expected, message.clone()).await? {
         Passed::Final(message) => Ok(Accepted::Whole(head, message)),

@@ -51,6 +51,8 @@ pub(super) struct Relay {
     unread: Bytes,
     /// An event said where to take up the stream.
     has_id: bool,
+    /// The agent has heard that it listens.
+    begun: bool,
     /// How long the service may be silent.
     patience: Duration,
     changes: watch::Receiver<u64>,
@@ -67,6 +69,8 @@ enum Over {
     Paused,
     /// The agent went away.
     Gone,
+    /// The agent went away, and nothing more was to come.
+    Late,
     /// It may not go on.
     Refused(Rejection),
 }
@@ -83,6 +87,7 @@ impl Relay {
             events: sse::Decoder::new(expected.max),
             unread: Bytes::new(),
             has_id: false,
+            begun: expected.exchange.form == Form::Feed,
             patience: if expected.exchange.form.may_be_silent() {
                 NEVER
             } else {
@@ -111,6 +116,7 @@ impl Relay {
                 self.agent.send(Said::End).await.ok();
             }
             // Dropped: the entry says that the agent is gone.
+            Over::Late => {}
             Over::Gone if self.expected.exchange.hangup == Hangup::Cancels => {}
             Over::Gone => self.outlive().await,
             Over::Refused(rejection) => self.break_off(&rejection).await,
@@ -132,19 +138,22 @@ impl Relay {
         let mut left = self.expected.max;
         let task = self.expected.task.clone();
         let rest = async {
-            while let Ok(Some(Ok(frame))) =
-                timeout(self.expected.service.stream_idle, self.upstream.frame()).await
-            {
-                self.unread = frame.into_data().unwrap_or_default();
-                let Some(less) = left.checked_sub(self.unread.len()) else {
-                    return;
-                };
-                left = less;
+            loop {
+                // The first time, this is what had come when the agent left.
                 while let Ok(Some(item)) = self.events.push(&mut self.unread) {
                     if !matches!(self.inspected(item).await, Ok(None | Some((_, false)))) {
                         return;
                     }
                 }
+                let next = timeout(self.expected.service.stream_idle, self.upstream.frame());
+                let Ok(Some(Ok(frame))) = next.await else {
+                    return;
+                };
+                self.unread = frame.into_data().unwrap_or_default();
+                let Some(less) = left.checked_sub(self.unread.len()) else {
+                    return;
+                };
+                left = less;
             }
         };
         tokio::select! {
@@ -165,7 +174,7 @@ impl Relay {
         };
         let length = bytes.len() as u64;
         if self.agent.send(Said::Event(bytes)).await.is_err() {
-            return Ok(Some(Over::Gone));
+            return Ok(Some(if last { Over::Late } else { Over::Gone }));
         }
         self.entry.answered.bytes += length;
         Ok(last.then_some(Over::Answered))
@@ -176,7 +185,7 @@ impl Relay {
         tokio::select! {
             biased;
             () = self.agent.closed() => Ok(Some(Over::Gone)),
-            changed = self.changes.changed() => {
+            changed = self.changes.changed(), if self.begun => {
                 // The sender lives as long as the sidecar.
                 changed.map_err(|_| Rejection::UpstreamTimeout)?;
                 Ok(self.tell().await)
@@ -225,13 +234,15 @@ impl Relay {
             sse::Item::Comment => return Ok(Some((Bytes::from_static(b":\n\n"), false))),
             sse::Item::Event(event) => event,
         };
-        self.has_id |= event.id.is_some();
-        // A block without data is no event (WHATWG HTML, server-sent events); in a session it may
+        if let Some(id) = &event.id {
+            self.has_id = !id.is_empty();
+        }
+        // A block whose data is empty is no event (WHATWG HTML, server-sent events); in a session it may
         // say where to take up the stream (MCP 2025-11-25 transports).
         let marks =
             self.expected.session.is_some() && (event.id.is_some() || event.retry.is_some());
         let data = match event.data.take() {
-            Some(data) if !(marks && data.is_empty()) => data,
+            Some(data) if !data.is_empty() => data,
             data if marks => {
                 event.data = data;
                 return Ok(Some((written(&event), false)));
@@ -243,6 +254,7 @@ impl Relay {
             Passed::Interim(message) => (message, false),
             Passed::Final(message) => (message, true),
         };
+        self.begun = true;
         event.data = Some(message);
         Ok(Some((written(&event), last)))
     }
@@ -267,6 +279,7 @@ impl Relay {
             ..
         } = self;
         drop(upstream);
+        expected.abandon();
         let refusal = expected
             .service
             .protocol

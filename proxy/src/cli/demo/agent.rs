@@ -1,17 +1,33 @@
-//! The scripted agent: it calls tools through the sidecar as any MCP client would.
+//! The scripted agent: it calls tools through the sidecar as any client of their protocols would.
+
+use std::time::Duration;
 
 use anyhow::Context;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use serde_json::{Map, Value};
 
-use super::script::OK;
-use crate::cli::schemas::{Client, Reply};
+use super::script::{How, OK};
+use crate::{
+    cli::schemas::{Client, Reply},
+    upstream::{Pool, PoolConfig, RequestBody, TlsRoots, Upstream, collect},
+};
 
 /// An agent with one task.
 #[derive(Debug)]
 pub(super) struct Agent {
-    client: Client,
+    url: String,
+    headers: HeaderMap,
+    modern: Client,
+    /// Made with its first call.
+    legacy: Option<Client>,
+    pool: Pool,
 }
+
+/// Time for one call.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Bytes of one answer of the REST API.
+const MOST_BYTES: usize = 1 << 20;
 
 /// What the agent learned of one call.
 #[derive(Debug, PartialEq, Eq)]
@@ -25,7 +41,7 @@ pub(super) struct Answered {
 }
 
 impl Agent {
-    /// An agent that calls at `url` under the task of that token.
+    /// An agent that calls services at `url` under the task of that token.
     ///
     /// # Errors
     /// When the URL or the token cannot be sent.
@@ -35,7 +51,11 @@ impl Agent {
         token.set_sensitive(true);
         headers.insert(HeaderName::from_static("outrider-task-token"), token);
         Ok(Self {
-            client: Client::new(url, headers)?,
+            modern: Client::new(&format!("{url}/tickets"), headers.clone())?,
+            legacy: None,
+            pool: Pool::new(PoolConfig::default(), TlsRoots::none()?),
+            url: url.to_owned(),
+            headers,
         })
     }
 
@@ -43,21 +63,58 @@ impl Agent {
     ///
     /// # Errors
     /// When nobody answers, or not in the words of the sidecar.
-    pub(super) async fn call(
-        &self,
-        operation: &str,
-        arguments: &Value,
-    ) -> anyhow::Result<Answered> {
+    pub(super) async fn call(&mut self, tool: &str, how: &How) -> anyhow::Result<Answered> {
+        let (service, operation) = tool.split_once('/').unwrap_or((tool, ""));
+        let (client, arguments) = match how {
+            How::Rest(target) => return self.get(&format!("{}/{service}{target}", self.url)).await,
+            How::Modern(arguments) => (&self.modern, arguments),
+            How::Legacy(arguments) => (self.legacy().await?, arguments),
+        };
         let params = Map::from_iter([
             ("name".to_owned(), operation.into()),
             ("arguments".to_owned(), arguments.clone()),
         ]);
-        answered(&self.client.ask("tools/call", params).await?)
+        answered(&client.ask("tools/call", params).await?, Said::JsonRpc)
+    }
+
+    /// The client that begins with `initialize`, which it does once.
+    async fn legacy(&mut self) -> anyhow::Result<&Client> {
+        if self.legacy.is_none() {
+            let client = Client::new(&format!("{}/tickets", self.url), self.headers.clone())?;
+            client.initialize().await?;
+            self.legacy = Some(client);
+        }
+        self.legacy.as_ref().context("a client")
+    }
+
+    async fn get(&self, url: &str) -> anyhow::Result<Answered> {
+        let upstream = Upstream::parse(url)?;
+        let mut request = Request::get(upstream.target()).body(RequestBody::Empty)?;
+        request.headers_mut().clone_from(&self.headers);
+        let answer = self.pool.send(&upstream, request, PATIENCE).await?;
+        let (head, body) = answer.into_parts();
+        let bytes = collect(body, MOST_BYTES, PATIENCE).await?;
+        let reply = Reply {
+            status: head.status,
+            headers: head.headers,
+            message: serde_json::from_slice(&bytes).unwrap_or_default(),
+            interim: 0,
+        };
+        answered(&reply, Said::Rest)
     }
 }
 
+/// How an answer says that a call went well.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    /// With a result.
+    JsonRpc,
+    /// With its status.
+    Rest,
+}
+
 /// Reads what became of a call: a tool result, a JSON-RPC error or problem details.
-fn answered(reply: &Reply) -> anyhow::Result<Answered> {
+fn answered(reply: &Reply, said: Said) -> anyhow::Result<Answered> {
     let decision_id = reply
         .headers
         .get("outrider-decision-id")
@@ -76,7 +133,11 @@ fn answered(reply: &Reply) -> anyhow::Result<Answered> {
         .and_then(Value::as_str);
     let code = match code {
         Some(code) => code,
-        None if reply.status.is_success() && reply.message.get("result").is_some() => OK,
+        None if reply.status.is_success()
+            && (said == Said::Rest || reply.message.get("result").is_some()) =>
+        {
+            OK
+        }
         None => anyhow::bail!(
             "an answer without a code (HTTP status {})",
             reply.status.as_u16()
@@ -133,15 +194,17 @@ mod tests {
                 decision_id: ID.into(),
                 progress: 0,
             };
-            assert_eq!(answered(&reply(status, message)).unwrap(), expected);
+            let reply = reply(status, message);
+            assert_eq!(answered(&reply, Said::JsonRpc).unwrap(), expected);
         }
     }
 
     #[test]
     fn what_the_sidecar_did_not_say_is_no_answer() {
-        assert!(answered(&reply(502, Value::Null)).is_err());
+        assert!(answered(&reply(502, Value::Null), Said::JsonRpc).is_err());
+        assert!(answered(&reply(502, Value::Null), Said::Rest).is_err());
         let mut reply = reply(200, json!({"result": {}}));
         reply.headers.clear();
-        assert!(answered(&reply).is_err());
+        assert!(answered(&reply, Said::JsonRpc).is_err());
     }
 }

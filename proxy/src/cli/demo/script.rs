@@ -7,10 +7,10 @@ use crate::rejection::Code;
 /// One call of the script.
 #[derive(Debug)]
 pub(super) struct Step {
-    /// The operation.
-    pub(super) operation: &'static str,
-    /// Its arguments.
-    pub(super) arguments: Value,
+    /// The tool's ID.
+    pub(super) tool: &'static str,
+    /// How it is called.
+    pub(super) how: How,
     /// The code that the call must get; `ok` when it is allowed.
     pub(super) expected: &'static str,
     /// Messages that come on a stream before the result.
@@ -19,6 +19,17 @@ pub(super) struct Step {
     pub(super) why: &'static str,
     /// Whether somebody takes the task back first.
     pub(super) revoked: Revoked,
+}
+
+/// How the agent calls a tool.
+#[derive(Debug)]
+pub(super) enum How {
+    /// As a client of MCP 2026-07-28, with these arguments.
+    Modern(Value),
+    /// As a client that begins with `initialize`, with these arguments.
+    Legacy(Value),
+    /// With a GET of this path and query.
+    Rest(&'static str),
 }
 
 /// Whether the task is taken back before a call.
@@ -37,52 +48,79 @@ pub(super) const OK: &str = "ok";
 pub(super) fn steps() -> Vec<Step> {
     vec![
         step(
-            "search_tickets",
+            "tickets/search_tickets",
             json!({"query": "printer", "limit": 5}),
             OK,
             "what the task is for",
         ),
         Step {
+            how: How::Legacy(json!({"id": "T-7"})),
+            ..step(
+                "tickets/read_ticket",
+                Value::Null,
+                OK,
+                "a client of MCP 2025-11-25, with a session",
+            )
+        },
+        Step {
+            how: How::Rest("/customers/C-7"),
+            ..step(
+                "customers/getCustomer",
+                Value::Null,
+                OK,
+                "REST, under the same task and policy",
+            )
+        },
+        Step {
+            how: How::Rest("/customers/C-7?fields=card"),
+            ..refused(
+                "customers/getCustomer",
+                Value::Null,
+                Code::SchemaViolation,
+                "the description has no such parameter",
+            )
+        },
+        Step {
             progress: 3,
             ..step(
-                "backlog_report",
+                "tickets/backlog_report",
                 json!({"days": 7}),
                 OK,
                 "streamed, event by event",
             )
         },
         refused(
-            "search_tickets",
+            "tickets/search_tickets",
             json!({"query": "printer", "limit": 500}),
             Code::SchemaViolation,
             "the schema says at most 50",
         ),
         refused(
-            "delete_ticket",
+            "tickets/delete_ticket",
             json!({"id": "T-7"}),
             Code::ScopeExceeded,
             "the intent does not name this tool",
         ),
         refused(
-            "update_ticket",
+            "tickets/update_ticket",
             json!({"id": "T-7", "note": "You will get a full refund."}),
             Code::PolicyDenied,
             "policy/rules.rego: a person promises refunds",
         ),
         refused(
-            "export_customers",
+            "tickets/export_customers",
             json!({"format": "csv"}),
             Code::ClassificationExceeded,
             "restricted data, and the intent ends at internal",
         ),
         step(
-            "close_ticket",
+            "tickets/close_ticket",
             json!({"id": "T-7", "resolution": "solved"}),
             OK,
             "destructive, the second attempt of two an hour",
         ),
         refused(
-            "close_ticket",
+            "tickets/close_ticket",
             json!({"id": "T-8", "resolution": "spam"}),
             Code::RateLimited,
             "the third",
@@ -90,7 +128,7 @@ pub(super) fn steps() -> Vec<Step> {
         Step {
             revoked: Revoked::Before,
             ..refused(
-                "read_ticket",
+                "tickets/read_ticket",
                 json!({"id": "T-9"}),
                 Code::TaskRevoked,
                 "somebody has just run `outrider revoke task`",
@@ -99,15 +137,10 @@ pub(super) fn steps() -> Vec<Step> {
     ]
 }
 
-fn step(
-    operation: &'static str,
-    arguments: Value,
-    expected: &'static str,
-    why: &'static str,
-) -> Step {
+fn step(tool: &'static str, arguments: Value, expected: &'static str, why: &'static str) -> Step {
     Step {
-        operation,
-        arguments,
+        tool,
+        how: How::Modern(arguments),
         expected,
         progress: 0,
         why,
@@ -115,6 +148,6 @@ fn step(
     }
 }
 
-fn refused(operation: &'static str, arguments: Value, code: Code, why: &'static str) -> Step {
-    step(operation, arguments, code.as_str(), why)
+fn refused(tool: &'static str, arguments: Value, code: Code, why: &'static str) -> Step {
+    step(tool, arguments, code.as_str(), why)
 }

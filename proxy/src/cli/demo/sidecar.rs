@@ -34,7 +34,7 @@ pub(super) struct Sidecar {
 }
 
 impl Sidecar {
-    /// Writes the starter directory to a fresh place and serves it before the tool server at `upstream`.
+    /// Writes the starter directory to a fresh place and serves it before the tool server at that origin.
     ///
     /// # Errors
     /// When the place cannot be written or the sidecar does not start.
@@ -54,14 +54,14 @@ impl Sidecar {
         })
     }
 
-    /// The endpoint of the service, where the agent calls.
+    /// Where the agent calls; a service's name follows.
     ///
     /// # Errors
     /// When the sidecar listens nowhere.
     pub(super) fn url(&self) -> anyhow::Result<String> {
         let listeners = self.running.listeners();
         match listeners.first() {
-            Some((_, ListenAddress::Tcp(address))) => Ok(format!("http://{address}/tickets")),
+            Some((_, ListenAddress::Tcp(address))) => Ok(format!("http://{address}")),
             _ => bail!("the sidecar has no TCP listener"),
         }
     }
@@ -151,7 +151,7 @@ fn fresh_directory() -> anyhow::Result<PathBuf> {
 /// that is busy compiling.
 fn placed(config: &str, upstream: &str) -> String {
     config
-        .replace("http://127.0.0.1:3001/mcp", upstream)
+        .replace("http://127.0.0.1:3001", upstream)
         .replace("address: 127.0.0.1:15001", "address: 127.0.0.1:0")
         .replace("address: 127.0.0.1:15000", "address: 127.0.0.1:0")
         .replace("\npolicy:\n", "\npolicy:\n  timeout: 1s\n")
@@ -181,7 +181,7 @@ mod tests {
         let written = init::write(directory.path()).unwrap();
         let text = placed(
             &fs::read_to_string(&written[0]).unwrap(),
-            "http://127.0.0.1:7/mcp",
+            "http://127.0.0.1:7",
         );
         fs::write(&written[0], text).unwrap();
         let config = cli::read(&written[0]).unwrap().config;

@@ -1,4 +1,4 @@
-//! A small, real tool server: MCP 2026-07-28 over streamable HTTP, on its own thread.
+//! A small, real tool server on its own thread: MCP of both eras over streamable HTTP, and a REST API.
 //!
 //! It trusts nobody and enforces nothing: that is the sidecar's work.
 
@@ -18,7 +18,7 @@ use std::{
 use serde_json::{Map, Value, json};
 use tokio::sync::oneshot;
 
-use crate::protocol::mcp::MODERN;
+use crate::protocol::mcp::{LEGACY, MODERN};
 
 /// Tools on one page of a list: fewer than there are, so that clients must turn pages.
 const PAGE: usize = 3;
@@ -69,7 +69,12 @@ impl ToolServer {
         format!("http://{}/mcp", self.address)
     }
 
-    /// How many tool calls have reached it.
+    /// Scheme and authority, where the REST API is.
+    pub(crate) fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// How many calls have reached it.
     pub(crate) fn calls(&self) -> usize {
         self.calls.load(Ordering::SeqCst)
     }
@@ -106,6 +111,8 @@ enum Answer {
     Accepted,
     /// A result.
     Result(Value),
+    /// A result that opens a session.
+    Session(Value),
     /// Progress first, then a result.
     Stream(Vec<Value>, Value),
     /// An error: HTTP status, code, message, data.
@@ -131,6 +138,10 @@ impl Server {
             return Answer::Accepted;
         }
         let revision = text("/params/_meta/io.modelcontextprotocol~1protocolVersion");
+        let legacy = mirrored.revision.is_none_or(|told| LEGACY.contains(&told));
+        if revision.is_none() && legacy {
+            return self.answer_legacy(method, message);
+        }
         if revision != Some(MODERN) || mirrored.revision != Some(MODERN) {
             let requested = revision.or(mirrored.revision).unwrap_or_default();
             let data = json!({"supported": [MODERN], "requested": requested});
@@ -147,6 +158,28 @@ impl Server {
             "tools/call" => self.call(name.unwrap_or_default(), message),
             _ => Answer::Error(404, -32601, "unknown method", Value::Null),
         }
+    }
+
+    /// Answers one message of a client that begins with `initialize`.
+    fn answer_legacy(&self, method: &str, message: &Value) -> Answer {
+        let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+        match method {
+            "initialize" => {
+                let asked = text("/params/protocolVersion").unwrap_or_default();
+                let known = LEGACY.into_iter().find(|known| *known == asked);
+                Answer::Session(initialized(known.unwrap_or(LEGACY[0])))
+            }
+            "ping" => Answer::Result(json!({})),
+            "tools/list" => self.page(text("/params/cursor")),
+            "tools/call" => self.call(text("/params/name").unwrap_or_default(), message),
+            _ => Answer::Error(200, -32601, "unknown method", Value::Null),
+        }
+    }
+
+    /// A customer, as the REST API gives it.
+    fn customer(&self, id: &str) -> Value {
+        self.calls.fetch_add(1, Ordering::SeqCst);
+        json!({"id": id, "name": "Ada", "plan": "basic"})
     }
 
     fn page(&self, cursor: Option<&str>) -> Answer {
@@ -196,6 +229,14 @@ fn discovered() -> Value {
         "ttlMs": 0,
         "cacheScope": "public",
         "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "outrider-demo", "version": env!("CARGO_PKG_VERSION")}},
+    })
+}
+
+fn initialized(revision: &str) -> Value {
+    json!({
+        "protocolVersion": revision,
+        "capabilities": {"tools": {}},
+        "serverInfo": {"name": "outrider-demo", "version": env!("CARGO_PKG_VERSION")},
     })
 }
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashSet};
 
 use bytes::Bytes;
 use outrider_policy::Value;
-use outrider_schemas::json;
+use outrider_schemas::{json, lock::Section};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
@@ -67,17 +67,24 @@ impl Mcp {
         if exchange.form == Form::Feed {
             let id = member(tree, "id").and_then(id_text);
             let known = id.and_then(|id| Some((held.session?.unanswered(&id)?, id)));
-            let Some((form, id)) = known else {
+            let Some((pending, id)) = known else {
                 return Ok(Passed::Dropped);
             };
             let asked = Exchange {
                 id: Some(id),
-                form,
+                form: pending.form,
                 ..exchange.clone()
             };
+            let held = Held {
+                call: pending.call.as_ref(),
+                ..*held
+            };
             return self
-                .finish(&asked, tree, message, held)
+                .finish(&asked, tree, message, &held)
                 .map(Passed::Interim);
+        }
+        if is_nameless_error(tree) && exchange.id.is_some() {
+            return Ok(adopted(exchange, &message).map_or(Passed::Dropped, Passed::Final));
         }
         if !answers(tree, exchange) {
             return Ok(Passed::Dropped);
@@ -99,7 +106,7 @@ impl Mcp {
             (Form::List(listed), Some(_)) => self.filter(listed, &message, held.shown)?,
             (Form::ToolResult, Some(result)) => {
                 if let Some(id) = work(result) {
-                    (held.goes_on)(id);
+                    (held.goes_on)(id, held.call);
                 }
                 message
             }
@@ -118,7 +125,11 @@ impl Mcp {
     /// The operation for which an entry of a list stands.
     fn operation<'a>(&self, listed: Listed, entry: &'a Entry) -> Option<Cow<'a, str>> {
         match listed {
-            Listed::Tools => entry.name.as_deref().map(Cow::Borrowed),
+            Listed::Tools => {
+                let name = entry.name.as_deref()?;
+                Section::Tools.admit(name).ok()?;
+                Some(name.into())
+            }
             Listed::Prompts => Some(format!("prompt:{}", entry.name.as_ref()?).into()),
             Listed::Templates => Some(format!("resource:{}", entry.template.as_ref()?).into()),
             Listed::Resources => {
@@ -201,15 +212,19 @@ pub(super) fn changed(exchange: &Exchange, session: Option<&Session>) -> Vec<Byt
     wanted.map(|(_, list)| note(list)).collect()
 }
 
-/// An error that the service could not tie to the request, tied to it.
+/// An error that the service could not tie to the request, tied to it; after a notification, to
+/// nothing.
 pub(super) fn adopted(exchange: &Exchange, message: &Bytes) -> Option<Bytes> {
-    let id = exchange.id.as_ref()?;
     json::parse(message).ok()?;
     let whole: Members<'_> = serde_json::from_slice(message).ok()?;
     let error = whole
         .get("error")
         .filter(|error| error.get().starts_with('{'))?;
-    let message = format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#);
+    let message = match (&exchange.id, exchange.form) {
+        (Some(id), _) => format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{error}}}"#),
+        (None, Form::Notification) => format!(r#"{{"jsonrpc":"2.0","error":{error}}}"#),
+        (None, _) => return None,
+    };
     Some(scrub::scrub(message.into()))
 }
 
@@ -269,10 +284,16 @@ fn sort(tree: &Value) -> Result<Sort<'_>, Rejection> {
     }
 }
 
-/// Whether a response is for this exchange. An error may come without the ID it could not read.
+/// An error whose request the service could not name.
+fn is_nameless_error(tree: &Value) -> bool {
+    let nameless = matches!(member(tree, "id"), None | Some(Value::Null));
+    nameless && member(tree, "error").is_some()
+}
+
+/// Whether a response is for this exchange. A notification has no answer but an error.
 fn answers(tree: &Value, exchange: &Exchange) -> bool {
     match (member(tree, "id"), &exchange.id) {
-        (None | Some(Value::Null), _) => member(tree, "error").is_some(),
+        (None | Some(Value::Null), _) => is_nameless_error(tree),
         (Some(id), Some(asked)) => id.to_json_str().is_ok_and(|id| id == **asked),
         (Some(_), None) => false,
     }

@@ -104,6 +104,14 @@ pub(super) fn method_agrees(
     }
 }
 
+/// An answer has neither method nor name, whatever its headers say.
+pub(super) fn no_method(headers: &HeaderMap) -> Result<(), Rejection> {
+    let told = [METHOD, NAME]
+        .into_iter()
+        .find(|name| headers.contains_key(*name));
+    told.map_or(Ok(()), |name| Err(mismatch(name)))
+}
+
 /// `Mcp-Name` equals what it mirrors: required of modern requests, checked wherever it is there.
 pub(super) fn name_agrees(
     headers: &HeaderMap,

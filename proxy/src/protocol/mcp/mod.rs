@@ -34,7 +34,11 @@ use crate::{
 };
 
 /// The protocol's line in the table.
-pub const ROW: Row = Row { name: "mcp", load };
+pub const ROW: Row = Row {
+    name: "mcp",
+    keys: &["server_requests"],
+    load,
+};
 
 pub use self::revision::{LEGACY, MODERN};
 

@@ -4,7 +4,7 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::{Method as Verb, request::Parts};
 use outrider_policy::Value;
-use outrider_schemas::json;
+use outrider_schemas::{json, lock::Section};
 
 use super::{
     Mcp,
@@ -42,8 +42,8 @@ impl Mcp {
             session: None,
         };
         let read = match asked.head.method {
-            Verb::GET => of_session(asked.head, &mut message, Form::Feed),
-            Verb::DELETE => of_session(asked.head, &mut message, Form::Ending),
+            Verb::GET => of_session(asked, &mut message, Form::Feed),
+            Verb::DELETE => of_session(asked, &mut message, Form::Ending),
             _ => self.posted(asked, &mut message),
         };
         match read {
@@ -64,6 +64,8 @@ impl Mcp {
             Envelope::Asks(asks) => self.asks(asked.head, &asks, message),
             Envelope::Answers(id) => {
                 message.exchange.form = Form::Notification;
+                message.exchange.hangup = Hangup::Outlived;
+                headers::no_method(headers)?;
                 message.session = session(asked.head, Some(id))?;
                 message.kind = Kind::Own;
                 if message.session.is_none() {
@@ -124,7 +126,14 @@ impl Mcp {
             Asks::Housekeeping | Asks::Notes => Ok(Kind::Plain),
             Asks::Opening => Ok(Kind::Opening),
             Asks::List(_) => Ok(Kind::Own),
-            Asks::Tool => call(needed(asks, "name")?.into(), arguments(asks)?),
+            Asks::Tool => {
+                let name = needed(asks, "name")?;
+                // What is locked as something else is not to be had as a tool of its name.
+                Section::Tools
+                    .admit(name)
+                    .map_err(|_| Rejection::ToolUnknown(Unknown::Tool))?;
+                call(name.into(), arguments(asks)?)
+            }
             Asks::Prompt => {
                 let name = needed(asks, "name")?;
                 call(format!("prompt:{name}").into(), arguments(asks)?)
@@ -174,10 +183,19 @@ fn form(asks: &envelope::Asks<'_>) -> Form {
 }
 
 /// The stream or the end of a session: a request without a body.
-fn of_session(head: &Parts, message: &mut Message, form: Form) -> Result<(), Rejection> {
+fn of_session(asked: &Asked<'_>, message: &mut Message, form: Form) -> Result<(), Rejection> {
+    let head = asked.head;
     message.exchange.form = form;
     message.method = Cow::Borrowed(if form == Form::Feed { "GET" } else { "DELETE" });
     message.kind = Kind::Own;
+    headers::no_twins(&head.headers)?;
+    if headers::once(&head.headers, headers::VERSION)? == Some(revision::MODERN) {
+        return Err(Rejection::CallMalformed(Malformed::Method));
+    }
+    // Nobody reads it here; what nobody reads is not sent.
+    if !asked.body.is_empty() {
+        return Err(invalid("this method has no body"));
+    }
     message.session = session(head, None)?;
     match message.session {
         Some(_) => Ok(()),

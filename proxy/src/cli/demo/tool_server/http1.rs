@@ -76,6 +76,12 @@ async fn respond(server: &Server, request: Request<Incoming>) -> Response<Sent> 
     if head.headers.contains_key(header::ORIGIN) {
         return bare(StatusCode::FORBIDDEN);
     }
+    if let Some(id) = head.uri.path().strip_prefix("/crm/customers/") {
+        return match head.method {
+            Method::GET => json_body(StatusCode::OK, &server.customer(id)),
+            _ => bare(StatusCode::METHOD_NOT_ALLOWED),
+        };
+    }
     if head.uri.path() != "/mcp" {
         return bare(StatusCode::NOT_FOUND);
     }
@@ -119,6 +125,14 @@ fn say(answer: Answer, message: &Value) -> Response<Sent> {
     match answer {
         Answer::Accepted => bare(StatusCode::ACCEPTED),
         Answer::Result(result) => json_body(StatusCode::OK, &whole(result)),
+        Answer::Session(result) => {
+            let mut response = json_body(StatusCode::OK, &whole(result));
+            let id = uuid::Uuid::new_v4().simple().to_string();
+            if let Ok(id) = HeaderValue::try_from(id) {
+                response.headers_mut().insert("mcp-session-id", id);
+            }
+            response
+        }
         Answer::Stream(progress, result) => stream(progress.into_iter().chain([whole(result)])),
         Answer::Error(status, code, message, data) => error(
             StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
