@@ -120,9 +120,12 @@ fn parse(file: &Path, bytes: &[u8]) -> Result<Value, Unreadable> {
     Ok(value)
 }
 
-/// YAML within the bounds of a large description; a name twice in one mapping is an error.
+/// YAML within the bounds of a large description; a name twice in one mapping is an error. `no` and
+/// `n` are words, as YAML 1.2 has them, and as a list of countries or a parameter needs them.
 fn yaml() -> serde_saphyr::Options {
     serde_saphyr::options! {
+        strict_booleans: true,
+        underscored_numbers_as_strings: true,
         duplicate_keys: serde_saphyr::options::DuplicateKeyPolicy::Error,
         budget: serde_saphyr::budget! {
             max_nodes: 4_000_000,
@@ -179,6 +182,30 @@ mod tests {
         symlink("..data/parts.json", &link).unwrap();
         let found = left_out(&load(&directory.path().join("api.yaml")).unwrap());
         assert_eq!(found, Vec::<String>::new());
+    }
+
+    #[test]
+    fn words_that_were_booleans_in_old_yaml_are_words() {
+        let text = "openapi: 3.1.0\ninfo: {title: t, version: '1'}\npaths:\n  /a/{n}:\n    get:\n      \
+                    operationId: a\n      parameters:\n        - {name: n, in: path, required: true, \
+                    schema: {enum: [no, on, 1_0]}}\n";
+        let directory = written(&[("api.yaml", text)]);
+        let described = load(&directory.path().join("api.yaml")).unwrap();
+        assert_eq!(left_out(&described), Vec::<String>::new());
+        let api = &described.loaded.api;
+        let valid = |path: &str| {
+            let (operation, variables) = api.find("GET", path).unwrap();
+            let request = openapi::Request {
+                variables: &variables,
+                query: None,
+                headers: &[],
+                body: b"",
+            };
+            let arguments = operation.decode(&request).unwrap();
+            operation.schema().is_valid(&arguments)
+        };
+        assert!(["/a/no", "/a/on", "/a/1_0"].into_iter().all(valid));
+        assert!(!["/a/false", "/a/true", "/a/10"].into_iter().any(valid));
     }
 
     #[test]

@@ -5,17 +5,16 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use bytes::Bytes;
-use http::{Method, request::Parts};
+use http::Method;
 use outrider_policy::{Problem, Value};
 use outrider_schemas::{catalogue::Tool, json_schema::Schema};
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Form, Hangup, Held, Kind, Manner, Message, Passed,
-    Protocol, Published, Refusal, Row, Spoken, Target, Unreadable, uncoded,
+    Answers, Asked, BodyManner, Exchange, Kind, Manner, Message, Protocol, Published, Row, Spoken,
+    Target, Unreadable, uncoded,
 };
 use crate::{
-    call::{DecisionId, ToolCall},
+    call::ToolCall,
     listen::path::EncodedSlash,
     rejection::{Rejection, Unknown},
 };
@@ -83,14 +82,6 @@ fn tool(&(method, safe, idempotent): &(&str, bool, bool)) -> Option<Tool> {
     })
 }
 
-fn exchange() -> Exchange {
-    Exchange {
-        id: None,
-        form: Form::Opaque,
-        hangup: Hangup::Cancels,
-    }
-}
-
 impl Protocol for Http {
     fn name(&self) -> &'static str {
         ROW.name
@@ -119,11 +110,11 @@ impl Protocol for Http {
 
     fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
         let method = served(&asked.head.method).ok_or_else(|| Unreadable {
-            exchange: exchange(),
+            exchange: Exchange::opaque(),
             rejection: Rejection::ToolUnknown(Unknown::Tool),
         })?;
         Ok(Message {
-            exchange: exchange(),
+            exchange: Exchange::opaque(),
             method: Cow::Borrowed(method),
             kind: Kind::Call(ToolCall {
                 operation: method.into(),
@@ -135,18 +126,6 @@ impl Protocol for Http {
             trace: None,
             session: None,
         })
-    }
-
-    fn agree(&self, _: &Parts, _: &ToolCall, _: &Tool) -> Result<(), Rejection> {
-        Ok(())
-    }
-
-    fn refuse(&self, _: &Exchange, _: &Rejection, _: DecisionId) -> Option<Refusal> {
-        None
-    }
-
-    fn inspect(&self, _: &Exchange, message: Bytes, _: &Held<'_>) -> Result<Passed, Rejection> {
-        Ok(Passed::Final(message))
     }
 }
 

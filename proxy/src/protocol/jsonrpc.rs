@@ -9,11 +9,7 @@ use std::{borrow::Cow, sync::Arc};
 use bytes::Bytes;
 use http::{Method, StatusCode, request::Parts};
 use outrider_policy::{Problem, Value};
-use outrider_schemas::{
-    catalogue::{Contract, Tool},
-    json,
-    jsonrpc::Catalogue,
-};
+use outrider_schemas::{catalogue::Contract, json, jsonrpc::Catalogue};
 
 use super::{
     Answers, Asked, BodyManner, Exchange, Form, Hangup, Held, Kind, Manner, Message, Passed,
@@ -111,10 +107,6 @@ impl Protocol for JsonRpc {
             trace: None,
             session: None,
         })
-    }
-
-    fn agree(&self, _: &Parts, _: &ToolCall, _: &Tool) -> Result<(), Rejection> {
-        Ok(())
     }
 
     fn refuse(

@@ -133,12 +133,22 @@ pub trait Protocol: fmt::Debug + Send + Sync {
     ///
     /// # Errors
     /// A mirrored header that differs from the arguments.
-    fn agree(&self, head: &Parts, call: &ToolCall, tool: &Tool) -> Result<(), Rejection>;
+    fn agree(&self, head: &Parts, call: &ToolCall, tool: &Tool) -> Result<(), Rejection> {
+        let _ = (head, call, tool);
+        Ok(())
+    }
 
     /// Says a refusal in the form which this protocol's clients understand; `None` where that is
     /// problem details.
-    fn refuse(&self, exchange: &Exchange, rejection: &Rejection, id: DecisionId)
-    -> Option<Refusal>;
+    fn refuse(
+        &self,
+        exchange: &Exchange,
+        rejection: &Rejection,
+        id: DecisionId,
+    ) -> Option<Refusal> {
+        let _ = (exchange, rejection, id);
+        None
+    }
 
     /// Checks one whole message of the answer and gives what may pass on. Not asked where answers
     /// are opaque.
@@ -150,7 +160,10 @@ pub trait Protocol: fmt::Debug + Send + Sync {
         exchange: &Exchange,
         message: Bytes,
         held: &Held<'_>,
-    ) -> Result<Passed, Rejection>;
+    ) -> Result<Passed, Rejection> {
+        let _ = (exchange, message, held);
+        Err(Rejection::ResponseRefused("nobody can read the answer"))
+    }
 
     /// The names of work that this call is about, which calls before it left going on.
     ///
@@ -275,6 +288,17 @@ pub struct Exchange {
     pub form: Form,
     /// What becomes of it when the agent goes away.
     pub hangup: Hangup,
+}
+
+impl Exchange {
+    /// Of a request that is no message.
+    pub fn opaque() -> Self {
+        Self {
+            id: None,
+            form: Form::Opaque,
+            hangup: Hangup::Cancels,
+        }
+    }
 }
 
 /// What becomes of a call whose agent goes away.

@@ -5,20 +5,19 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use bytes::Bytes;
 use http::{HeaderName, request::Parts};
 use outrider_policy::{Problem, Value};
 use outrider_schemas::{
-    catalogue::{Contract, Tool},
+    catalogue::Contract,
     openapi::{Api, Reason, Request, Undecodable},
 };
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Form, Hangup, Held, Kind, Manner, Message, Passed,
-    Protocol, Published, Refusal, Row, Spoken, Target, Unreadable, uncoded,
+    Answers, Asked, BodyManner, Exchange, Kind, Manner, Message, Protocol, Published, Row, Spoken,
+    Target, Unreadable, uncoded,
 };
 use crate::{
-    call::{DecisionId, ToolCall},
+    call::ToolCall,
     headers::begins_loosely,
     listen::path::EncodedSlash,
     rejection::{Malformed, Rejection, Unknown},
@@ -74,14 +73,6 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     })
 }
 
-fn exchange() -> Exchange {
-    Exchange {
-        id: None,
-        form: Form::Opaque,
-        hangup: Hangup::Cancels,
-    }
-}
-
 impl Protocol for OpenApi {
     fn name(&self) -> &'static str {
         ROW.name
@@ -103,28 +94,16 @@ impl Protocol for OpenApi {
 
     fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
         let (name, call) = self.call(asked).map_err(|rejection| Unreadable {
-            exchange: exchange(),
+            exchange: Exchange::opaque(),
             rejection,
         })?;
         Ok(Message {
-            exchange: exchange(),
+            exchange: Exchange::opaque(),
             method: Cow::Owned(name.to_string()),
             kind: Kind::Call(call),
             trace: None,
             session: None,
         })
-    }
-
-    fn agree(&self, _: &Parts, _: &ToolCall, _: &Tool) -> Result<(), Rejection> {
-        Ok(())
-    }
-
-    fn refuse(&self, _: &Exchange, _: &Rejection, _: DecisionId) -> Option<Refusal> {
-        None
-    }
-
-    fn inspect(&self, _: &Exchange, message: Bytes, _: &Held<'_>) -> Result<Passed, Rejection> {
-        Ok(Passed::Final(message))
     }
 }
 

@@ -1,0 +1,110 @@
+//! One service of the configuration: an upstream and what is spoken there.
+
+use std::path::PathBuf;
+
+use outrider_policy::{Level, ServiceKind};
+use serde::Deserialize;
+
+use super::words::{NotBuilt, ProtocolName};
+use crate::{
+    call::ServiceName, credentials, listen::path::EncodedSlash, protocol::Settings,
+    tag::IdentityLevel, units::Period,
+};
+
+/// One upstream.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name.
+    pub name: ServiceName,
+    /// What it speaks, one of [`crate::protocol::PROTOCOLS`].
+    pub protocol: ProtocolName,
+    /// What is called there.
+    #[serde(default)]
+    pub kind: ServiceKind,
+    /// Its URL.
+    pub upstream: String,
+    /// Matched in forward and transparent mode.
+    pub hosts: Option<NotBuilt>,
+    /// What its API team published: an MCP lock file, an OpenAPI description, a JSON-RPC catalogue.
+    pub schemas: Option<PathBuf>,
+    /// The floor of every tool's level.
+    pub classification: Option<Level>,
+    /// What it is told of who calls.
+    #[serde(default)]
+    pub identity: IdentityLevel,
+    /// What is injected after the decision.
+    pub credentials: Option<credentials::Config>,
+    /// How bodies pass.
+    #[serde(default)]
+    pub body: BodyWord,
+    /// To the response head, and for a buffered answer.
+    #[serde(default = "thirty_seconds")]
+    pub timeout: Period,
+    /// Silence on a stream.
+    #[serde(default = "five_minutes")]
+    pub stream_idle: Period,
+    /// Headers of the agent that may pass though they usually may not.
+    #[serde(default)]
+    pub passthrough: Vec<String>,
+    /// Methods of requests that the server may send to the agent.
+    #[serde(default)]
+    pub server_requests: Vec<String>,
+    /// For services without a schema: whether a path may hold `%2F`.
+    pub encoded_slash: Option<SlashWord>,
+}
+
+/// How bodies pass.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BodyWord {
+    /// Read whole.
+    #[default]
+    Buffered,
+    /// As they come, unread.
+    Streamed,
+}
+
+/// Whether a path may hold an encoded slash.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum SlashWord {
+    /// It may.
+    Allow,
+    /// It may not.
+    Refuse,
+}
+
+impl Service {
+    /// The keys that only some protocols know, as far as they say something here.
+    pub(super) fn particular(&self) -> impl Iterator<Item = &'static str> {
+        [
+            ("body", self.body == BodyWord::Streamed),
+            ("encoded_slash", self.encoded_slash.is_some()),
+            ("server_requests", !self.server_requests.is_empty()),
+        ]
+        .into_iter()
+        .filter_map(|(key, said)| said.then_some(key))
+    }
+
+    /// What only some protocols know.
+    pub(super) fn settings(&self) -> Settings {
+        Settings {
+            kind: self.kind,
+            streamed: self.body == BodyWord::Streamed,
+            encoded_slash: self.encoded_slash.map(|word| match word {
+                SlashWord::Allow => EncodedSlash::Allowed,
+                SlashWord::Refuse => EncodedSlash::Refused,
+            }),
+            server_requests: self.server_requests.clone(),
+        }
+    }
+}
+
+fn thirty_seconds() -> Period {
+    Period(std::time::Duration::from_secs(30))
+}
+
+fn five_minutes() -> Period {
+    Period(std::time::Duration::from_mins(5))
+}
