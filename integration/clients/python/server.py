@@ -11,6 +11,7 @@ import contextlib
 import json
 import socket
 import sys
+import time
 from collections import defaultdict
 
 import uvicorn
