@@ -1,7 +1,7 @@
 //! REST services under an OpenAPI description: which operation a request is, and how policy sees it.
 
 use outrider_integration::{
-    Agent, Exchange, PlainServer, Request, Setup, Sidecar, ToolServer, sha256_base64url,
+    Agent, Exchange, PlainServer, Request, Setup, Sidecar, ToolServer, sha256_base64url, until,
     verify_with_jwks,
 };
 use serde_json::{Value, json};
@@ -653,6 +653,58 @@ fn a_streamed_answer_arrives_event_by_event() {
     assert_eq!(reading.event().unwrap(), None);
     let outcome = sidecar.outcome(head.get("outrider-decision-id").unwrap());
     assert_eq!(outcome["ended"], "completed", "{outcome}");
+}
+
+#[test]
+fn a_changed_description_holds_from_then_on_and_a_bad_one_changes_nothing() {
+    let server = rest();
+    let sidecar = before(server.address());
+    let mut agent = sidecar.agent_of("pets");
+    let attempts = || sidecar.metric("outrider_policy_reload_total", &[]);
+    let file = sidecar.path("pets.yaml");
+    for bad in ["openapi: [", "openapi: 3.1.0\ninfo: {}\npaths: {}\n"] {
+        let earlier = attempts();
+        std::fs::write(&file, bad).unwrap();
+        sidecar.signal("HUP");
+        until("the attempt", || (attempts() > earlier).then_some(()));
+        assert_eq!(agent.send(&get("/pets/pets/7")).status, 200, "{bad}");
+    }
+    std::fs::write(
+        &file,
+        PETS.replace("type: integer}}\n    get:", "type: boolean}}\n    get:"),
+    )
+    .unwrap();
+    sidecar.signal("HUP");
+    until("the change", || {
+        (agent.send(&get("/pets/pets/7")).code() == "schema_violation").then_some(())
+    });
+    assert_eq!(agent.send(&get("/pets/pets/true")).status, 200);
+}
+
+#[test]
+fn a_description_is_read_with_the_files_beside_it() {
+    let server = rest();
+    let whole = "openapi: 3.1.0\ninfo: {title: t, version: '1'}\npaths:\n  /a/{n}:\n    get:\n      \
+                 operationId: a\n      parameters: [{$ref: 'parts.json#/n'}]\n";
+    let part =
+        r#"{"n": {"name": "n", "in": "path", "required": true, "schema": {"enum": ["no"]}}}"#;
+    let sidecar = with(
+        server.address(),
+        &json!({"schemas": "whole.yaml"}),
+        |setup| {
+            setup.file("whole.yaml", whole);
+            setup.file("parts.json", part);
+            setup
+        },
+    );
+    let mut agent = sidecar.agent_of("pets");
+    assert_eq!(tool_of(&sidecar, &mut agent, &get("/pets/a/no")), "pets/a");
+    refused(
+        &sidecar,
+        &server,
+        (Problem(422), "schema_violation"),
+        || agent.send(&get("/pets/a/yes")),
+    );
 }
 
 #[test]
