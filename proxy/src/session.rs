@@ -21,8 +21,8 @@ const MOST_SESSIONS: usize = 10_000;
 /// How many messages of one session and direction may be unanswered.
 const MOST_OUTSTANDING: usize = 1024;
 
-/// Bytes of a session's name.
-const LONGEST: usize = 512;
+/// Bytes of a name that is remembered: of a session, or of a message in it.
+pub(crate) const LONGEST: usize = 512;
 
 /// Whose a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,10 +96,13 @@ impl<F: Clone> Session<F> {
         self.changes.get_or_init(|| changes);
     }
 
-    /// A request of the agent is on its way. One of many is not remembered: its answer can then
-    /// not be resumed. Nor can that of one with the ID of another: which of the two an answer on
+    /// A request of the agent is on its way. One of many, or with a long name, is not remembered:
+    /// its answer can then not be resumed. Nor can that of one with the ID of another: which of the two an answer on
     /// the session's stream is for, nobody could tell.
     pub fn ask(&self, id: &Arc<str>, form: F) {
+        if id.len() > LONGEST {
+            return;
+        }
         let mut unanswered = lock(&self.unanswered);
         let room = unanswered.len() < MOST_OUTSTANDING;
         match unanswered.get_mut(id) {
@@ -124,8 +127,12 @@ impl<F: Clone> Session<F> {
         }
     }
 
-    /// A request of the service passes to the agent; false when too many are open.
+    /// A request of the service passes to the agent; false when too many are open, or its name is
+    /// too long.
     pub fn asks(&self, id: Arc<str>) -> bool {
+        if id.len() > LONGEST {
+            return false;
+        }
         let mut asked = lock(&self.asked);
         let room = asked.len() < MOST_OUTSTANDING;
         if room {
@@ -283,6 +290,16 @@ mod tests {
         session.answered("7");
         session.ask(&"7".into(), 3);
         assert_eq!(session.unanswered("7"), None);
+    }
+
+    #[test]
+    fn a_long_name_is_not_remembered() {
+        let session = Session::<()>::new("s", owner("t"), 0);
+        let long: Arc<str> = "x".repeat(LONGEST + 1).into();
+        session.ask(&long, ());
+        assert!(session.unanswered(&long).is_none());
+        assert!(!session.asks(Arc::clone(&long)));
+        assert!(!session.answers(&long));
     }
 
     #[test]
