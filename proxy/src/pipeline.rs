@@ -201,6 +201,7 @@ impl Pipeline {
             expected,
         } = errand;
         let task = expected.task.clone();
+        let asked = expected.session.clone().zip(expected.exchange.id.clone());
         let started = Instant::now();
         let exchange = async {
             let answer = forward(
@@ -225,6 +226,10 @@ impl Pipeline {
             accepted = exchange => accepted,
         };
         entry.timers.upstream = started.elapsed();
+        // Whatever is whole has been answered; so has what is refused, by us.
+        if let (Ok(Accepted::Whole(..)) | Err(_), Some((session, id))) = (&accepted, asked) {
+            session.answered(&id);
+        }
         accepted
     }
 }
