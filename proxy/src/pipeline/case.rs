@@ -15,8 +15,9 @@ use crate::{
     catalogue::{Service, Tool},
     identify,
     limit::{Admitted, Subjects},
+    listen::Place,
     outrider::{Outrider, Snapshot},
-    protocol::{Answers, Asked, Called, Exchange, Form, Kind, Message, Pending, Session},
+    protocol::{Answers, Asked, Called, Exchange, Form, Hangup, Kind, Message, Pending, Session},
     record::{Entry, Facts, Ruling, Timers},
     rejection::{Malformed, Rejection, Unknown},
     respond::{self, Expected},
@@ -100,6 +101,8 @@ pub(super) struct Known {
     pub(super) facts: Facts,
     pub(super) timers: Timers,
     pub(super) admitted: Option<Admitted>,
+    /// Of a call that does not end with its agent.
+    pub(super) place: Option<Place>,
     pub(super) level: Option<outrider_policy::Level>,
     /// None of a body that passes unread.
     pub(super) body_hash: Option<[u8; 32]>,
@@ -332,6 +335,9 @@ impl Case {
         if !ruling.passes() {
             return ruling;
         }
+        if !self.has_place() {
+            return ruling.overruled(Rejection::Overloaded);
+        }
         let started = Instant::now();
         match self.request() {
             Ok(request) => self.known.request = Some(request),
@@ -339,6 +345,17 @@ impl Case {
         }
         self.known.timers.tag = started.elapsed();
         ruling
+    }
+
+    /// Whether there is room for the call: the connections of agents bound how many are under way
+    /// only of those that end with them.
+    fn has_place(&mut self) -> bool {
+        let outlived = |exchange: &Exchange| exchange.hangup == Hangup::Outlived;
+        if !self.known.exchange.as_ref().is_some_and(outlived) {
+            return true;
+        }
+        self.known.place = self.outrider.memory.outliving();
+        self.known.place.is_some()
     }
 
     fn request(&mut self) -> Result<Request<RequestBody>, Unsendable> {
@@ -438,6 +455,7 @@ impl Case {
             facts,
             timers,
             admitted,
+            place,
             request,
             session,
             until,
@@ -446,7 +464,7 @@ impl Case {
         } = self.known;
         entry.facts = facts;
         entry.timers = timers;
-        entry.hold(admitted);
+        entry.hold((admitted, place));
         let exchange = exchange?;
         *said = Some((Arc::clone(&self.service), exchange.clone()));
         Some(Errand {
@@ -486,19 +504,23 @@ impl Case {
         if !matches!(form, Some(Form::List(_) | Form::Feed)) {
             return Arc::new(|_| false);
         }
-        let (outrider, snapshot, service) = (
-            Arc::clone(&self.outrider),
-            Arc::clone(&self.snapshot),
-            Arc::clone(&self.service),
-        );
+        let (outrider, service) = (Arc::clone(&self.outrider), self.service.name.clone());
         let (task, source) = (self.known.facts.task.clone(), self.known.facts.task_source);
-        let (call, now) = (self.facts(None).call, self.now);
+        let call = self.facts(None).call;
         Arc::new(move |operation| {
+            // A list may come long after it was asked for: what counts is what holds then.
+            let (snapshot, now) = (outrider.snapshot(), jiff::Timestamp::now());
+            let Ok(service) = snapshot.service(service.as_str()) else {
+                return false;
+            };
             let Some(tool) = service.tool(operation) else {
                 return false;
             };
             let facts = authorize::Facts {
-                call: call.clone(),
+                call: CallFacts {
+                    time: now,
+                    ..call.clone()
+                },
                 now,
                 agent: &snapshot.agent,
                 task: task.as_deref(),
