@@ -8,7 +8,11 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::{call::ServiceName, protocol::Called, session::Owner};
+use crate::{
+    call::ServiceName,
+    protocol::Called,
+    session::{LONGEST, Owner},
+};
 
 /// How many MCP tasks are remembered; then the oldest is forgotten, and asking for it refused.
 const MOST: usize = 10_000;
@@ -51,8 +55,12 @@ fn weight(id: &str, origin: &Origin) -> usize {
 }
 
 impl Followups {
-    /// Remembers an MCP task; one that is known stays what it was.
+    /// Remembers an MCP task; one that is known stays what it was, and one whose name is too long
+    /// is not remembered.
     pub fn remember(&self, service: &ServiceName, id: &str, origin: Origin) {
+        if id.len() > LONGEST {
+            return;
+        }
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (service.clone(), Arc::<str>::from(id));
         let bytes = weight(id, &origin);
@@ -129,5 +137,27 @@ mod tests {
         }
         assert!(followups.find(&service(), "0", &Owner::of(None)).is_none());
         assert!(followups.find(&service(), "1", &Owner::of(None)).is_some());
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_bytes() {
+        let followups = Followups::default();
+        let large = || {
+            let mut large = origin("o");
+            large.call.bytes = MOST_BYTES / 4;
+            large
+        };
+        for n in 0..4 {
+            followups.remember(&service(), &n.to_string(), large());
+        }
+        assert!(followups.find(&service(), "0", &Owner::of(None)).is_none());
+        assert!(followups.find(&service(), "3", &Owner::of(None)).is_some());
+        let long = "x".repeat(LONGEST + 1);
+        followups.remember(&service(), &long, origin("o"));
+        assert!(
+            followups
+                .find(&service(), &long, &Owner::of(None))
+                .is_none()
+        );
     }
 }

@@ -30,8 +30,8 @@ const MOST_BYTES_OF_ALL: usize = 16 * 1024 * 1024;
 /// What a message takes beside its own bytes.
 const OVERHEAD: usize = 64;
 
-/// Bytes of a session's name.
-const LONGEST: usize = 512;
+/// Bytes of a name that is remembered: of a session, or of a message in it.
+pub(crate) const LONGEST: usize = 512;
 
 /// Whose a session is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,10 +154,13 @@ impl<F: Clone> Session<F> {
         self.changes.get_or_init(|| changes);
     }
 
-    /// A request of the agent is on its way, remembered with so many bytes. One of many is not
-    /// remembered: its answer can then not be resumed. Nor can that of one with the ID of another:
-    /// which of the two an answer on the session's stream is for, nobody could tell.
+    /// A request of the agent is on its way, remembered with so many bytes. One of many, or with a
+    /// long name, is not remembered: its answer can then not be resumed. Nor can that of one with the
+    /// ID of another: which of the two an answer on the session's stream is for, nobody could tell.
     pub fn ask(&self, id: &Arc<str>, form: F, bytes: usize) {
+        if id.len() > LONGEST {
+            return;
+        }
         let mut unanswered = lock(&self.unanswered);
         if let Some(twice) = unanswered.get_mut(id) {
             twice.form = None;
@@ -185,8 +188,12 @@ impl<F: Clone> Session<F> {
         }
     }
 
-    /// A request of the service passes to the agent; false when too many are open.
+    /// A request of the service passes to the agent; false when too many are open, or its name is
+    /// too long.
     pub fn asks(&self, id: Arc<str>) -> bool {
+        if id.len() > LONGEST {
+            return false;
+        }
         let mut asked = lock(&self.asked);
         if asked.contains(&id) {
             return true;
@@ -378,6 +385,16 @@ mod tests {
         session.answered("7");
         session.ask(&"7".into(), 3, 0);
         assert_eq!(session.unanswered("7"), None);
+    }
+
+    #[test]
+    fn a_long_name_is_not_remembered() {
+        let session = session::<()>();
+        let long: Arc<str> = "x".repeat(LONGEST + 1).into();
+        session.ask(&long, (), 0);
+        assert!(session.unanswered(&long).is_none());
+        assert!(!session.asks(Arc::clone(&long)));
+        assert!(!session.answers(&long));
     }
 
     #[test]

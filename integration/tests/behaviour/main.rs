@@ -15,6 +15,7 @@ mod agreement;
 mod allowed;
 mod assertion;
 mod authority;
+mod bounds;
 mod classification;
 mod commands;
 mod control;

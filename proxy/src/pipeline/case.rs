@@ -510,30 +510,23 @@ impl Case {
         if !matches!(form, Some(Form::List(_) | Form::Feed)) {
             return Arc::new(|_| false);
         }
-        let (outrider, snapshot, service) = (
-            Arc::clone(&self.outrider),
-            Arc::clone(&self.snapshot),
-            Arc::clone(&self.service),
-        );
+        let (outrider, service) = (Arc::clone(&self.outrider), self.service.name.clone());
         let (task, source) = (self.known.facts.task.clone(), self.known.facts.task_source);
-        let (call, now) = (self.facts(None).call, self.now);
-        let stays_open = form == Some(Form::Feed);
+        let call = self.facts(None).call;
         Arc::new(move |operation| {
-            // What stays open outlives what was in force when it was opened.
-            let (snapshot, service, now) = if stays_open {
-                let snapshot = outrider.snapshot();
-                let Ok(service) = snapshot.service(service.name.as_str()) else {
-                    return false;
-                };
-                (snapshot, service, jiff::Timestamp::now())
-            } else {
-                (Arc::clone(&snapshot), Arc::clone(&service), now)
+            // A list may come long after it was asked for: what counts is what holds then.
+            let (snapshot, now) = (outrider.snapshot(), jiff::Timestamp::now());
+            let Ok(service) = snapshot.service(service.as_str()) else {
+                return false;
             };
             let Some(tool) = service.tool(operation) else {
                 return false;
             };
             let facts = authorize::Facts {
-                call: call.clone(),
+                call: CallFacts {
+                    time: now,
+                    ..call.clone()
+                },
                 now,
                 agent: &snapshot.agent,
                 task: task.as_deref(),

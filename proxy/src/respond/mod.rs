@@ -121,8 +121,12 @@ impl Expected {
         Ok(())
     }
 
-    /// An opening whose answer is refused opens nothing.
+    /// Nothing more is to come for a request that was refused; an opening whose answer is refused
+    /// opens nothing.
     fn abandon(&self) {
+        if let (Some(session), Some(id)) = (&self.session, &self.exchange.id) {
+            session.answered(id);
+        }
         if let (Form::Opening, Some(session)) = (self.exchange.form, &self.session) {
             let sessions = &self.memory.sessions;
             sessions.close(&self.service.name, session.id());
@@ -186,6 +190,7 @@ async fn messages(
     let over = head.status == StatusCode::NOT_FOUND && expected.session.is_some();
     let accepted = match media(&head) {
         Media::Events if head.status.is_success() && form != Form::Notification => {
+            labelled(&mut head, "text/event-stream");
             return Ok(Accepted::Events(head, body, expected));
         }
         Media::Json => whole(head, body, &expected).await,
@@ -208,21 +213,26 @@ fn readable(head: &Parts) -> Result<(), Rejection> {
     if head.status.is_redirection() {
         return Err(refused("the service redirected the call"));
     }
-    if head
-        .headers
-        .get(header::CONTENT_ENCODING)
-        .is_some_and(|coding| coding != "identity")
-    {
+    let mut codings = head.headers.get_all(header::CONTENT_ENCODING).iter();
+    if codings.any(|coding| coding != "identity") {
         return Err(refused("the service encoded its answer"));
     }
     Ok(())
 }
 
+/// Names what was read by its bare type: a client that follows another `charset` would read other
+/// messages than were inspected.
+fn labelled(head: &mut Parts, media_type: &'static str) {
+    let value = HeaderValue::from_static(media_type);
+    head.headers.insert(header::CONTENT_TYPE, value);
+}
+
 async fn whole(
-    head: Parts,
+    mut head: Parts,
     body: UpstreamBody,
     expected: &Expected,
 ) -> Result<Accepted, Rejection> {
+    labelled(&mut head, "application/json");
     let message = collect(body, expected.max, expected.service.timeout).await?;
     // Some servers call an empty body JSON.
     let over = head.status == StatusCode::NOT_FOUND && expected.session.is_some();

@@ -156,7 +156,8 @@ impl Relay {
         }
     }
 
-    /// Reads what the service still says, within the bounds of one answer, for nobody.
+    /// Reads what the service still says, within the bounds of one answer and of one silence, for
+    /// nobody.
     async fn outlive(&mut self) {
         let memory = Arc::clone(&self.expected.memory);
         let Ok(_place) = memory.abandoned.try_acquire() else {
@@ -166,6 +167,7 @@ impl Relay {
         self.expected.session = None;
         let mut left = self.expected.max;
         let task = self.expected.task.clone();
+        let patience = self.expected.service.stream_idle;
         let rest = async {
             loop {
                 // The first time, this is what had come when the agent left.
@@ -174,8 +176,7 @@ impl Relay {
                         return;
                     }
                 }
-                let next = timeout(self.expected.service.stream_idle, self.upstream.frame());
-                let Ok(Some(Ok(frame))) = next.await else {
+                let Some(Ok(frame)) = self.upstream.frame().await else {
                     return;
                 };
                 self.unread = frame.into_data().unwrap_or_default();
@@ -185,8 +186,9 @@ impl Relay {
                 left = less;
             }
         };
+        // Without the bound on all of it a service could go on by saying a little at a time.
         let cut = tokio::select! {
-            () = rest => None,
+            _whole = timeout(patience, rest) => None,
             state = ended_of(task) => Some(over(state)),
         };
         if let Some(rejection) = cut {
