@@ -13,8 +13,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
-use hyper::body::Incoming;
+use http::{HeaderValue, Request, Response, header};
+use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 
 use self::case::{Body, Case, Errand, Known, Said, Target};
@@ -64,6 +64,7 @@ impl listen::Service for Pipeline {
             connection.peer,
         );
         let mut said = None;
+        let bodied = !request.body().is_end_stream();
         match self
             .decide(&connection, request, &mut entry, &mut said)
             .await
@@ -72,9 +73,23 @@ impl listen::Service for Pipeline {
                 Hangup::Cancels => self.carry(permit, errand, entry, said).await,
                 Hangup::Outlived => self.outlived(permit, errand, entry, said).await,
             },
-            Err(rejection) => refusal(entry, &said, &rejection),
+            Err(rejection) => {
+                let mut response = refusal(entry, &said, &rejection);
+                if bodied && leaves_unread(&said) {
+                    let headers = response.headers_mut();
+                    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
+                response
+            }
         }
     }
+}
+
+/// Whether a call was refused without its body being read: the engine then closes the connection,
+/// of which the agent must be told (RFC 9112 §9.6), or its next call is lost there.
+fn leaves_unread(said: &Said) -> bool {
+    said.as_ref()
+        .is_none_or(|(service, _)| service.protocol.manner().body == BodyManner::Streamed)
 }
 
 impl Pipeline {

@@ -97,3 +97,38 @@ fn a_tool_that_is_withdrawn_meanwhile_is_unknown() {
     assert_eq!(answer.code(), "tool_unknown", "{}", answer.text());
     assert_eq!(server.bytes(), reached);
 }
+
+/// The rest of the body is never read, so that the connection is of no further use.
+#[test]
+fn a_refusal_that_leaves_a_body_unread_says_that_the_connection_ends() {
+    let server = echo();
+    let sidecar = before(&server);
+    let agent = sidecar.agent();
+    let call = Request::call("echo", &hi());
+    for (request, ends) in [
+        (call.clone().target("/nothing"), true),
+        (call.clone().with("Content-Type", "text/plain"), true),
+        (call.clone().without("Mcp-Method"), false),
+        (Request::call("nothing", &hi()), false),
+    ] {
+        let mut bytes = agent.bytes(&request);
+        let rest = bytes.split_off(bytes.len() - 20);
+        let mut connection = agent.connect();
+        connection.send(&bytes).unwrap();
+        if !ends {
+            connection.send(&rest).unwrap();
+        }
+        let answer = connection.answer().unwrap().expect("an answer");
+        assert_eq!(
+            answer.head.get("connection") == Some("close"),
+            ends,
+            "{:?}",
+            answer.head
+        );
+        if !ends {
+            connection.send(&agent.bytes(&call)).unwrap();
+            let next = connection.answer().unwrap().expect("an answer");
+            assert!(next.is_tool_success());
+        }
+    }
+}
