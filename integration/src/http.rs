@@ -466,6 +466,14 @@ impl Connection {
         self.wire.get_ref().shutdown(Shutdown::Write).ok();
     }
 
+    /// Says that nothing more comes, and waits until the peer has noticed and closed its side too.
+    pub fn leave(mut self) {
+        self.wire.get_ref().shutdown(Shutdown::Write).ok();
+        let mut rest = Vec::new();
+        // A reset says the same.
+        self.wire.read_to_end(&mut rest).ok();
+    }
+
     /// Hangs up.
     pub fn hang_up(self) {
         self.wire.get_ref().shutdown(Shutdown::Both).ok();

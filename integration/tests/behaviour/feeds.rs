@@ -290,7 +290,7 @@ fn an_answer_that_was_left_behind_can_still_be_fetched() {
     let session = session_of(&mut agent);
     let mut call = agent.start(&echo_in(&session));
     let head = call.head().unwrap().unwrap();
-    call.hang_up();
+    call.leave();
     gate.open();
     assert!(done.pass());
     let outcome = sidecar.outcome(head.get("outrider-decision-id").unwrap());
