@@ -5,6 +5,7 @@
 //! makes, and `upstream` takes the permit that only a recorded, allowing ruling yields.
 
 mod case;
+mod outgoing;
 
 use std::{
     pin::pin,
@@ -17,7 +18,10 @@ use http::{HeaderValue, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 
-use self::case::{Body, Case, Errand, Known, Said, Target};
+use self::{
+    case::{Case, Errand, Known, Said},
+    outgoing::{Body, Target},
+};
 use crate::{
     authorize,
     classify::classify,
