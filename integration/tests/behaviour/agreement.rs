@@ -157,6 +157,29 @@ fn a_mirrored_argument_must_be_in_its_header() {
     }
 }
 
+/// Legacy messages need no mirrored headers; one that has them, for whoever reads them behind us, has
+/// the right ones.
+#[test]
+fn a_legacy_call_may_leave_its_mirrored_arguments_out_and_not_misstate_them() {
+    let server = mirrored();
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let call = || Request::legacy_call("query", &json!({"region": "us-west1"}));
+    for good in [call(), call().field("Mcp-Param-Region", "us-west1")] {
+        assert_ne!(agent.send(&good).code(), "header_mismatch");
+    }
+    for bad in [
+        call().field("Mcp-Param-Region", "us-east1"),
+        call().field("Mcp_Param_Region", "us-west1"),
+        call().field("Mcp-Param-Count", "7"),
+        call()
+            .field("Mcp-Param-Region", "us-west1")
+            .field("Mcp-Param-Region", "us-east1"),
+    ] {
+        refused(&sidecar, &server, MISMATCH, || agent.send(&bad));
+    }
+}
+
 #[test]
 fn an_unrecognised_mirrored_header_is_passed_on_untouched() {
     let server = mirrored();

@@ -90,7 +90,6 @@ impl Service {
     /// What only some protocols know.
     pub(super) fn settings(&self) -> Settings {
         Settings {
-            kind: self.kind,
             streamed: self.body == BodyWord::Streamed,
             encoded_slash: self.encoded_slash.map(|word| match word {
                 SlashWord::Allow => EncodedSlash::Allowed,

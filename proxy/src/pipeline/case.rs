@@ -184,9 +184,11 @@ impl Case {
 
     /// A call that is about work is about that of its own task.
     pub(super) fn own_work(&self, call: &ToolCall, task: Option<&Task>) -> Result<(), Rejection> {
-        let followups = &self.outrider.memory.followups;
-        let owner = Owner::of(task);
         let works = self.service.protocol.works(call)?;
+        if works.is_empty() {
+            return Ok(());
+        }
+        let (followups, owner) = (&self.outrider.memory.followups, Owner::of(task));
         let own = |id: &&str| followups.find(&self.service.name, id, &owner).is_some();
         if works.iter().all(own) {
             Ok(())

@@ -14,7 +14,7 @@ use std::{borrow::Cow, fmt, sync::Arc};
 
 use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
-use outrider_policy::{Problem, ServiceKind, Value};
+use outrider_policy::{Problem, Value};
 use outrider_schemas::{
     catalogue::{Contract, Tool},
     openapi::Loaded,
@@ -75,8 +75,6 @@ pub trait Document {
 /// Keys of a service's section that only some protocols know.
 #[derive(Debug, Clone, Default)]
 pub struct Settings {
-    /// What is called there.
-    pub kind: ServiceKind,
     /// Bodies pass as they come.
     pub streamed: bool,
     /// Whether a path may hold an encoded slash.

@@ -127,9 +127,10 @@ pub(super) fn name_agrees(
 }
 
 /// Each `Mcp-Param-*` which the tool's schema declares equals its argument, and no other looks like
-/// it.
+/// it: required of modern calls, checked wherever it is there.
 pub(super) fn parameters_agree(
     headers: &HeaderMap,
+    era: Era,
     arguments: &Value,
     declared: &[ParamHeader],
 ) -> Result<(), Rejection> {
@@ -151,7 +152,8 @@ pub(super) fn parameters_agree(
             }
             _ => return Err(mismatch_of(header)),
         };
-        if mirrors(header.kind, argument, told) {
+        let left_out = era == Era::Legacy && told.is_none();
+        if left_out || mirrors(header.kind, argument, told) {
             Ok(())
         } else {
             Err(mismatch_of(header))

@@ -40,6 +40,7 @@ pub const ROW: Row = Row {
     load,
 };
 
+use self::revision::Era;
 pub use self::revision::{LEGACY, MODERN};
 
 /// MCP, as one service speaks it.
@@ -101,10 +102,12 @@ impl Protocol for Mcp {
     }
 
     fn agree(&self, head: &Parts, call: &ToolCall, tool: &Tool) -> Result<(), Rejection> {
-        if headers::once(&head.headers, headers::VERSION)? != Some(MODERN) {
-            return Ok(());
-        }
-        headers::parameters_agree(&head.headers, &call.arguments, &tool.headers)
+        // Header and body told the same revision when the message was read.
+        let era = match headers::once(&head.headers, headers::VERSION)? {
+            Some(MODERN) => Era::Modern,
+            _ => Era::Legacy,
+        };
+        headers::parameters_agree(&head.headers, era, &call.arguments, &tool.headers)
     }
 
     fn refuse(

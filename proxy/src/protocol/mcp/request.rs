@@ -258,9 +258,11 @@ fn without_meta(params: Option<&Value>) -> Value {
 
 /// The MCP tasks that a stream of changes is to tell of; to hear of one is to have its result.
 pub(super) fn works<'a>(call: &'a ToolCall) -> Result<Vec<&'a str>, Rejection> {
-    let ids = match member(&call.arguments, "taskIds") {
-        Some(ids) if &*call.operation == LISTEN => ids,
-        _ => return Ok(Vec::new()),
+    if &*call.operation != LISTEN {
+        return Ok(Vec::new());
+    }
+    let Some(ids) = member(&call.arguments, "taskIds") else {
+        return Ok(Vec::new());
     };
     let Value::Array(ids) = ids else {
         return Err(params("`taskIds` is a list of texts"));
