@@ -1,6 +1,6 @@
 //! Composes and appends the lines of one chain, and repairs what a failed write left behind.
 
-use std::{mem, time::Duration};
+use std::{io, mem, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -16,7 +16,10 @@ use crate::json::{write_hex, write_u64};
 const KEPT_BUFFER: usize = 256 * 1024;
 
 /// So many bytes of lines that waited are written at once.
-const FULL: usize = 64 * 1024;
+pub(super) const FULL: usize = 64 * 1024;
+
+/// So many bytes of lines that others wait for are written, and synced, at once.
+const GROUP: usize = 1024 * 1024;
 
 /// So many bytes of lines wait for a sink that fails; what comes then is lost.
 const OVERFULL: usize = 4 * 1024 * 1024;
@@ -44,10 +47,20 @@ struct End {
     unsigned: u64,
 }
 
+/// When a line counts as being in the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// Once the sink took it.
+    Written,
+    /// Once the sink has made it survive a power loss.
+    Synced,
+}
+
 /// Appends to one chain. A line is in the sink whole, or not at all and not counted.
 #[derive(Debug)]
 pub(super) struct Writer<S> {
     sink: S,
+    counts: Counts,
     key: CheckpointKey,
     instance: String,
     /// What is in the sink.
@@ -74,6 +87,7 @@ impl<S: Sink> Writer<S> {
     pub(super) fn new(sink: S, key: CheckpointKey, position: Position, now: Timestamp) -> Self {
         Self {
             sink,
+            counts: Counts::Written,
             key,
             instance: position.instance,
             came_at: position.seq,
@@ -102,8 +116,18 @@ impl<S: Sink> Writer<S> {
         self
     }
 
+    /// Sets when a line counts as being in the sink.
+    pub(super) fn counting(mut self, counts: Counts) -> Self {
+        self.counts = counts;
+        self
+    }
+
     pub(super) fn sink(&self) -> &S {
         &self.sink
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Whether the last attempt to write failed.
@@ -124,6 +148,8 @@ impl<S: Sink> Writer<S> {
     /// Continues the chain in another, empty sink. It starts with a checkpoint, so that a restart
     /// finds the chain there.
     pub(super) fn move_to(&mut self, sink: S, now: Timestamp) {
+        // The old one is left as whole as it can be.
+        self.repair().ok();
         self.sink = sink;
         self.partial = 0;
         self.now = now;
@@ -151,6 +177,25 @@ impl<S: Sink> Writer<S> {
         self.waiting.clear();
         self.checkpoint_if_due();
         Ok(seq)
+    }
+
+    /// Appends the first of `lines`, a megabyte or so of them, with one write; says how many.
+    pub(super) fn append_first<'a>(
+        &mut self,
+        lines: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<usize, Unwritable> {
+        self.begin()?;
+        let mut taken = 0;
+        for members in lines {
+            self.entry(members);
+            taken += 1;
+            if self.buffer.len() >= GROUP {
+                break;
+            }
+        }
+        self.commit()?;
+        self.checkpoint_if_due();
+        Ok(taken)
     }
 
     /// Keeps a line of `members` for the next write. While the sink fails it waits, and is lost
@@ -330,14 +375,21 @@ impl<S: Sink> Writer<S> {
 
     fn write(&mut self) -> Result<(), Unwritable> {
         self.repair()?;
-        match self.sink.append(&self.buffer) {
-            Ok(taken) if taken == self.buffer.len() => Ok(()),
-            Ok(taken) => {
-                self.partial = taken;
-                self.repair()?;
-                Err(Unwritable)
-            }
-            Err(_) => Err(Unwritable),
+        let taken = self.sink.append(&self.buffer).map_err(|_| Unwritable)?;
+        if taken == self.buffer.len() && self.settle().is_ok() {
+            return Ok(());
+        }
+        self.partial = taken;
+        self.repair()?;
+        Err(Unwritable)
+    }
+
+    /// After a sync that failed, the system may take lost bytes for safe ones: a later sync proves
+    /// nothing of them. They are taken back like a partial line, and written anew.
+    fn settle(&mut self) -> io::Result<()> {
+        match self.counts {
+            Counts::Written => Ok(()),
+            Counts::Synced => self.sink.sync(),
         }
     }
 
@@ -352,6 +404,6 @@ impl<S: Sink> Writer<S> {
 }
 
 /// A raw newline is never part of JSON members: it would tear the line in two.
-fn is_one_line(members: &[u8]) -> bool {
+pub(super) fn is_one_line(members: &[u8]) -> bool {
     !members.is_empty() && memchr::memchr(b'\n', members).is_none()
 }

@@ -97,7 +97,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     stop.send_replace(true);
     while running.join_next().await.is_some() {}
     keeping.shutdown().await;
-    outrider.recorder.log.close(Timestamp::now());
+    outrider.recorder.close(Timestamp::now());
     tracing::info!("stopped");
 }
 
@@ -113,13 +113,7 @@ async fn keep_logs(outrider: Arc<Outrider>) {
                 sleep(OUTCOMES).await;
                 recorder.log.flush();
             }
-            _ = ticks.tick() => {
-                let now = Timestamp::now();
-                recorder.log.tick(now);
-                recorder.security.tick(now);
-                let waiting = i64::try_from(recorder.log.waiting()).unwrap_or(i64::MAX);
-                recorder.metrics.log_queue().set(waiting);
-            }
+            _ = ticks.tick() => recorder.tick(Timestamp::now()),
         }
     }
 }
@@ -320,7 +314,7 @@ fn admin_state(
 fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readiness {
     let snapshot = outrider.snapshot();
     let log = if outrider.recorder.log.healthy() {
-        Check::Ready("written before each act".into())
+        Check::Ready(outrider.recorder.log.durability().promise().into())
     } else {
         Check::NotReady("cannot be written: calls are refused".into())
     };
