@@ -37,18 +37,18 @@ const MAX_HELD: usize = 4 * 1024 * 1024;
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Likeness {
     pub(super) listener: Arc<str>,
-    uid: Option<u32>,
+    pub(super) uid: Option<u32>,
     /// Issuer and ID of the task.
-    task: Option<(Arc<str>, Arc<str>)>,
-    service: Option<ServiceName>,
+    pub(super) task: Option<(Arc<str>, Arc<str>)>,
+    pub(super) service: Option<ServiceName>,
     pub(super) tool: Option<ToolId>,
-    method: Cow<'static, str>,
+    pub(super) method: Cow<'static, str>,
     pub(super) code: Code,
     /// The rejection's own cause.
-    cause: Cow<'static, str>,
+    pub(super) cause: Cow<'static, str>,
     /// The policy's revision, the rule that decided, and the reasons.
-    revision: Option<Arc<str>>,
-    rule: String,
+    pub(super) revision: Option<Arc<str>>,
+    pub(super) rule: String,
 }
 
 impl Likeness {

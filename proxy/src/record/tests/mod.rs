@@ -1,5 +1,7 @@
 //! What the rooms of the log promise together.
 mod chain;
+mod queue;
+mod refusals;
 mod security;
 mod verify;
 mod writer;
@@ -38,9 +40,21 @@ struct Plan {
     bytes: Vec<u8>,
     writes: std::collections::VecDeque<Fate>,
     refused_repairs: usize,
+    refused_syncs: usize,
+    synced: usize,
 }
 
 impl Memory {
+    /// The next syncs fail.
+    pub(super) fn refuse_syncs(&self, count: usize) {
+        self.0.lock().unwrap().refused_syncs = count;
+    }
+
+    /// How many bytes were there at the last sync that succeeded.
+    pub(super) fn synced(&self) -> usize {
+        self.0.lock().unwrap().synced
+    }
+
     pub(super) fn plan(&self, writes: &[Fate], refused_repairs: usize) {
         let mut plan = self.0.lock().unwrap();
         plan.writes = writes.iter().copied().collect();
@@ -76,6 +90,12 @@ impl Sink for Memory {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let mut plan = self.0.lock().unwrap();
+        if plan.refused_syncs > 0 {
+            plan.refused_syncs -= 1;
+            return Err(io::ErrorKind::Other.into());
+        }
+        plan.synced = plan.bytes.len();
         Ok(())
     }
 }
