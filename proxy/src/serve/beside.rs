@@ -9,7 +9,9 @@ use std::{
 };
 
 use jiff::Timestamp;
+use rustix::process::Signal;
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::{JoinSet, LocalSet},
     time::{MissedTickBehavior, interval, sleep},
@@ -104,6 +106,11 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
 /// Does what is due on the logs, to the end of the drain.
 async fn keep_logs(outrider: Arc<Outrider>) {
     let recorder = &outrider.recorder;
+    // Taken, it kills nobody: a file that may not grow is a write that fails.
+    let file_size = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
+    if let Err(error) = &file_size {
+        tracing::warn!(%error, "a limit on the size of files would end the sidecar");
+    }
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
