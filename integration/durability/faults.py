@@ -113,6 +113,32 @@ def holding(binary, error, durability):
     sidecar.remove()
 
 
+def hanging(binary, seconds):
+    """A sync takes very long: nobody waits for it longer than a few seconds."""
+    upstream = Upstream()
+    sidecar = Sidecar(binary, upstream, durability="synced")
+    sidecar.start("strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "-P", str(sidecar.log), "-e", "trace=fdatasync",
+                  "-e", f"inject=fdatasync:delay_enter={seconds}s:when=20")
+    what = "a disk that hangs"
+    load = Load(sidecar.address, 4)
+    begun = time.monotonic()
+    until(f"{what}: a call is refused", lambda: any(answer.unrecorded for answer in list(load.answers)))
+    waited = time.monotonic() - begun
+    until(f"{what}: not ready", lambda: not sidecar.ready(), 1)
+    agent, begun = Agent(sidecar.address), time.monotonic()
+    during = [agent.call() for _ in range(10)]
+    require(all(answer.unrecorded for answer in during), f"{what}: a call passed")
+    require(time.monotonic() - begun < 1, f"{what}: calls are not refused at once")
+    until(f"{what}: ready again", sidecar.ready, seconds)
+    answers, took = recovered(agent, what)
+    answers += during + load.end()
+    sidecar.stop()
+    account(sidecar, upstream, answers, what)
+    print(f"{what} for {seconds} s under synced: who waits is refused after {waited:.1f} s, recovery {1000 * took:.0f} ms; "
+          f"{sidecar.verify().splitlines()[0]}")
+    sidecar.remove()
+
+
 def full_disk(binary, durability):
     """A real disk, a small one, runs full and is freed again."""
     upstream = Upstream()
@@ -256,6 +282,7 @@ def main(binary, last):
     for error in ERRORS:
         for durability in ("written", "synced", "memory"):
             holding(binary, error, durability)
+    hanging(binary, 8)
     each_nth(binary, "write", "written", last, True)
     each_nth(binary, "write", "synced", last, True)
     each_nth(binary, "fdatasync", "synced", last, True)

@@ -307,7 +307,12 @@ impl Log {
     pub fn tick(&self, now: Timestamp) {
         match self.durability {
             Durability::Written => self.shared.round(&mut Vec::new(), Some(now)),
-            Durability::Synced | Durability::Memory => self.shared.queue.tick(now),
+            Durability::Synced | Durability::Memory => {
+                if !self.shared.queue.tick(now) && self.healthy() {
+                    tracing::error!("the decision log's disk hangs: calls are refused");
+                    self.shared.healthy.store(false, Ordering::Relaxed);
+                }
+            }
         }
     }
 

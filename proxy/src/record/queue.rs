@@ -4,10 +4,13 @@
 //! are there. What somebody waits for is written or refused, never both; what nobody waits for is
 //! kept until it can be written. The queue is bounded: what finds no room is refused at once.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use jiff::Timestamp;
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::timeout};
 
 use super::{
     chain::Unwritable,
@@ -19,6 +22,10 @@ pub(super) const ROOM: usize = 4 * 1024 * 1024;
 
 /// So many before lines for which nobody waits are lost: room for the outcomes of what was decided.
 pub(super) const LAST_ROOM: usize = 2 * ROOM;
+
+/// So long may a write and its sync take; after that who waits is refused, and the log counts as
+/// unwritable until they are over.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Whether a line is where its durability wants it.
 pub(super) type Settled = Result<(), Unwritable>;
@@ -75,12 +82,18 @@ impl Line {
 pub struct Receipt(oneshot::Receiver<Settled>);
 
 impl Receipt {
-    /// Waits until the line is written.
+    /// Waits until the line is written, for a few seconds at most.
     ///
     /// # Errors
-    /// It is not, and will not be.
+    /// It is not, as far as is known.
     pub async fn settled(&mut self) -> Result<(), Unwritable> {
-        (&mut self.0).await.unwrap_or(Err(Unwritable))
+        match timeout(PATIENCE, &mut self.0).await {
+            Ok(told) => told.unwrap_or(Err(Unwritable)),
+            Err(_) => {
+                self.0.close();
+                self.0.try_recv().unwrap_or(Err(Unwritable))
+            }
+        }
     }
 
     /// Waits no longer: unless it was refused already, the line is written or kept until it is.
@@ -118,6 +131,8 @@ struct Held {
     bytes: usize,
     due: bool,
     tick: Option<Timestamp>,
+    /// The first tick for which the thread has not come.
+    missed: Option<Timestamp>,
     closed: bool,
 }
 
@@ -145,11 +160,13 @@ impl Queue {
         self.call(held);
     }
 
-    /// Has done what is due at that time.
-    pub(super) fn tick(&self, now: Timestamp) {
+    /// Has done what is due at that time. Says whether the thread comes in time for it.
+    pub(super) fn tick(&self, now: Timestamp) -> bool {
         let mut held = self.held();
         held.tick = Some(now);
+        let missed = *held.missed.get_or_insert(now);
         self.call(held);
+        now.duration_since(missed).unsigned_abs() < PATIENCE
     }
 
     /// Takes no more; what is there is tried once more.
@@ -178,7 +195,7 @@ impl Queue {
             .called
             .wait_while(self.held(), idle)
             .unwrap_or_else(PoisonError::into_inner);
-        held.due = false;
+        (held.due, held.missed) = (false, None);
         lines.append(&mut held.lines);
         Round {
             tick: held.tick.take(),

@@ -90,3 +90,13 @@ fn the_writer_is_called_for_who_waits_or_when_asked() {
     queue.close();
     assert!(queue.next(&mut taken).last);
 }
+
+#[test]
+fn a_writer_that_does_not_come_is_noticed() {
+    let queue = Queue::default();
+    let after = |seconds| now() + jiff::SignedDuration::from_secs(seconds);
+    assert!(queue.tick(after(0)) && queue.tick(after(4)));
+    assert!(!queue.tick(after(5)) && !queue.tick(after(6)));
+    queue.next(&mut Vec::new());
+    assert!(queue.tick(after(60)));
+}
