@@ -32,8 +32,9 @@ use outrider_policy::{Decision, Input};
 
 use super::{
     Recorder,
-    chain::{Log, Receipt, Unwritable},
+    chain::{Log, Unwritable},
     compose,
+    underway::Underway,
 };
 use crate::{
     call::{DecisionId, ServiceName, ToolId, Trace},
@@ -313,7 +314,7 @@ impl Entry {
     }
 
     /// Goes on as what became of the line says.
-    fn recorded(
+    pub(super) fn recorded(
         &mut self,
         ruling: Ruling,
         started: Instant,
@@ -380,46 +381,6 @@ impl Entry {
         let refused = stage == Stage::Refused;
         self.stage = stage;
         self.recorder.count(self, refused);
-    }
-}
-
-/// A ruling whose line is on its way to the disk. Whoever leaves meanwhile leaves the line to the
-/// log, and the entry as if it had arrived.
-struct Underway<'a> {
-    entry: &'a mut Entry,
-    started: Instant,
-    ruling: Option<(Ruling, Receipt)>,
-}
-
-impl<'a> Underway<'a> {
-    fn new(entry: &'a mut Entry, ruling: Ruling, started: Instant, receipt: Receipt) -> Self {
-        Self {
-            entry,
-            started,
-            ruling: Some((ruling, receipt)),
-        }
-    }
-
-    /// Waits for the line to arrive.
-    async fn end(mut self) -> Result<Recorded, Rejection> {
-        let written = match &mut self.ruling {
-            Some((_, receipt)) => receipt.settled().await,
-            None => Err(Unwritable),
-        };
-        match self.ruling.take() {
-            Some((ruling, _)) => self.entry.recorded(ruling, self.started, written),
-            None => Err(Rejection::RecordUnavailable),
-        }
-    }
-}
-
-impl Drop for Underway<'_> {
-    fn drop(&mut self) {
-        if let Some((ruling, receipt)) = self.ruling.take() {
-            let written = receipt.leave();
-            // Nobody is there to be refused.
-            self.entry.recorded(ruling, self.started, written).ok();
-        }
     }
 }
 

@@ -10,7 +10,8 @@ use super::{
     file::{GrowingFile, Occupant, append_line, beside, rename_to_free, sync_with_name},
     queue::Line,
     resume::{known_keys, resume},
-    writer::{Counts, Writer},
+    whole::{Counts, Whole},
+    writer::Writer,
 };
 
 /// How long after a failed rotation it is tried again.
@@ -60,8 +61,7 @@ impl Keeper {
             },
         };
         place.settle(&file)?;
-        let writer = Writer::new(file, key, position, now)
-            .counting(place.counts)
+        let writer = Writer::new(Whole::new(file, place.counts), key, position, now)
             .checkpointing(config.checkpoint_lines, config.checkpoint_every);
         Ok(Self {
             place,
@@ -96,11 +96,14 @@ impl Keeper {
     /// Tells the operator how it now stands.
     pub(super) fn tell(&self) {
         let path = self.place.path.display();
-        if self.ready() {
-            tracing::info!(%path, "the decision log can be written again");
-        } else {
-            let displaced = self.displaced;
-            tracing::error!(%path, displaced, "the decision log cannot be written: calls are refused");
+        match (self.ready(), self.writer.fault()) {
+            (true, _) => tracing::info!(%path, "the decision log can be written again"),
+            (false, Some(error)) => {
+                tracing::error!(%path, %error, "the decision log cannot be written: calls are refused");
+            }
+            (false, None) => {
+                tracing::error!(%path, "something else stands in the decision log's place: calls are refused");
+            }
         }
     }
 

@@ -18,7 +18,10 @@ mod queue;
 mod refusals;
 mod resume;
 pub mod security;
+mod settings;
+mod underway;
 pub mod verify;
+mod whole;
 mod writer;
 
 pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};

@@ -9,6 +9,7 @@ use super::{
     chain::Unwritable,
     checkpoint::{CheckpointKey, Head},
     file::Sink,
+    whole::Whole,
 };
 use crate::json::{write_hex, write_u64};
 
@@ -47,20 +48,10 @@ struct End {
     unsigned: u64,
 }
 
-/// When a line counts as being in the sink.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counts {
-    /// Once the sink took it.
-    Written,
-    /// Once the sink has made it survive a power loss.
-    Synced,
-}
-
 /// Appends to one chain. A line is in the sink whole, or not at all and not counted.
 #[derive(Debug)]
 pub(super) struct Writer<S> {
-    sink: S,
-    counts: Counts,
+    sink: Whole<S>,
     key: CheckpointKey,
     instance: String,
     /// What is in the sink.
@@ -70,9 +61,8 @@ pub(super) struct Writer<S> {
     buffer: Vec<u8>,
     /// The members of lines that wait for the next write, each with a newline behind it.
     waiting: Vec<u8>,
-    /// Bytes of a partial line that could not be removed yet.
-    partial: usize,
-    failed: bool,
+    /// Why the last attempt to write failed, if it did.
+    fault: Option<io::Error>,
     /// The number of the last line when the chain came to this sink.
     came_at: u64,
     /// The sink has to begin with a checkpoint, and does not yet.
@@ -84,10 +74,14 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: Sink> Writer<S> {
-    pub(super) fn new(sink: S, key: CheckpointKey, position: Position, now: Timestamp) -> Self {
+    pub(super) fn new(
+        sink: Whole<S>,
+        key: CheckpointKey,
+        position: Position,
+        now: Timestamp,
+    ) -> Self {
         Self {
             sink,
-            counts: Counts::Written,
             key,
             instance: position.instance,
             came_at: position.seq,
@@ -100,8 +94,7 @@ impl<S: Sink> Writer<S> {
             next: End::default(),
             buffer: Vec::with_capacity(4096),
             waiting: Vec::new(),
-            partial: 0,
-            failed: false,
+            fault: None,
             checkpoint_lines: u64::MAX,
             checkpoint_every: Duration::MAX,
             checkpoint_at: now,
@@ -116,14 +109,8 @@ impl<S: Sink> Writer<S> {
         self
     }
 
-    /// Sets when a line counts as being in the sink.
-    pub(super) fn counting(mut self, counts: Counts) -> Self {
-        self.counts = counts;
-        self
-    }
-
     pub(super) fn sink(&self) -> &S {
-        &self.sink
+        self.sink.sink()
     }
 
     pub(super) fn instance(&self) -> &str {
@@ -132,7 +119,12 @@ impl<S: Sink> Writer<S> {
 
     /// Whether the last attempt to write failed.
     pub(super) fn failed(&self) -> bool {
-        self.failed
+        self.fault.is_some()
+    }
+
+    /// Why it failed, if it did.
+    pub(super) fn fault(&self) -> Option<&io::Error> {
+        self.fault.as_ref()
     }
 
     /// The number of the last line; 0 before the first.
@@ -148,10 +140,7 @@ impl<S: Sink> Writer<S> {
     /// Continues the chain in another, empty sink. It starts with a checkpoint, so that a restart
     /// finds the chain there.
     pub(super) fn move_to(&mut self, sink: S, now: Timestamp) {
-        // The old one is left as whole as it can be.
-        self.repair().ok();
-        self.sink = sink;
-        self.partial = 0;
+        self.sink.move_to(sink);
         self.now = now;
         self.begins = true;
         self.try_checkpoint();
@@ -161,7 +150,7 @@ impl<S: Sink> Writer<S> {
     /// Appends a line of `members`, behind those that wait; a checkpoint follows when one is due by
     /// count. While lines wait for a sink that fails, only [`Writer::tick`] tries it anew.
     pub(super) fn append(&mut self, members: &[u8]) -> Result<u64, Unwritable> {
-        if !is_one_line(members) || (self.failed && !self.waiting.is_empty()) {
+        if !is_one_line(members) || (self.failed() && !self.waiting.is_empty()) {
             return Err(Unwritable);
         }
         if self.waiting.len() > FULL {
@@ -211,7 +200,7 @@ impl<S: Sink> Writer<S> {
 
     /// Whether so much waits that it should be written now.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= FULL && !self.failed
+        self.waiting.len() >= FULL && !self.failed()
     }
 
     /// How many lines wait.
@@ -244,7 +233,7 @@ impl<S: Sink> Writer<S> {
             return;
         }
         let waited = now.duration_since(self.checkpoint_at).unsigned_abs();
-        if self.failed || (self.end.unsigned > 0 && waited >= self.checkpoint_every) {
+        if self.failed() || (self.end.unsigned > 0 && waited >= self.checkpoint_every) {
             self.try_checkpoint();
         }
     }
@@ -365,41 +354,12 @@ impl<S: Sink> Writer<S> {
 
     /// Writes the buffer, and counts its lines if all of it is in the sink.
     fn commit(&mut self) -> Result<u64, Unwritable> {
-        self.failed = self.write().is_err();
-        if self.failed {
+        self.fault = self.sink.append(&self.buffer).err();
+        if self.failed() {
             return Err(Unwritable);
         }
         mem::swap(&mut self.end, &mut self.next);
         Ok(self.end.seq)
-    }
-
-    fn write(&mut self) -> Result<(), Unwritable> {
-        self.repair()?;
-        let taken = self.sink.append(&self.buffer).map_err(|_| Unwritable)?;
-        if taken == self.buffer.len() && self.settle().is_ok() {
-            return Ok(());
-        }
-        self.partial = taken;
-        self.repair()?;
-        Err(Unwritable)
-    }
-
-    /// After a sync that failed, the system may take lost bytes for safe ones: a later sync proves
-    /// nothing of them. They are taken back like a partial line, and written anew.
-    fn settle(&mut self) -> io::Result<()> {
-        match self.counts {
-            Counts::Written => Ok(()),
-            Counts::Synced => self.sink.sync(),
-        }
-    }
-
-    /// INVARIANT: nothing is appended behind a partial line.
-    fn repair(&mut self) -> Result<(), Unwritable> {
-        if self.partial > 0 {
-            self.sink.shorten(self.partial).map_err(|_| Unwritable)?;
-            self.partial = 0;
-        }
-        Ok(())
     }
 }
 

@@ -18,6 +18,7 @@ use super::{
     checkpoint::{CheckpointKey, PublicKeys},
     file::Sink,
     verify::{Report, Verification, Witness},
+    whole::{Counts, Whole},
     writer::{Position, Writer},
 };
 
@@ -116,10 +117,15 @@ pub(super) fn position() -> Position {
 
 /// A writer to memory with a checkpoint each `lines` lines, and its public key.
 pub(super) fn writer(lines: u64) -> (Writer<Memory>, Memory, PublicKeys) {
+    writer_counting(Counts::Written, lines)
+}
+
+/// The same for lines that count so.
+pub(super) fn writer_counting(counts: Counts, lines: u64) -> (Writer<Memory>, Memory, PublicKeys) {
     let key = CheckpointKey::made().unwrap();
     let keys = PublicKeys::parse(&key.public_jwk()).unwrap();
     let memory = Memory::default();
-    let writer = Writer::new(memory.clone(), key, position(), now())
+    let writer = Writer::new(Whole::new(memory.clone(), counts), key, position(), now())
         .checkpointing(lines, Duration::from_secs(10));
     (writer, memory, keys)
 }

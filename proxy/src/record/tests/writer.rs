@@ -1,5 +1,5 @@
 use super::*;
-use crate::record::{chain::Unwritable, writer::Counts};
+use crate::record::chain::Unwritable;
 
 const MEMBERS: &[u8] = br#""type":"decision","code":"ok""#;
 
@@ -241,8 +241,7 @@ fn another_sink_begins_with_a_checkpoint_whatever_waits() {
 
 #[test]
 fn a_synced_line_counts_once_it_is_on_the_disk() {
-    let (writer, memory, keys) = writer(2);
-    let mut writer = writer.counting(Counts::Synced);
+    let (mut writer, memory, keys) = writer_counting(Counts::Synced, 2);
     for seq in [1, 2, 4] {
         assert_eq!(writer.append(MEMBERS), Ok(seq));
         assert_eq!(memory.synced(), memory.bytes().len());
@@ -252,8 +251,7 @@ fn a_synced_line_counts_once_it_is_on_the_disk() {
 
 #[test]
 fn many_lines_are_one_write_and_one_sync() {
-    let (writer, memory, keys) = writer(1_000);
-    let mut writer = writer.counting(Counts::Synced);
+    let (mut writer, memory, keys) = writer_counting(Counts::Synced, 1_000);
     memory.plan(&[Fate::Whole, Fate::Refused], 0);
     let lines = || std::iter::repeat_n(MEMBERS, 50);
     assert_eq!(writer.append_first(lines()), Ok(50));
@@ -266,8 +264,7 @@ fn many_lines_are_one_write_and_one_sync() {
 #[test]
 fn lines_whose_sync_failed_are_taken_back_and_leave_no_gap() {
     for refused_repairs in 0..3 {
-        let (writer, memory, keys) = writer(1_000);
-        let mut writer = writer.counting(Counts::Synced);
+        let (mut writer, memory, keys) = writer_counting(Counts::Synced, 1_000);
         writer.append(MEMBERS).unwrap();
         memory.plan(&[], refused_repairs);
         memory.refuse_syncs(1);
