@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 import time
 
 from rig import Agent, Load, Sidecar, Upstream, require, spread, until
@@ -265,19 +266,33 @@ def deleted(binary, durability):
     sidecar.remove()
 
 
+def mounts():
+    with tempfile.TemporaryDirectory() as place:
+        mounted = os.geteuid() == 0 and works("mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place)
+        return mounted and works("umount", place)
+
+
+def traces():
+    return shutil.which("strace") and works("strace", "-f", "--seccomp-bpf", "-o", "/dev/null", "true")
+
+
+def works(*command):
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode == 0
+
+
 def main(binary, last):
     for durability in ("written", "synced", "memory"):
         deleted(binary, durability)
         for kind in ("FIFO", "symlink", "directory", "file"):
             replaced(binary, kind, durability)
     file_limit(binary)
-    if os.geteuid() == 0:
+    if mounts():
         for durability in ("written", "synced", "memory"):
             full_disk(binary, durability)
     else:
-        print("skipped: a full disk (not root: cannot mount one)")
-    if not shutil.which("strace"):
-        print("skipped: errors of system calls (no strace)")
+        print("skipped: a full disk (a small one cannot be mounted here)")
+    if not traces():
+        print("skipped: errors of system calls (no strace, or it may not trace here)")
         return
     for error in ERRORS:
         for durability in ("written", "synced", "memory"):
