@@ -1,0 +1,173 @@
+//! Outrider with every check on.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "members of JSON objects, made by writing them"
+)]
+
+use std::{
+    cell::Cell,
+    fs,
+    io::{BufRead, BufReader, Write},
+    net::SocketAddr,
+    os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context, Result, bail};
+use outrider_integration::{Address, Setup, Sidecar, lock_file};
+use serde_json::{Value, json};
+
+use crate::{
+    shape::{SERVICE, Shape},
+    tls::{self, Certificates},
+};
+
+/// How it is set up.
+#[derive(Debug, Clone)]
+pub(crate) struct Settings {
+    pub(crate) binary: PathBuf,
+    pub(crate) durability: String,
+    /// What the upstream is told: `full`, `decision_id`.
+    pub(crate) identity: &'static str,
+    pub(crate) shape: Shape,
+}
+
+/// A running one, and the token of its task.
+#[derive(Debug)]
+pub(crate) struct Outrider {
+    pub(crate) sidecar: Sidecar,
+    /// Its listeners: two, since each takes so many connections only.
+    pub(crate) addresses: Vec<SocketAddr>,
+    pub(crate) token: String,
+    /// Calls that were made through it.
+    pub(crate) calls: Cell<usize>,
+}
+
+const LISTENERS: [&str; 2] = ["reverse", "second"];
+
+impl Outrider {
+    /// Starts it; `None` when it cannot serve TLS and is to.
+    pub(crate) fn start(
+        settings: &Settings,
+        upstream: SocketAddr,
+        certificates: Option<&Certificates>,
+    ) -> Result<Option<Self>> {
+        let binary = settings.binary.canonicalize().with_context(|| {
+            let binary = settings.binary.display();
+            format!("no {binary}: build it with `cargo build --release`")
+        })?;
+        let mut setup = Setup::bare(&binary.to_string_lossy());
+        configure(&mut setup, settings, upstream, certificates);
+        if certificates.is_some() {
+            setup.write();
+            if setup.run(&["check", "-c", "outrider.yaml"]).status != 0 {
+                return Ok(None);
+            }
+        }
+        let sidecar = setup.start();
+        let addresses = LISTENERS.map(|name| match sidecar.listener(name) {
+            Address::Tcp(address) => Ok(address),
+            Address::Unix(_) => bail!("a TCP listener was configured"),
+        });
+        let outrider = Self {
+            addresses: addresses.into_iter().collect::<Result<_>>()?,
+            token: String::new(),
+            sidecar,
+            calls: Cell::new(0),
+        };
+        let token = outrider.open_task()?;
+        Ok(Some(Self { token, ..outrider }))
+    }
+
+    /// Opens another task and returns its token.
+    pub(crate) fn open_task(&self) -> Result<String> {
+        let mut socket = UnixStream::connect(self.sidecar.path("control.sock"))?;
+        let task = json!({"intent": "work", "ttl_s": 86_400});
+        writeln!(socket, "{}", json!({"task_open": task}))?;
+        let mut line = String::new();
+        BufReader::new(socket).read_line(&mut line)?;
+        let reply: Value = serde_json::from_str(&line)?;
+        let token = reply.pointer("/opened/token").and_then(Value::as_str);
+        Ok(token
+            .with_context(|| format!("no task: {line}"))?
+            .to_owned())
+    }
+
+    /// Its log.
+    pub(crate) fn log(&self) -> PathBuf {
+        self.sidecar.path("decisions.jsonl")
+    }
+
+    /// A call that was made and is not in the log was not the call that is promised.
+    pub(crate) fn check_log(&self) -> Result<()> {
+        let (made, recorded) = (self.calls.get(), decisions(&self.log())?);
+        if recorded < made {
+            bail!("{made} calls were made, {recorded} are in the decision log");
+        }
+        Ok(())
+    }
+}
+
+/// The decision lines of a log.
+fn decisions(log: &Path) -> Result<usize> {
+    const BEGIN: usize = 64;
+    let mut lines = 0;
+    let mut log = BufReader::with_capacity(1 << 20, fs::File::open(log)?);
+    let mut line = Vec::new();
+    while log.read_until(b'\n', &mut line)? > 0 {
+        let begin = line.get(..BEGIN).unwrap_or(&line);
+        lines += usize::from(contains(begin, br#""type":"decision""#));
+        line.clear();
+    }
+    Ok(lines)
+}
+
+fn contains(line: &[u8], part: &[u8]) -> bool {
+    line.windows(part.len()).any(|window| window == part)
+}
+
+fn configure(
+    setup: &mut Setup,
+    settings: &Settings,
+    upstream: SocketAddr,
+    certificates: Option<&Certificates>,
+) {
+    let shape = settings.shape;
+    setup.file("tools.json", &lock_file(&shape.catalogue()).to_string());
+    if let Some(rules) = shape.rules() {
+        setup.file("policy/rules.rego", &rules);
+    }
+    setup.data = shape.document();
+    let listener = |name: &str| {
+        let mut listener = json!({
+            "name": name, "mode": "reverse", "address": "127.0.0.1:0", "hosts": [tls::NAME],
+        });
+        if let Some(files) = certificates {
+            listener["tls"] = json!({"certificate": files.certificate(), "key": files.key()});
+        }
+        listener
+    };
+    let upstream = match certificates {
+        None => format!("http://{upstream}/{SERVICE}"),
+        Some(files) => {
+            setup.environment("SSL_CERT_FILE", &files.root().to_string_lossy());
+            format!("https://{}:{}/{SERVICE}", tls::NAME, upstream.port())
+        }
+    };
+    let service = json!({
+        "name": SERVICE, "protocol": "mcp", "upstream": upstream, "schemas": "tools.json",
+        "classification": "internal", "identity": settings.identity,
+    });
+    let rate = "1000000/s";
+    let limits = json!([
+        {"name": "per-agent", "key": ["agent"], "rate": rate},
+        {"name": "per-tool", "key": ["agent", "tool"], "rate": rate},
+    ]);
+    let config = &mut setup.config;
+    config["listeners"] = LISTENERS.iter().map(|name| listener(name)).collect();
+    config["services"] = json!([service]);
+    config["limits"] = limits;
+    config["decision_log"] = json!({"path": "decisions.jsonl", "durability": settings.durability});
+    config["body"] = json!({"max_request": "4MiB", "max_response": "8MiB"});
+    config["workers"] = json!(2);
+}
