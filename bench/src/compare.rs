@@ -41,7 +41,7 @@ pub(crate) struct Common {
     seconds: Option<f64>,
     /// That everything runs, as short as can be: the figures mean nothing
     #[arg(long)]
-    quick: bool,
+    pub(crate) quick: bool,
     /// Durability of the decision log: `memory`, `written` or `synced`
     #[arg(long, default_value = "written")]
     durability: String,

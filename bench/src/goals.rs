@@ -1,7 +1,8 @@
 //! What is aimed at, and how near it is.
 
-use std::fmt::Write;
+use std::{fmt::Write, fs, path::Path};
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
@@ -27,7 +28,8 @@ enum Bar {
 }
 
 impl Goal {
-    fn at_least(what: &str, must: f64, aim: f64, measured: Spread) -> Self {
+    /// A goal that is met from above.
+    pub(crate) fn at_least(what: &str, must: f64, aim: f64, measured: Spread) -> Self {
         let (what, bar) = (what.to_owned(), Bar::AtLeast { must, aim });
         Self {
             what,
@@ -59,7 +61,7 @@ impl Goal {
         }
     }
 
-    pub(crate) fn json(&self) -> Value {
+    fn json(&self) -> Value {
         let (kind, must, aim) = match self.bar {
             Bar::AtLeast { must, aim } => ("at least", must, aim),
             Bar::AtMost { must, aim } => ("at most", must, aim),
@@ -138,8 +140,25 @@ fn of_block(block: &Block) -> Vec<Goal> {
         .collect()
 }
 
-/// The goals for people.
-pub(crate) fn table(goals: &[Goal]) -> String {
+/// Prints how the goals are met and keeps the figures as `NAME.json`.
+pub(crate) fn finish(
+    goals: &[Goal],
+    figures: &Value,
+    output: Option<&Path>,
+    name: &str,
+) -> Result<()> {
+    println!("{}", table(goals));
+    let Some(output) = output else {
+        return Ok(());
+    };
+    fs::create_dir_all(output)?;
+    let goals: Vec<_> = goals.iter().map(Goal::json).collect();
+    let json = json!({"figures": figures, "goals": goals});
+    fs::write(output.join(format!("{name}.json")), format!("{json:#}\n"))?;
+    Ok(())
+}
+
+fn table(goals: &[Goal]) -> String {
     let mut table = String::new();
     let width = goals.iter().map(|goal| goal.what.len()).max().unwrap_or(0);
     for goal in goals {

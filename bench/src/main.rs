@@ -4,12 +4,14 @@
 
 mod compare;
 mod goals;
+mod growth;
 mod load;
 mod message;
 mod outrider;
 mod owned;
 mod peers;
 mod plot;
+mod policy;
 mod process;
 mod report;
 mod sample;
@@ -31,6 +33,10 @@ struct Arguments {
 enum Command {
     /// Compares Outrider with its peers and with no proxy at all
     Compare(compare::Options),
+    /// Measures how the cost of a call grows with what it does not touch
+    Growth(growth::Options),
+    /// Compares the evaluation of the policy alone with OPA's
+    Policy(policy::Options),
     /// Runs the tool server that everything is measured against; prints its port
     #[command(hide = true)]
     ToolServer(tool_server::Options),
@@ -39,6 +45,8 @@ enum Command {
 fn main() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Compare(options) => compare::run(&options),
+        Command::Growth(options) => growth::run(&options),
+        Command::Policy(options) => policy::run(&options),
         Command::ToolServer(options) => tool_server::run(&options),
     }
 }

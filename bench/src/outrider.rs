@@ -11,6 +11,7 @@ use std::{
     net::SocketAddr,
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
@@ -41,6 +42,8 @@ pub(crate) struct Outrider {
     pub(crate) token: String,
     /// Calls that were made through it.
     pub(crate) calls: Cell<usize>,
+    /// How long it took from the start of the process until it listened.
+    pub(crate) start: Duration,
 }
 
 const LISTENERS: [&str; 2] = ["reverse", "second"];
@@ -64,7 +67,11 @@ impl Outrider {
                 return Ok(None);
             }
         }
-        let sidecar = setup.start();
+        let begin = Instant::now();
+        Self::listening(setup.start(), begin.elapsed()).map(Some)
+    }
+
+    fn listening(sidecar: Sidecar, start: Duration) -> Result<Self> {
         let addresses = LISTENERS.map(|name| match sidecar.listener(name) {
             Address::Tcp(address) => Ok(address),
             Address::Unix(_) => bail!("a TCP listener was configured"),
@@ -74,9 +81,18 @@ impl Outrider {
             token: String::new(),
             sidecar,
             calls: Cell::new(0),
+            start,
         };
         let token = outrider.open_task()?;
-        Ok(Some(Self { token, ..outrider }))
+        Ok(Self { token, ..outrider })
+    }
+
+    /// Ends it and starts it again over the same files.
+    pub(crate) fn restarted(mut self) -> Result<Self> {
+        self.sidecar.signal("TERM");
+        self.sidecar.wait();
+        let begin = Instant::now();
+        Self::listening(self.sidecar.start_again(), begin.elapsed())
     }
 
     /// Opens another task and returns its token.

@@ -1,4 +1,8 @@
-//! Plots as SVG: bars with their spread.
+//! Plots as SVG: bars with their spread, and curves side by side.
+
+mod curves;
+
+pub(crate) use curves::{Curve, Curves};
 
 use crate::sample::Spread;
 

@@ -178,17 +178,12 @@ pub(crate) struct Report {
 impl Report {
     /// Prints how the goals are met and writes what is to be kept.
     pub(crate) fn finish(&self, output: Option<&Path>) -> Result<()> {
-        let goals = goals::of_comparison(&self.blocks);
-        println!("{}", goals::table(&goals));
-        let Some(output) = output else {
-            return Ok(());
-        };
-        fs::create_dir_all(output)?;
         let blocks: Vec<_> = self.blocks.iter().map(Block::json).collect();
-        let goals: Vec<_> = goals.iter().map(goals::Goal::json).collect();
-        let json = json!({"comparisons": blocks, "goals": goals});
-        fs::write(output.join("compare.json"), format!("{json:#}\n"))?;
-        fs::write(output.join("compare.svg"), self.plot().svg())?;
+        let goals = goals::of_comparison(&self.blocks);
+        goals::finish(&goals, &json!(blocks), output, "compare")?;
+        if let Some(output) = output {
+            fs::write(output.join("compare.svg"), self.plot().svg())?;
+        }
         Ok(())
     }
 

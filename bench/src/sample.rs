@@ -73,9 +73,10 @@ impl Spread {
     pub(crate) fn of(values: impl IntoIterator<Item = f64>) -> Option<Self> {
         let mut values: Vec<_> = values.into_iter().filter(|v| v.is_finite()).collect();
         values.sort_by(f64::total_cmp);
+        let middle = (values.len().checked_sub(1)? / 2, values.len() / 2);
         Some(Self {
             low: *values.first()?,
-            median: *values.get(values.len() / 2)?,
+            median: values.get(middle.0)?.midpoint(*values.get(middle.1)?),
             high: *values.last()?,
         })
     }
@@ -92,5 +93,18 @@ impl fmt::Display for Spread {
             "{:.2} ({:.2} to {:.2})",
             self.median, self.low, self.high
         )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, clippy::float_cmp, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_median_of_an_even_number_lies_between_the_two_in_the_middle() {
+        assert_eq!(Spread::of([4.0, 1.0, 2.0, 3.0]).unwrap().median, 2.5);
+        assert_eq!(Spread::of([3.0, 1.0, 2.0]).unwrap().median, 2.0);
+        assert_eq!(Spread::of([]), None);
     }
 }

@@ -97,7 +97,12 @@ impl Shape {
 
     /// The data as Outrider indexes it.
     pub(crate) fn data(self) -> Result<Data> {
-        let document: Document = serde_json::from_value(self.document())?;
+        self.data_of(self.document())
+    }
+
+    /// Other data over the same catalogue.
+    pub(crate) fn data_of(self, document: Value) -> Result<Data> {
+        let document: Document = serde_json::from_value(document)?;
         let known = |number| KnownTool {
             id: id(&tool(number)),
             kind: ServiceKind::Tool,

@@ -1,6 +1,6 @@
 //! Everything that one kind of call needs: the tool server, the peers before it, Outrider before it.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, time::Duration};
 
 use anyhow::{Context, Result};
 use outrider_integration::Request;
@@ -110,6 +110,14 @@ impl Target {
         }
     }
 
+    /// The Outrider that stands there, if nobody else holds it.
+    pub(crate) fn into_outrider(self) -> Option<Outrider> {
+        match self.stands {
+            Stands::Outrider(outrider) => Rc::into_inner(outrider),
+            _ => None,
+        }
+    }
+
     /// Every call is in the log.
     pub(crate) fn check_log(&self) -> Result<()> {
         match &self.stands {
@@ -135,6 +143,13 @@ pub(crate) struct World {
 impl World {
     /// Starts everything and makes one call through each.
     pub(crate) fn start(case: Case, settings: &Settings, peers: &[&'static str]) -> Result<Self> {
+        let mut world = Self::bare(case)?;
+        world.fill(settings, peers)?;
+        Ok(world)
+    }
+
+    /// The tool server alone.
+    pub(crate) fn bare(case: Case) -> Result<Self> {
         let certificates = case.tls.then(Certificates::make).transpose()?;
         let (tool_server, upstream) = owned::tool_server(&tool_server::Options {
             events: case.events,
@@ -151,7 +166,7 @@ impl World {
             certificates,
             _tool_server: tool_server,
         };
-        world.fill(settings, peers)?;
+        world.add(DIRECT, &[world.call("")], Stands::Nothing)?;
         Ok(world)
     }
 
@@ -159,7 +174,6 @@ impl World {
         let full = self.outrider(settings, "full")?;
         let unsigned = self.outrider(settings, "decision_id")?;
         let token = full.as_ref().map_or("", |outrider| &outrider.token);
-        self.add(DIRECT, &self.call(token), Stands::Nothing)?;
         let documents = settings.shape.documents(token)?;
         for name in peers {
             let backend = Backend {
@@ -168,7 +182,7 @@ impl World {
                 documents: &documents,
             };
             match Peer::start(name, &backend)? {
-                Some(peer) => self.add(name, &self.call(token), Stands::Peer(peer))?,
+                Some(peer) => self.add(name, &[self.call(token)], Stands::Peer(peer))?,
                 None => self.absent.push(name),
             }
         }
@@ -178,12 +192,30 @@ impl World {
         };
         let ping = Request::message(&json!(1), "ping", json!({}));
         let stands = |outrider: &Rc<Outrider>| Stands::Outrider(Rc::clone(outrider));
-        self.add(OUTRIDER, &self.call(&full.token), stands(&full))?;
-        self.add(UNSIGNED, &self.call(&unsigned.token), stands(&unsigned))?;
+        self.add(OUTRIDER, &[self.call(&full.token)], stands(&full))?;
+        self.add(UNSIGNED, &[self.call(&unsigned.token)], stands(&unsigned))?;
         if self.case.padding == 0 {
-            self.add(PING, &ping, stands(&unsigned))?;
+            self.add(PING, &[ping], stands(&unsigned))?;
         }
         Ok(())
+    }
+
+    /// Adds an Outrider that is called with these tasks in turn.
+    pub(crate) fn add_outrider(&mut self, outrider: Outrider, tokens: &[String]) -> Result<()> {
+        let target = self.outrider_target(outrider, tokens)?;
+        self.targets.push(target);
+        Ok(())
+    }
+
+    /// An Outrider that is called with these tasks in turn.
+    pub(crate) fn outrider_target(&self, outrider: Outrider, tokens: &[String]) -> Result<Target> {
+        let calls: Vec<_> = tokens.iter().map(|token| self.call(token)).collect();
+        self.target(OUTRIDER, &calls, Stands::Outrider(Rc::new(outrider)))
+    }
+
+    /// Starts an Outrider before the tool server; `None` when it cannot do what the case wants.
+    pub(crate) fn start_outrider(&self, settings: &Settings) -> Result<Option<Outrider>> {
+        Outrider::start(settings, self.upstream, self.certificates.as_ref())
     }
 
     fn outrider(
@@ -195,8 +227,7 @@ impl World {
             identity,
             ..settings.clone()
         };
-        let started = Outrider::start(&settings, self.upstream, self.certificates.as_ref())?;
-        Ok(started.map(Rc::new))
+        Ok(self.start_outrider(&settings)?.map(Rc::new))
     }
 
     fn call(&self, token: &str) -> Request {
@@ -204,23 +235,31 @@ impl World {
             .field("Outrider-Task-Token", token)
     }
 
-    /// Adds a target and makes a first call through it. All of them answer as the first of them does.
-    fn add(&mut self, name: &'static str, request: &Request, stands: Stands) -> Result<()> {
+    /// Adds a target. All of them answer as the first of them does.
+    fn add(&mut self, name: &'static str, requests: &[Request], stands: Stands) -> Result<()> {
+        let target = self.target(name, requests, stands)?;
+        self.expected = target.shot.expected;
+        self.targets.push(target);
+        Ok(())
+    }
+
+    /// A target through which a first call was made.
+    fn target(&self, name: &'static str, requests: &[Request], stands: Stands) -> Result<Target> {
         let addresses = match &stands {
             Stands::Nothing => vec![self.upstream],
             Stands::Peer(peer) => vec![peer.address],
             Stands::Outrider(outrider) => outrider.addresses.clone(),
         };
         let tls = self.certificates.as_ref().map(Certificates::connector);
+        let bytes = |request: &Request| request.bytes(tls::NAME, &format!("/{SERVICE}"));
         let shot = Shot {
             addresses,
-            requests: Arc::new([request.bytes(tls::NAME, &format!("/{SERVICE}"))]),
+            requests: requests.iter().map(bytes).collect(),
             expected: self.expected,
             tls: tls.transpose()?,
         };
-        let target = Target::new(name, shot, stands)?;
-        self.expected = Some(target.once()?);
-        self.targets.push(target);
-        Ok(())
+        let mut target = Target::new(name, shot, stands)?;
+        target.shot.expected = Some(target.once()?);
+        Ok(target)
     }
 }

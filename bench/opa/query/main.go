@@ -8,12 +8,14 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"time"
 
 	"github.com/open-policy-agent/opa/v1/ast"
 	"github.com/open-policy-agent/opa/v1/rego"
+	"github.com/open-policy-agent/opa/v1/storage/inmem"
 )
 
 func main() {
@@ -36,9 +38,7 @@ func measure(arguments []string) error {
 		return err
 	}
 	ctx := context.Background()
-	query, err := rego.New(
-		rego.Query(arguments[3]), rego.Load(arguments[:2], nil),
-	).PrepareForEval(ctx)
+	query, err := prepared(ctx, arguments[0], arguments[1], arguments[3])
 	if err != nil {
 		return err
 	}
@@ -57,6 +57,32 @@ func measure(arguments []string) error {
 	return json.NewEncoder(os.Stdout).Encode(map[string]any{
 		"decision": decision, "parsed_ns": parsedTime, "given_ns": givenTime,
 	})
+}
+
+// The query over rules and data, the data kept as OPA's own values: the faster of its two ways.
+func prepared(ctx context.Context, rules, data, entry string) (rego.PreparedEvalQuery, error) {
+	text, err := os.ReadFile(data)
+	if err != nil {
+		return rego.PreparedEvalQuery{}, err
+	}
+	var documents map[string]any
+	if err := json.Unmarshal(text, &documents); err != nil {
+		return rego.PreparedEvalQuery{}, err
+	}
+	store := inmem.NewFromObjectWithOpts(documents, inmem.OptReturnASTValuesOnRead(true))
+	options := []func(*rego.Rego){rego.Query(entry), rego.Store(store)}
+	files, err := filepath.Glob(filepath.Join(rules, "*.rego"))
+	if err != nil {
+		return rego.PreparedEvalQuery{}, err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return rego.PreparedEvalQuery{}, err
+		}
+		options = append(options, rego.Module(file, string(text)))
+	}
+	return rego.New(options...).PrepareForEval(ctx)
 }
 
 func input(path string) (any, ast.Value, error) {

@@ -41,6 +41,7 @@ pub(super) fn start(
             "run",
             "--server",
             "--skip-version-check",
+            "--optimize-store-for-read-speed",
             "--log-level=error",
         ])
         .arg(format!("--addr={}", free_address()?))
