@@ -139,7 +139,7 @@ impl Point {
 
 /// Measures and prints.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let (mut figures, mut goals, mut curves) = (Vec::new(), Vec::new(), Curves::default());
+    let (mut figures, mut goals, mut curves) = (Vec::new(), Vec::new(), Vec::new());
     for &dimension in &options.curves {
         let points = points(dimension, &options.common)?;
         show(dimension, &points);
@@ -149,15 +149,16 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         let drawn = points
             .iter()
             .filter_map(|point| Some((count(point.number), point.cpu()?)));
-        curves.0.push(Curve {
-            title: format!("CPU µs per call, {}", dimension.title()),
+        curves.push(Curve {
+            title: dimension.title().to_owned(),
             points: drawn.collect(),
         });
     }
     let output = options.common.output.as_deref();
     goals::finish(&goals, &json!(figures), output, "growth")?;
     if let Some(output) = output {
-        fs::write(output.join("growth.svg"), curves.svg())?;
+        let heading = "CPU µs per call; upright lines: the lowest and the highest round";
+        fs::write(output.join("growth.svg"), Curves { heading, curves }.svg())?;
     }
     Ok(())
 }
@@ -165,14 +166,11 @@ pub(crate) fn run(options: &Options) -> Result<()> {
 /// The contract promises that grants which a call does not touch cost it nothing.
 fn goal(dimension: Dimension, points: &[Point]) -> Option<Goal> {
     let (first, last) = (points.first()?, points.last()?);
-    let what = format!(
-        "cost per call, {} {} to {}",
-        last.number,
-        dimension.title(),
-        first.number
-    );
-    (dimension == Dimension::Grants)
-        .then(|| Some(Goal::at_most(&what, 1.1, 1.0, last.ratio(first)?)))?
+    let ratio = last
+        .ratio(first)
+        .filter(|_| dimension == Dimension::Grants)?;
+    let what = format!("cost per call, {} grants to {}", last.number, first.number);
+    Some(Goal::at_most(&what, 1.1, 1.0, ratio))
 }
 
 fn show(dimension: Dimension, points: &[Point]) {

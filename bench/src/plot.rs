@@ -108,7 +108,7 @@ impl Drawing {
     fn whole(&self, width: f64, height: f64) -> String {
         format!(
             r##"<svg xmlns="http://www.w3.org/2000/svg" width="{width}" height="{height}" viewBox="0 0 {width} {height}" font-family="DejaVu Sans, Helvetica, Arial, sans-serif" font-size="12" fill="#22262a">
-<style>.heading{{font-size:14px;font-weight:bold}}.label{{text-anchor:end}}.value{{font-size:11px}}.tick{{font-size:10px;text-anchor:middle;fill:#5b6770}}.side{{font-size:10px;text-anchor:end;fill:#5b6770}}</style>
+<style>.heading{{font-size:14px;font-weight:bold}}.title{{font-weight:bold}}.label{{text-anchor:end}}.value{{font-size:11px}}.tick{{font-size:10px;text-anchor:middle;fill:#5b6770}}.side{{font-size:10px;text-anchor:end;fill:#5b6770}}</style>
 <rect width="{width}" height="{height}" fill="#ffffff"/>
 {}</svg>
 "##,
@@ -120,8 +120,9 @@ impl Drawing {
 /// A figure with as many digits as say something.
 fn figure(value: f64) -> String {
     match value.abs() {
+        0.0 => "0".to_owned(),
         0.0..10.0 => format!("{value:.2}"),
-        10.0..1000.0 => format!("{value:.1}"),
+        10.0..100.0 => format!("{value:.1}"),
         _ => format!("{value:.0}"),
     }
 }

@@ -10,10 +10,14 @@ pub(crate) struct Curve {
     pub(crate) points: Vec<(f64, Spread)>,
 }
 
-/// Small multiples.
-#[derive(Debug, Default)]
-pub(crate) struct Curves(pub(crate) Vec<Curve>);
+/// Small multiples under one heading.
+#[derive(Debug)]
+pub(crate) struct Curves {
+    pub(crate) heading: &'static str,
+    pub(crate) curves: Vec<Curve>,
+}
 
+const HEADING: f64 = 40.0;
 const COLUMNS: usize = 3;
 const WIDTH: f64 = 300.0;
 const HEIGHT: f64 = 220.0;
@@ -25,15 +29,16 @@ const RIGHT: f64 = 16.0;
 impl Curves {
     pub(crate) fn svg(&self) -> String {
         let mut drawing = Drawing::default();
-        for (number, curve) in self.0.iter().enumerate() {
+        drawing.text((14.0, 26.0), "heading", self.heading);
+        for (number, curve) in self.curves.iter().enumerate() {
             let column = crate::sample::count(number % COLUMNS);
             let row = crate::sample::count(number / COLUMNS);
-            let frame = Frame::new(curve, (column * WIDTH, row * HEIGHT));
+            let frame = Frame::new(curve, (column * WIDTH, HEADING + row * HEIGHT));
             frame.draw(&mut drawing, curve);
         }
-        let rows = crate::sample::count(self.0.len().div_ceil(COLUMNS));
-        let columns = crate::sample::count(self.0.len().min(COLUMNS));
-        drawing.whole(columns * WIDTH, rows * HEIGHT)
+        let rows = crate::sample::count(self.curves.len().div_ceil(COLUMNS));
+        let columns = crate::sample::count(self.curves.len().min(COLUMNS));
+        drawing.whole(columns * WIDTH, HEADING + rows * HEIGHT)
     }
 }
 
@@ -53,7 +58,7 @@ impl Frame {
             at,
             first: numbers().fold(f64::INFINITY, f64::min),
             last: numbers().fold(0.0, f64::max),
-            most: most.fold(0.0, f64::max) * 1.1,
+            most: 4.0 * round(most.fold(0.0, f64::max) / 4.0),
         }
     }
 
@@ -104,6 +109,14 @@ impl Frame {
             before = Some(at);
         }
     }
+}
+
+/// The next larger of 1, 2, 2.5, 5 times a power of ten, or 3, 4, 6, 8 of them.
+fn round(value: f64) -> f64 {
+    let power = 10_f64.powf(value.max(f64::MIN_POSITIVE).log10().floor());
+    let steps = [1.0, 2.0, 2.5, 3.0, 4.0, 5.0, 6.0, 8.0, 10.0];
+    let step = steps.into_iter().find(|step| step * power >= value);
+    step.unwrap_or(10.0) * power
 }
 
 /// A number in a few characters.
