@@ -30,7 +30,6 @@ use outrider::{
     classify::classify,
     config::{self, Compiler},
     limit::Subjects,
-    listen::PeerAddr,
     outrider::{Outrider, Snapshot},
     protocol::{Asked, Kind},
     record::{Entry, Facts, Ruling},
@@ -186,11 +185,11 @@ impl Rig {
     }
 
     fn entry(&self, input: Input) -> Entry {
-        let peer = PeerAddr::Unix {
-            uid: 1000,
-            pid: None,
-        };
-        let mut entry = Entry::open(&self.outrider().recorder, &"reverse".into(), peer);
+        let mut entry = Entry::open(
+            &self.outrider().recorder,
+            &"reverse".into(),
+            &"unix:uid=1000".into(),
+        );
         entry.facts = Facts {
             service: Some(self.service.name.clone()),
             tool: Some(self.tool().id.clone()),

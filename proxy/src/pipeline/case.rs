@@ -291,11 +291,11 @@ impl Case {
     /// Spends what a passing ruling spends, hands what became known to the entry, and gives the
     /// errand of a passing case.
     pub(super) fn settle(
-        self,
+        self: Box<Self>,
         ruling: Ruling,
         entry: &mut Entry,
         said: &mut Said,
-    ) -> (Ruling, Option<Errand>) {
+    ) -> (Ruling, Option<Box<Errand>>) {
         let ruling = self.spend(ruling);
         if ruling.passes() {
             self.ask();
@@ -317,7 +317,7 @@ impl Case {
         ruling
     }
 
-    fn errand(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
+    fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {
         let shown = self.shown();
         let Known {
             exchange,
@@ -335,7 +335,7 @@ impl Case {
         entry.hold(admitted);
         let exchange = exchange?;
         *said = Some((Arc::clone(&self.service), exchange.clone()));
-        Some(Errand {
+        Some(Box::new(Errand {
             request: request?,
             expected: Expected {
                 service: Arc::clone(&self.service),
@@ -349,7 +349,7 @@ impl Case {
                 memory: Arc::clone(&self.outrider.memory),
             },
             service: self.service,
-        })
+        }))
     }
 
     /// The session knows what is asked in it, so that the answer can also come on its stream.
