@@ -118,7 +118,6 @@ impl Rig {
 
     fn subjects<'a>(&'a self, tool: &'a Tool) -> Subjects<'a> {
         Subjects {
-            agent: &self.outrider().agent,
             subject: &self.task.subject,
             task: &self.task.id,
             service: "mcp",
@@ -165,9 +164,8 @@ impl Rig {
         let mut id = [0; 36];
         let facts = tag::Facts {
             decision_id: DecisionId::mint().encode(&mut id),
-            agent: &self.outrider().agent,
             task: Some(&self.task),
-            tool: "mcp/update_ticket",
+            tool: Some(&self.tool().told),
             classification: "internal",
             audience: self.service.upstream.origin(),
             method: "POST",

@@ -64,6 +64,8 @@ pub(super) struct Known {
     pub(super) until: Option<Arc<Task>>,
     /// The operation and arguments of a call.
     pub(super) call: Option<Called>,
+    /// The tool of a call.
+    pub(super) tool: Option<Arc<Tool>>,
 }
 
 /// What is to be sent, and what is expected back.
@@ -219,6 +221,7 @@ impl Case {
         self.known.facts.tool = Some(tool.id.clone());
         self.known.facts.classification = tool.level.as_str();
         self.known.level = Some(tool.level);
+        self.known.tool = Some(Arc::clone(tool));
         self.known.call = Some(Called {
             operation: Arc::clone(&call.operation),
             arguments: call.arguments.clone(),
