@@ -149,7 +149,6 @@ fn configure(
     certificates: Option<&Certificates>,
 ) {
     let shape = settings.shape;
-    setup.file("tools.json", &lock_file(&shape.catalogue()).to_string());
     if let Some(rules) = shape.rules() {
         setup.file("policy/rules.rego", &rules);
     }
@@ -170,10 +169,15 @@ fn configure(
             format!("https://{}:{}/{SERVICE}", tls::NAME, upstream.port())
         }
     };
-    let service = json!({
-        "name": SERVICE, "protocol": "mcp", "upstream": upstream, "schemas": "tools.json",
-        "classification": "internal", "identity": settings.identity,
-    });
+    let mut services = Vec::new();
+    for (name, tools) in shape.catalogue() {
+        let schemas = format!("{name}.json");
+        setup.file(&schemas, &lock_file(&tools).to_string());
+        services.push(json!({
+            "name": name, "protocol": "mcp", "upstream": upstream, "schemas": schemas,
+            "classification": "internal", "identity": settings.identity,
+        }));
+    }
     let rate = "1000000/s";
     let limits = json!([
         {"name": "per-agent", "key": ["agent"], "rate": rate},
@@ -181,7 +185,7 @@ fn configure(
     ]);
     let config = &mut setup.config;
     config["listeners"] = LISTENERS.iter().map(|name| listener(name)).collect();
-    config["services"] = json!([service]);
+    config["services"] = json!(services);
     config["limits"] = limits;
     config["decision_log"] = json!({"path": "decisions.jsonl", "durability": settings.durability});
     config["body"] = json!({"max_request": "4MiB", "max_response": "8MiB"});

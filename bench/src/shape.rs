@@ -16,8 +16,10 @@ use serde_json::{Value, json};
 
 use crate::message;
 
-/// The service of every tool, and the path of its endpoint.
+/// The service of the tool that is called, and the path of its endpoint.
 pub(crate) const SERVICE: &str = "mcp";
+/// How many tools one service has at most: a lock file has a bound.
+const OFFERED: usize = 2000;
 /// The agent that calls.
 pub(crate) const AGENT: &str = "spiffe://example.org/agent/test";
 /// How many grants one agent has at most.
@@ -45,16 +47,16 @@ impl Default for Shape {
 }
 
 impl Shape {
-    /// The definitions of the tools.
-    pub(crate) fn catalogue(self) -> BTreeMap<String, Value> {
-        let definition = |number: usize| {
+    /// The services by name, each with the definitions of its tools.
+    pub(crate) fn catalogue(self) -> BTreeMap<String, BTreeMap<String, Value>> {
+        let mut services = BTreeMap::<_, BTreeMap<_, _>>::new();
+        for number in 0..self.tools {
             let mut schema = message::schema();
-            if let Some(schema) = schema.as_object_mut() {
-                schema.insert("title".to_owned(), json!(format!("Tool {number}")));
-            }
-            (tool(number), json!({"inputSchema": schema}))
-        };
-        (0..self.tools).map(definition).collect()
+            schema["title"] = json!(format!("Tool {number}"));
+            let tools = services.entry(service(number)).or_default();
+            tools.insert(tool(number), json!({"inputSchema": schema}));
+        }
+        services
     }
 
     /// Agents, intents and grants.
@@ -68,7 +70,7 @@ impl Shape {
         });
         let grants = (0..self.grants).map(|number| {
             json!({
-                "agent": agent(number / held), "tools": [id(&tool(number % self.tools))],
+                "agent": agent(number / held), "tools": [id(number % self.tools)],
                 "intents": ["work"], "max_classification": "internal",
             })
         });
@@ -104,7 +106,7 @@ impl Shape {
     pub(crate) fn data_of(self, document: Value) -> Result<Data> {
         let document: Document = serde_json::from_value(document)?;
         let known = |number| KnownTool {
-            id: id(&tool(number)),
+            id: id(number),
             kind: ServiceKind::Tool,
         };
         let tools: Vec<_> = (0..self.tools).map(known).collect();
@@ -117,7 +119,7 @@ impl Shape {
         let text = self.data()?.value().to_json_str().map_err(|e| anyhow!(e))?;
         let mut documents: Value = serde_json::from_str(&text)?;
         let tools: BTreeMap<_, _> = (0..self.tools)
-            .map(|number| (id(&tool(number)), facts(&tool(number))))
+            .map(|number| (id(number), facts(number)))
             .collect();
         let expires_ns = 4_102_444_800_000_000_000_i64;
         let task = json!({
@@ -136,16 +138,23 @@ impl Shape {
     }
 }
 
-fn facts(operation: &str) -> Value {
+fn facts(number: usize) -> Value {
     json!({
-        "id": id(operation), "service": SERVICE, "operation": operation, "kind": "tool",
+        "id": id(number), "service": service(number), "operation": tool(number), "kind": "tool",
         "owner": "", "version": "", "schema_digest": "", "classification": "internal", "labels": [],
         "read_only": false, "destructive": true, "idempotent": false, "open_world": true,
     })
 }
 
-fn id(operation: &str) -> String {
-    format!("{SERVICE}/{operation}")
+fn id(number: usize) -> String {
+    format!("{}/{}", service(number), tool(number))
+}
+
+fn service(number: usize) -> String {
+    match number / OFFERED {
+        0 => SERVICE.to_owned(),
+        other => format!("{SERVICE}-{other}"),
+    }
 }
 
 fn tool(number: usize) -> String {
