@@ -6,6 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
+    machine,
     peers::{ENVOY, ENVOY_OPA, NGINX},
     report::Block,
     sample::Spread,
@@ -153,7 +154,7 @@ pub(crate) fn finish(
     };
     fs::create_dir_all(output)?;
     let goals: Vec<_> = goals.iter().map(Goal::json).collect();
-    let json = json!({"figures": figures, "goals": goals});
+    let json = json!({"machine": machine::description(), "figures": figures, "goals": goals});
     fs::write(output.join(format!("{name}.json")), format!("{json:#}\n"))?;
     Ok(())
 }

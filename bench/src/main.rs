@@ -6,6 +6,7 @@ mod compare;
 mod goals;
 mod growth;
 mod load;
+mod machine;
 mod message;
 mod outrider;
 mod owned;
@@ -43,7 +44,9 @@ enum Command {
 }
 
 fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    machine::open_files()?;
+    match command {
         Command::Compare(options) => compare::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Policy(options) => policy::run(&options),

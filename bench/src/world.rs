@@ -1,8 +1,8 @@
 //! Everything that one kind of call needs: the tool server, the peers before it, Outrider before it.
 
-use std::{net::SocketAddr, rc::Rc, time::Duration};
+use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use outrider_integration::Request;
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::{
     message,
     outrider::{Outrider, Settings},
     owned::{self, Owned},
-    peers::{Backend, Peer},
+    peers::{Backend, ENVOY_OPA, Peer},
     process::{Cpu, Memory},
     sample::Sample,
     shape::SERVICE,
@@ -145,6 +145,7 @@ impl World {
     pub(crate) fn start(case: Case, settings: &Settings, peers: &[&'static str]) -> Result<Self> {
         let mut world = Self::bare(case)?;
         world.fill(settings, peers)?;
+        world.try_strangers()?;
         Ok(world)
     }
 
@@ -200,6 +201,20 @@ impl World {
         Ok(())
     }
 
+    /// Who says to decide refuses what names no task: a policy that lets everything pass costs nothing.
+    fn try_strangers(&self) -> Result<()> {
+        let deciding = [ENVOY_OPA, OUTRIDER, UNSIGNED];
+        for target in &self.targets {
+            let shot = Shot {
+                requests: Arc::new([bytes(&self.call("nobody"))]),
+                ..target.shot.clone()
+            };
+            let lets_pass = deciding.contains(&target.name) && shot.once().is_ok();
+            ensure!(!lets_pass, "{} lets pass what names no task", target.name);
+        }
+        Ok(())
+    }
+
     /// Adds an Outrider that is called with these tasks in turn.
     pub(crate) fn add_outrider(&mut self, outrider: Outrider, tokens: &[String]) -> Result<()> {
         let target = self.outrider_target(outrider, tokens)?;
@@ -251,7 +266,6 @@ impl World {
             Stands::Outrider(outrider) => outrider.addresses.clone(),
         };
         let tls = self.certificates.as_ref().map(Certificates::connector);
-        let bytes = |request: &Request| request.bytes(tls::NAME, &format!("/{SERVICE}"));
         let shot = Shot {
             addresses,
             requests: requests.iter().map(bytes).collect(),
@@ -262,4 +276,9 @@ impl World {
         target.shot.expected = Some(target.once()?);
         Ok(target)
     }
+}
+
+/// As it is sent, whoever it goes through.
+fn bytes(request: &Request) -> Vec<u8> {
+    request.bytes(tls::NAME, &format!("/{SERVICE}"))
 }
