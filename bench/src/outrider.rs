@@ -1,8 +1,6 @@
 //! Outrider with every check on.
-#![expect(
-    clippy::indexing_slicing,
-    reason = "members of JSON objects, made by writing them"
-)]
+
+mod files;
 
 use std::{
     cell::Cell,
@@ -15,13 +13,10 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use outrider_integration::{Address, Setup, Sidecar, lock_file};
+use outrider_integration::{Address, Setup, Sidecar};
 use serde_json::{Value, json};
 
-use crate::{
-    shape::{SERVICE, Shape},
-    tls::{self, Certificates},
-};
+use crate::{shape::Shape, tls::Certificates};
 
 /// How it is set up.
 #[derive(Debug, Clone)]
@@ -46,6 +41,7 @@ pub(crate) struct Outrider {
     pub(crate) start: Duration,
 }
 
+/// Their names.
 const LISTENERS: [&str; 2] = ["reverse", "second"];
 
 impl Outrider {
@@ -60,7 +56,7 @@ impl Outrider {
             format!("no {binary}: build it with `cargo build --release`")
         })?;
         let mut setup = Setup::bare(&binary.to_string_lossy());
-        configure(&mut setup, settings, upstream, certificates);
+        files::write(&mut setup, settings, upstream, certificates);
         if certificates.is_some() {
             setup.write();
             if setup.run(&["check", "-c", "outrider.yaml"]).status != 0 {
@@ -140,54 +136,4 @@ fn decisions(log: &Path) -> Result<usize> {
 
 fn contains(line: &[u8], part: &[u8]) -> bool {
     line.windows(part.len()).any(|window| window == part)
-}
-
-fn configure(
-    setup: &mut Setup,
-    settings: &Settings,
-    upstream: SocketAddr,
-    certificates: Option<&Certificates>,
-) {
-    let shape = settings.shape;
-    if let Some(rules) = shape.rules() {
-        setup.file("policy/rules.rego", &rules);
-    }
-    setup.data = shape.document();
-    let listener = |name: &str| {
-        let mut listener = json!({
-            "name": name, "mode": "reverse", "address": "127.0.0.1:0", "hosts": [tls::NAME],
-        });
-        if let Some(files) = certificates {
-            listener["tls"] = json!({"certificate": files.certificate(), "key": files.key()});
-        }
-        listener
-    };
-    let upstream = match certificates {
-        None => format!("http://{upstream}/{SERVICE}"),
-        Some(files) => {
-            setup.environment("SSL_CERT_FILE", &files.root().to_string_lossy());
-            format!("https://{}:{}/{SERVICE}", tls::NAME, upstream.port())
-        }
-    };
-    let mut services = Vec::new();
-    for (name, tools) in shape.catalogue() {
-        let schemas = format!("{name}.json");
-        setup.file(&schemas, &lock_file(&tools).to_string());
-        services.push(json!({
-            "name": name, "protocol": "mcp", "upstream": upstream, "schemas": schemas,
-            "classification": "internal", "identity": settings.identity,
-        }));
-    }
-    let rate = "1000000/s";
-    let limits = json!([
-        {"name": "per-agent", "key": ["agent"], "rate": rate},
-        {"name": "per-tool", "key": ["agent", "tool"], "rate": rate},
-    ]);
-    let config = &mut setup.config;
-    config["listeners"] = LISTENERS.iter().map(|name| listener(name)).collect();
-    config["services"] = json!(services);
-    config["limits"] = limits;
-    config["decision_log"] = json!({"path": "decisions.jsonl", "durability": settings.durability});
-    config["body"] = json!({"max_request": "4MiB", "max_response": "8MiB"});
-    config["workers"] = json!(2);
 }
