@@ -69,44 +69,27 @@ impl Shot {
         })
     }
 
-    /// Makes calls over that many connections at that pace for that long.
-    pub(crate) fn fire(&self, connections: usize, pace: Pace, time: Duration) -> Result<Round> {
-        let before = process::own_cpu();
-        let mut round = runtime()?.block_on(self.barrage(connections, pace, time))?;
-        round.own = process::own_cpu().saturating_sub(before);
-        round.times.sort_unstable();
-        Ok(round)
-    }
-
-    async fn barrage(&self, connections: usize, pace: Pace, time: Duration) -> Result<Round> {
-        let mut wires = Vec::with_capacity(connections);
-        for number in 0..connections {
-            wires.push(self.connect(number).await?);
-        }
-        let begin = Instant::now();
-        let mut running = JoinSet::new();
-        for (number, wire) in wires.into_iter().enumerate() {
-            let gunner = Gunner {
-                shot: self.clone(),
-                wire,
-                number,
-                buffer: Vec::with_capacity(8192),
-                times: Vec::with_capacity(16_384),
-            };
-            match pace {
-                Pace::Closed => running.spawn(gunner.closed(begin + time)),
-                Pace::PerSecond(rate) => {
-                    let due = Due::new(begin, rate, connections, number);
-                    running.spawn(gunner.open(due, begin + time))
-                }
-            };
-        }
-        let mut round = Round::default();
-        while let Some(times) = running.join_next().await {
-            round.times.extend(times??);
-        }
-        round.elapsed = begin.elapsed();
-        Ok(round)
+    /// Connects so many times.
+    pub(crate) fn crew(&self, connections: usize) -> Result<Crew> {
+        let runtime = runtime()?;
+        let gunners = runtime.block_on(async {
+            let mut gunners = Vec::with_capacity(connections);
+            for number in 0..connections {
+                gunners.push(Gunner {
+                    shot: self.clone(),
+                    wire: self.connect(number).await?,
+                    number,
+                    next: number,
+                    buffer: Vec::with_capacity(8192),
+                    times: Vec::new(),
+                });
+            }
+            anyhow::Ok(gunners)
+        });
+        Ok(Crew {
+            gunners: gunners?,
+            runtime,
+        })
     }
 
     async fn connect(&self, number: usize) -> Result<Wire> {
@@ -166,17 +149,58 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
+/// Connections, kept from one fire to the next.
+pub(crate) struct Crew {
+    gunners: Vec<Gunner>,
+    runtime: tokio::runtime::Runtime,
+}
+
+impl Crew {
+    /// Makes calls over all connections at that pace for that long.
+    pub(crate) fn fire(&mut self, pace: Pace, time: Duration) -> Result<Round> {
+        let gunners = std::mem::take(&mut self.gunners);
+        let before = process::own_cpu();
+        let mut round = self.runtime.block_on(async {
+            let begin = Instant::now();
+            let connections = gunners.len();
+            let mut running = JoinSet::new();
+            for gunner in gunners {
+                match pace {
+                    Pace::Closed => running.spawn(gunner.closed(begin + time)),
+                    Pace::PerSecond(rate) => {
+                        let due = Due::new(begin, rate, connections, gunner.number);
+                        running.spawn(gunner.open(due, begin + time))
+                    }
+                };
+            }
+            let mut round = Round::default();
+            while let Some(gunner) = running.join_next().await {
+                let mut gunner = gunner??;
+                round.times.append(&mut gunner.times);
+                self.gunners.push(gunner);
+            }
+            round.elapsed = begin.elapsed();
+            anyhow::Ok(round)
+        })?;
+        round.own = process::own_cpu().saturating_sub(before);
+        round.times.sort_unstable();
+        Ok(round)
+    }
+}
+
 /// One connection and what it has measured.
 struct Gunner {
     shot: Shot,
     wire: Wire,
     number: usize,
+    /// The request that is next.
+    next: usize,
     buffer: Vec<u8>,
     times: Vec<Duration>,
 }
 
 impl Gunner {
-    async fn closed(mut self, end: Instant) -> Result<Vec<Duration>> {
+    async fn closed(mut self, end: Instant) -> Result<Self> {
         let mut begin = Instant::now();
         while begin < end {
             self.call().await?;
@@ -184,11 +208,11 @@ impl Gunner {
             self.times.push(now - begin);
             begin = now;
         }
-        Ok(self.times)
+        Ok(self)
     }
 
     /// What is due before the end is sent, but nobody waits for a queue that grows and grows.
-    async fn open(mut self, mut due: Due, end: Instant) -> Result<Vec<Duration>> {
+    async fn open(mut self, mut due: Due, end: Instant) -> Result<Self> {
         let timer = Timer::new()?;
         let give_up = end + (end - due.at);
         while due.at < end && Instant::now() < give_up {
@@ -197,13 +221,13 @@ impl Gunner {
             self.times.push(due.at.elapsed());
             due.at += due.step;
         }
-        Ok(self.times)
+        Ok(self)
     }
 
     async fn call(&mut self) -> Result<()> {
         let requests = &self.shot.requests;
-        let request = requests.get(self.number % requests.len().max(1));
-        self.number += 1;
+        let request = requests.get(self.next % requests.len().max(1));
+        self.next += 1;
         let request = request.context("a request")?;
         self.shot
             .exchange(&mut self.wire, request, &mut self.buffer)

@@ -119,10 +119,15 @@ impl Drawing {
 
 /// A figure with as many digits as say something.
 fn figure(value: f64) -> String {
-    match value.abs() {
-        0.0 => "0".to_owned(),
-        0.0..10.0 => format!("{value:.2}"),
-        10.0..100.0 => format!("{value:.1}"),
-        _ => format!("{value:.0}"),
+    let digits = match value.abs() {
+        0.0..10.0 => 2,
+        10.0..100.0 => 1,
+        _ => 0,
+    };
+    let text = format!("{value:.digits$}");
+    if text.contains('.') {
+        text.trim_end_matches('0').trim_end_matches('.').to_owned()
+    } else {
+        text
     }
 }

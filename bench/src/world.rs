@@ -7,7 +7,7 @@ use outrider_integration::Request;
 use serde_json::json;
 
 use crate::{
-    load::{Pace, Round, Shot},
+    load::{Pace, Shot},
     message,
     outrider::{Outrider, Settings},
     owned::{self, Owned},
@@ -82,15 +82,16 @@ impl Target {
 
     /// Fires at it for a moment and then for that long.
     pub(crate) fn measure(&self, connections: usize, pace: Pace, time: Duration) -> Result<Sample> {
-        let fire = |time| {
-            let round = self.shot.fire(connections, pace, time);
-            let round = round.with_context(|| format!("calls through {}", self.name))?;
+        let through = || format!("calls through {}", self.name);
+        let mut crew = self.shot.crew(connections).with_context(through)?;
+        let mut fire = |time| {
+            let round = crew.fire(pace, time).with_context(through)?;
             self.made(round.times.len());
             anyhow::Ok(round)
         };
         fire(time / 8)?;
         let before = Cpu::of(&self.pids())?;
-        let round: Round = fire(time)?;
+        let round = fire(time)?;
         let cpu = Cpu::of(&self.pids())?.since(&before);
         let proxied = !matches!(self.stands, Stands::Nothing);
         Ok(Sample::new(&round, proxied.then_some(cpu)))

@@ -25,6 +25,8 @@ const LEFT: f64 = 48.0;
 const TOP: f64 = 40.0;
 const BOTTOM: f64 = 34.0;
 const RIGHT: f64 = 16.0;
+/// What a label needs.
+const NARROW: f64 = 26.0;
 
 impl Curves {
     pub(crate) fn svg(&self) -> String {
@@ -87,10 +89,14 @@ impl Frame {
             drawing.text((left - 6.0, y + 3.5), "side", &figure(value));
         }
         let mut before: Option<(f64, f64)> = None;
+        let mut labelled = f64::NEG_INFINITY;
         for (number, spread) in &curve.points {
             let at = (self.x(*number), self.y(spread.median));
             let bottom = self.at.1 + HEIGHT - BOTTOM;
-            drawing.text((at.0, bottom + 16.0), "tick", &short(*number));
+            if at.0 > labelled + NARROW {
+                drawing.text((at.0, bottom + 16.0), "tick", &short(*number));
+                labelled = at.0;
+            }
             drawing.line(
                 (at.0, self.y(spread.low)),
                 (at.0, self.y(spread.high)),
