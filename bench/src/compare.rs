@@ -6,6 +6,7 @@ use anyhow::{Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::{
+    goals::Judged,
     load::Pace,
     outrider::Settings,
     peers,
@@ -121,12 +122,16 @@ impl Scenario {
             title: format!("{what}, {connections} connections"),
             connections,
             pace: Pace::Closed,
+            judged: match self {
+                Self::Closed => Judged::Cost,
+                _ => Judged::Nothing,
+            },
         };
         Ok(match self {
             Self::Closed => vec![closed("1 KiB", 16), closed("1 KiB", 64)],
             Self::Open => {
                 let third = knee(world)? / 3.0;
-                let rates = [1000.0, (third / 100.0).round().max(1.0) * 100.0];
+                let rates = [JUDGED_RATE, (third / 100.0).round().max(1.0) * 100.0];
                 rates.map(fixed).into()
             }
             Self::Events => vec![closed("stream of 10 events", 16)],
@@ -142,10 +147,21 @@ struct Load {
     title: String,
     connections: usize,
     pace: Pace,
+    /// What of it there are goals for.
+    judged: Judged,
 }
 
+/// The rate at which the added time is held against a goal.
+const JUDGED_RATE: f64 = 1000.0;
+
 fn fixed(rate: f64) -> Load {
+    let judged = if rate == JUDGED_RATE {
+        Judged::Time
+    } else {
+        Judged::Nothing
+    };
     Load {
+        judged,
         title: format!("1 KiB, {rate:.0} calls a second"),
         connections: 64,
         pace: Pace::PerSecond(rate),
@@ -206,6 +222,7 @@ fn measure(world: &World, load: &Load, common: &Common) -> Result<Block> {
     Ok(Block {
         title: load.title.clone(),
         open: load.pace != Pace::Closed,
+        judged: load.judged,
         rows: rows.collect::<Result<_>>()?,
         absent: world.absent.clone(),
     })

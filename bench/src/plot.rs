@@ -24,9 +24,12 @@ const LEFT: f64 = 190.0;
 const RIGHT: f64 = 120.0;
 const LINE: f64 = 22.0;
 const HEADING: f64 = 38.0;
-const COLOURS: [&str; 8] = [
-    "#5b6770", "#4e9a6b", "#3b7dbf", "#b07d2b", "#a0527c", "#d1495b", "#e07a5f", "#e8a598",
+/// Peers in greys and blues, ours in reds, in the order in which they are shown.
+const COLOURS: [&str; 7] = [
+    "#5b6770", "#9aa5ad", "#2f6fb0", "#8db8de", "#c8374a", "#e07a5f", "#f0b3a3",
 ];
+/// A bar so many times as long as the next is cut.
+const OUTLIER: f64 = 3.0;
 
 impl Bars {
     /// Adds a group, unless it is empty.
@@ -43,7 +46,7 @@ impl Bars {
         for (title, bars) in &self.groups {
             drawing.text((16.0, y + 26.0), "heading", title);
             y += HEADING;
-            let most = bars.iter().map(|bar| bar.spread.high).fold(0.0, f64::max);
+            let most = scale(bars);
             for bar in bars {
                 if !labels.contains(&bar.label) {
                     labels.push(bar.label);
@@ -54,6 +57,17 @@ impl Bars {
             }
         }
         drawing.whole(WIDTH, y + 16.0)
+    }
+}
+
+/// What the longest bar of a group stands for: the largest value, or a little more than the second if that is far from it.
+fn scale(bars: &[Bar]) -> f64 {
+    let mut values: Vec<_> = bars.iter().map(|bar| bar.spread.high).collect();
+    values.sort_by(|one, other| other.total_cmp(one));
+    match values[..] {
+        [largest, second, ..] if second > 0.0 && largest > OUTLIER * second => 1.4 * second,
+        [largest, ..] => largest,
+        [] => 0.0,
     }
 }
 
@@ -68,8 +82,10 @@ struct Drawing(String);
 
 impl Drawing {
     fn bar(&mut self, bar: &Bar, y: f64, most: f64, colour: &str) {
-        let scale = |value: f64| {
-            LEFT + value.max(0.0) / most.max(f64::MIN_POSITIVE) * (WIDTH - LEFT - RIGHT)
+        let whole = WIDTH - LEFT - RIGHT;
+        let place = |value: f64| {
+            let share = value / most.max(f64::MIN_POSITIVE);
+            LEFT + share.clamp(0.0, 1.0) * whole
         };
         let (low, median, high) = (bar.spread.low, bar.spread.median, bar.spread.high);
         let middle = y + LINE / 2.0;
@@ -77,11 +93,16 @@ impl Drawing {
         self.add(&format!(
             r#"<rect x="{LEFT}" y="{:.1}" width="{:.1}" height="{:.1}" fill="{colour}"/>"#,
             y + 3.0,
-            scale(median) - LEFT,
+            place(median) - LEFT,
             LINE - 6.0,
         ));
-        self.line((scale(low), middle), (scale(high), middle), "#22262a", 1.5);
-        self.text((scale(high) + 8.0, middle + 4.0), "value", &figure(median));
+        if median > most {
+            let cut = LEFT + whole * 0.94;
+            self.line((cut - 4.0, y + LINE), (cut + 4.0, y), "#ffffff", 5.0);
+        } else {
+            self.line((place(low), middle), (place(high), middle), "#22262a", 1.5);
+        }
+        self.text((place(high) + 8.0, middle + 4.0), "value", &figure(median));
     }
 
     fn line(&mut self, from: (f64, f64), to: (f64, f64), colour: &str, width: f64) {

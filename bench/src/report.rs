@@ -6,7 +6,7 @@ use anyhow::Result;
 use serde_json::{Value, json};
 
 use crate::{
-    goals,
+    goals::{self, Judged},
     peers::NGINX,
     plot::{Bar, Bars},
     process::Memory,
@@ -58,6 +58,7 @@ pub(crate) struct Block {
     pub(crate) title: String,
     /// Calls came at fixed times.
     pub(crate) open: bool,
+    pub(crate) judged: Judged,
     pub(crate) rows: Vec<Row>,
     pub(crate) absent: Vec<&'static str>,
 }
