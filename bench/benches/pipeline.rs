@@ -18,7 +18,15 @@
 #[path = "../src/message.rs"]
 mod message;
 
-use std::{fs, hint::black_box, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::Future as _,
+    hint::black_box,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Request, request::Parts};
@@ -32,7 +40,7 @@ use outrider::{
     limit::Subjects,
     outrider::{Outrider, Snapshot},
     protocol::{Asked, Kind},
-    record::{Entry, Facts, Ruling},
+    record::{Entry, Facts, Recorded, Ruling},
     serve::{self, Options, Running},
     state::Open,
     tag,
@@ -331,10 +339,22 @@ fn stages(c: &mut Criterion) {
     group.bench_function("record (decision and outcome, written)", |b| {
         b.iter(|| {
             let mut entry = rig.entry(input.clone());
-            entry.record(Ruling::passed()).unwrap();
+            recorded(&mut entry, Ruling::passed());
         });
     });
     group.finish();
+}
+
+/// Under `written` a record is there at once.
+fn recorded(entry: &mut Entry, ruling: Ruling) -> Recorded {
+    let mut record = pin!(entry.record(ruling));
+    match record
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(recorded) => recorded.unwrap(),
+        Poll::Pending => panic!("the record is not there"),
+    }
 }
 
 fn whole(c: &mut Criterion) {
@@ -350,7 +370,7 @@ fn whole(c: &mut Criterion) {
             let mut headers = HeaderMap::new();
             rig.tag(&mut headers, &hash);
             let mut entry = rig.entry(input);
-            entry.record(ruling).unwrap().permit().unwrap();
+            recorded(&mut entry, ruling).permit().unwrap();
             headers
         });
     });

@@ -113,7 +113,7 @@ impl Pipeline {
             Some(case) => case.settle(ruling, entry, said),
             None => (ruling, None),
         };
-        let recorded = entry.record(ruling)?;
+        let recorded = entry.record(ruling).await?;
         let permit = recorded.permit()?;
         Ok((permit, errand.ok_or(Rejection::PolicyError)?))
     }

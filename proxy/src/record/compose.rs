@@ -73,7 +73,7 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     members.text("request_digest", &facts.request_digest);
     members.text("method", &facts.method);
     members.text("listener", &entry.listener);
-    members.bool("durable", true);
+    members.bool("durable", recorder.log.durability().is_durable());
     members.text("isolation", &recorder.isolation);
 }
 
