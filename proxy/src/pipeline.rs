@@ -65,7 +65,7 @@ impl listen::Service for Pipeline {
         let mut entry = Box::new(Entry::open(
             &self.outrider.recorder,
             &connection.listener.name,
-            &connection.peer_name,
+            &connection.peer,
         ));
         let mut said = None;
         let bodied = !request.body().is_end_stream();
