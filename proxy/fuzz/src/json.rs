@@ -38,10 +38,14 @@ pub fn same(value: &Value, tree: &Tree) -> bool {
     match (value, tree) {
         (Value::Null, Tree::Null) => true,
         (Value::Bool(one), Tree::Bool(other)) => one == other,
-        (Value::Number(one), Tree::Number(text)) => match (one.as_u64(), one.as_i64()) {
-            (Some(one), _) => Some(one) == text.parse().ok() || Some(one as f64) == real(text),
-            (_, Some(one)) => Some(one) == text.parse().ok() || Some(one as f64) == real(text),
-            _ => one.as_f64() == real(text),
+        // A double, or an integer that one holds exactly; else an integer of 64 bits.
+        (Value::Number(one), Tree::Number(text)) => match one.as_f64() {
+            Some(one) => text.parse() == Ok(one),
+            None => {
+                let whole = one.as_u64().map(i128::from);
+                let whole = whole.or_else(|| one.as_i64().map(i128::from));
+                whole.is_some() && whole == text.parse().ok()
+            }
         },
         (Value::String(one), Tree::Text(other)) => **one == **other,
         (Value::Array(items), Tree::Array(others)) => {
@@ -59,8 +63,4 @@ pub fn same(value: &Value, tree: &Tree) -> bool {
         }
         _ => false,
     }
-}
-
-fn real(text: &str) -> Option<f64> {
-    text.parse().ok()
 }

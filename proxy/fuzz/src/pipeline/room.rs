@@ -27,6 +27,8 @@ pub struct Room {
     pub service: Service,
     pub socket: PathBuf,
     pub inputs: u64,
+    /// Every call of the last input was answered.
+    pub settled: bool,
     running: Running,
     journal: Arc<Mutex<Journal>>,
 }
@@ -63,6 +65,7 @@ impl Room {
             directory,
             service,
             inputs: 0,
+            settled: true,
             running,
             journal,
         }

@@ -251,16 +251,22 @@ impl Received {
         .into_bytes()
     }
 
-    /// Holds it against what the agent sent and what we promise.
-    pub fn check(&self, sent: &[Sent]) {
+    /// Holds it against what we promise of every request.
+    pub fn check(&self) {
         self.check_headers();
         self.check_assertion();
-        let whole = |sent: &Sent| matches!(sent.framed, Framed::Whole(_));
-        if sent.iter().all(whole) {
-            let same =
-                |sent: &Sent| matches!(&sent.framed, Framed::Whole(body) if *body == self.body);
-            assert!(sent.iter().any(same), "a body that nobody sent: {self:?}");
+    }
+
+    /// Its body is what the agent sent.
+    pub fn carries(&self, sent: &Sent) {
+        if let Framed::Whole(body) = &sent.framed {
+            assert_eq!(*body, self.body, "another body: {self:?}");
         }
+    }
+
+    /// The decision by which it is here.
+    pub fn decision(&self) -> &str {
+        self.header("outrider-decision-id")
     }
 
     fn check_headers(&self) {
@@ -303,7 +309,7 @@ impl Received {
         let claims = assertion.split('.').nth(1).expect("claims");
         let claims = URL_SAFE_NO_PAD.decode(claims).expect("base64url");
         let claims: Value = serde_json::from_slice(&claims).expect("claims");
-        assert_eq!(claims["txn"], self.header("outrider-decision-id"));
+        assert_eq!(claims["txn"], self.decision());
         assert_eq!(
             claims["htm"],
             self.first.split(' ').next().expect("a method")
