@@ -9,17 +9,9 @@ use outrider::{
 use outrider_policy::Problem;
 use outrider_schemas::{lock::digest, openapi::Loaded};
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 /// Whom the services are offered to.
 pub const AGENT: &str = "spiffe://example.org/agent/fuzz";
-
-/// A directory in memory where there is one.
-pub fn directory() -> TempDir {
-    TempDir::new_in("/dev/shm")
-        .or_else(|_| TempDir::new())
-        .expect("a directory")
-}
 
 /// A lock file with entries of every section, one argument mirrored in a header.
 pub fn lock_file() -> String {

@@ -30,7 +30,7 @@ fn now() -> Timestamp {
 
 impl Room {
     fn new() -> Self {
-        let directory = crate::fixture::directory();
+        let directory = TempDir::new().expect("a directory");
         let path = directory.path().join("valid.jsonl");
         let config = LogConfig {
             checkpoint_lines: 3,

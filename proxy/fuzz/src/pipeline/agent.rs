@@ -60,7 +60,12 @@ pub fn unchunked(mut rest: &[u8]) -> Option<Vec<u8>> {
         let size = std::str::from_utf8(line).ok()?.split(';').next()?.trim();
         let size = usize::from_str_radix(size, 16).ok()?;
         if size == 0 {
-            return (after == b"\r\n" || after.ends_with(b"\r\n\r\n")).then_some(body);
+            // Trailers, of which the first empty line is the end.
+            let end = match after.starts_with(b"\r\n") {
+                true => 2,
+                false => cut(after, b"\r\n\r\n").0.len() + 4,
+            };
+            return (after.len() == end).then_some(body);
         }
         let (chunk, after) = after.split_at_checked(size)?;
         body.extend_from_slice(chunk);

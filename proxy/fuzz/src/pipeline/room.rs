@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::{journal::Journal, service::Service};
-use crate::fixture::{AGENT, catalogue, directory, lock_file};
+use crate::fixture::{AGENT, catalogue, lock_file};
 
 /// What only the service may see.
 pub const SECRET: &str = "Bearer fuzz-4711";
@@ -35,7 +35,7 @@ pub struct Room {
 
 impl Room {
     pub fn start() -> Self {
-        let directory = directory();
+        let directory = TempDir::new().expect("a directory");
         let write = |name: &str, text: &str| {
             fs::write(directory.path().join(name), text).expect("a file");
         };
