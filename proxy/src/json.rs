@@ -261,20 +261,35 @@ fn write_member_name(key: &Value, out: &mut Vec<u8>) {
 
 fn write_number(value: &Value, out: &mut Vec<u8>) {
     let Value::Number(number) = value else { return };
-    if let Some(number) = number.as_u64() {
-        write_u64(number, out);
-    } else if let Some(number) = number.as_i64() {
-        write_i64(number, out);
-    } else {
-        match number.as_f64() {
-            // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.
-            Some(double) if double.is_finite() => {
-                out.extend_from_slice(format!("{double:?}").as_bytes());
-            }
-            Some(_) => out.extend_from_slice(b"null"),
-            None => out.extend_from_slice(number.format_decimal().as_bytes()),
+    if let Some(whole) = whole(value) {
+        if whole < 0 {
+            out.push(b'-');
         }
+        write_u64(u64::try_from(whole.unsigned_abs()).unwrap_or_default(), out);
+        return;
     }
+    match number.as_f64() {
+        // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.
+        Some(double) if double.is_finite() => {
+            out.extend_from_slice(format!("{double:?}").as_bytes());
+        }
+        Some(_) => out.extend_from_slice(b"null"),
+        None => out.extend_from_slice(number.format_decimal().as_bytes()),
+    }
+}
+
+/// A number that is a whole one of 64 bits, with or without a sign.
+pub(crate) fn whole(value: &Value) -> Option<i128> {
+    let Value::Number(number) = value else {
+        return None;
+    };
+    // Doubles saturate: 2^63 is no `i64`, and 2^64, which alone is both a double and the largest
+    // `u64`, is no `u64` either.
+    let unsigned = number
+        .as_u64()
+        .filter(|&whole| whole < u64::MAX || number.as_f64().is_none());
+    let signed = || number.as_i64().map(i128::from);
+    unsigned.map(i128::from).or_else(signed)
 }
 
 /// Where the next byte that must be escaped stands. Whole blocks are asked first, which the compiler
@@ -388,6 +403,22 @@ mod tests {
         let mut out = Vec::new();
         write_str(&text, &mut out);
         assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn a_double_beside_the_largest_integers_is_written_as_itself() {
+        for (read, written) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "1.8446744073709552e19"),
+            ("9223372036854775808.0", "9223372036854775808"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("-9223372036854775808.0", "-9223372036854775808"),
+        ] {
+            let value: Value = outrider_schemas::json::parse(read.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            write_value(&value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), written, "{read}");
+        }
     }
 
     #[test]
