@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use jiff::Timestamp;
 use outrider_policy::Value;
+use outrider_schemas::json;
 
 /// Lower-case hexadecimal digits.
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -16,8 +17,8 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = next_escape(rest) {
-        let (plain, tail) = rest.split_at(at);
+    loop {
+        let (plain, tail) = rest.split_at(json::plain(rest));
         out.extend_from_slice(plain);
         let Some((&byte, tail)) = tail.split_first() else {
             break;
@@ -25,7 +26,6 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
         write_escape(byte, out);
         rest = tail;
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
 }
 
@@ -290,25 +290,6 @@ pub(crate) fn whole(value: &Value) -> Option<i128> {
         .filter(|&whole| whole < u64::MAX || number.as_f64().is_none());
     let signed = || number.as_i64().map(i128::from);
     unsigned.map(i128::from).or_else(signed)
-}
-
-/// Where the next byte that must be escaped stands. Whole blocks are asked first, which the compiler
-/// does in a few instructions each.
-fn next_escape(bytes: &[u8]) -> Option<usize> {
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    let dirty = |block: &[u8; 16]| {
-        block
-            .iter()
-            .fold(false, |any, &byte| any | must_escape(byte))
-    };
-    let clean = blocks.iter().position(dirty).unwrap_or(blocks.len()) * 16;
-    let from = bytes.get(clean..).unwrap_or(rest);
-    let at = from.iter().position(|&byte| must_escape(byte))?;
-    Some(clean + at)
-}
-
-const fn must_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
 }
 
 fn write_escape(byte: u8, out: &mut Vec<u8>) {
