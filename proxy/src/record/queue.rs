@@ -87,13 +87,11 @@ impl Receipt {
     /// # Errors
     /// It is not, as far as is known.
     pub async fn settled(&mut self) -> Result<(), Unwritable> {
-        match timeout(PATIENCE, &mut self.0).await {
-            Ok(told) => told.unwrap_or(Err(Unwritable)),
-            Err(_) => {
-                self.0.close();
-                self.0.try_recv().unwrap_or(Err(Unwritable))
-            }
+        if let Ok(told) = timeout(PATIENCE, &mut self.0).await {
+            return told.unwrap_or(Err(Unwritable));
         }
+        self.0.close();
+        self.0.try_recv().unwrap_or(Err(Unwritable))
     }
 
     /// Waits no longer: unless it was refused already, the line is written or kept until it is.
