@@ -18,7 +18,15 @@
 #[path = "../src/message.rs"]
 mod message;
 
-use std::{fs, hint::black_box, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::Future as _,
+    hint::black_box,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
@@ -32,9 +40,10 @@ use outrider::{
     config::{self, Compiler},
     identify,
     limit::Subjects,
+    listen::{Peer, PeerAddr},
     outrider::{Outrider, Snapshot},
     protocol::{Asked, Exchange, Held, Kind, Message, Passed},
-    record::{Entry, Facts, Ruling},
+    record::{Entry, Facts, Recorded, Ruling},
     serve::{self, Options, Running},
     state::{Open, Opened},
     tag,
@@ -226,7 +235,10 @@ impl Rig {
         let mut entry = Entry::open(
             &self.outrider().recorder,
             &"reverse".into(),
-            &"unix:uid=1000".into(),
+            &Peer::from(PeerAddr::Unix {
+                uid: 1000,
+                pid: None,
+            }),
         );
         entry.facts = Facts {
             service: Some(self.service.name.clone()),
@@ -399,7 +411,7 @@ fn stages(c: &mut Criterion) {
             |b| {
                 b.iter(|| {
                     let mut entry = rig.entry(input.clone());
-                    entry.record(Ruling::passed()).unwrap();
+                    recorded(&mut entry, Ruling::passed());
                 });
             },
         );
@@ -417,6 +429,18 @@ fn stages(c: &mut Criterion) {
     group.finish();
 }
 
+/// Under `written` a record is there at once.
+fn recorded(entry: &mut Entry, ruling: Ruling) -> Recorded {
+    let mut record = pin!(entry.record(ruling));
+    match record
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(recorded) => recorded.unwrap(),
+        Poll::Pending => panic!("the record is not there"),
+    }
+}
+
 fn whole(c: &mut Criterion) {
     let rig = Rig::new();
     c.bench_function("pipeline (all stages in order, without sockets)", |b| {
@@ -430,7 +454,7 @@ fn whole(c: &mut Criterion) {
             let mut headers = HeaderMap::new();
             rig.tag(&mut headers, &hash);
             let mut entry = rig.entry(input);
-            entry.record(ruling).unwrap().permit().unwrap();
+            recorded(&mut entry, ruling).permit().unwrap();
             headers
         });
     });

@@ -6,6 +6,7 @@ use std::cell::RefCell;
 
 use jiff::Timestamp;
 use outrider_policy::Value;
+use outrider_schemas::json;
 
 /// Lower-case hexadecimal digits.
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -16,8 +17,8 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = next_escape(rest) {
-        let (plain, tail) = rest.split_at(at);
+    loop {
+        let (plain, tail) = rest.split_at(json::plain(rest));
         out.extend_from_slice(plain);
         let Some((&byte, tail)) = tail.split_first() else {
             break;
@@ -25,7 +26,6 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
         write_escape(byte, out);
         rest = tail;
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
 }
 
@@ -261,39 +261,35 @@ fn write_member_name(key: &Value, out: &mut Vec<u8>) {
 
 fn write_number(value: &Value, out: &mut Vec<u8>) {
     let Value::Number(number) = value else { return };
-    if let Some(number) = number.as_u64() {
-        write_u64(number, out);
-    } else if let Some(number) = number.as_i64() {
-        write_i64(number, out);
-    } else {
-        match number.as_f64() {
-            // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.
-            Some(double) if double.is_finite() => {
-                out.extend_from_slice(format!("{double:?}").as_bytes());
-            }
-            Some(_) => out.extend_from_slice(b"null"),
-            None => out.extend_from_slice(number.format_decimal().as_bytes()),
+    if let Some(whole) = whole(value) {
+        if whole < 0 {
+            out.push(b'-');
         }
+        write_u64(u64::try_from(whole.unsigned_abs()).unwrap_or_default(), out);
+        return;
+    }
+    match number.as_f64() {
+        // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.
+        Some(double) if double.is_finite() => {
+            out.extend_from_slice(format!("{double:?}").as_bytes());
+        }
+        Some(_) => out.extend_from_slice(b"null"),
+        None => out.extend_from_slice(number.format_decimal().as_bytes()),
     }
 }
 
-/// Where the next byte that must be escaped stands. Whole blocks are asked first, which the compiler
-/// does in a few instructions each.
-fn next_escape(bytes: &[u8]) -> Option<usize> {
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    let dirty = |block: &[u8; 16]| {
-        block
-            .iter()
-            .fold(false, |any, &byte| any | must_escape(byte))
+/// A number that is a whole one of 64 bits, with or without a sign.
+pub(crate) fn whole(value: &Value) -> Option<i128> {
+    let Value::Number(number) = value else {
+        return None;
     };
-    let clean = blocks.iter().position(dirty).unwrap_or(blocks.len()) * 16;
-    let from = bytes.get(clean..).unwrap_or(rest);
-    let at = from.iter().position(|&byte| must_escape(byte))?;
-    Some(clean + at)
-}
-
-const fn must_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+    // Doubles saturate: 2^63 is no `i64`, and 2^64, which alone is both a double and the largest
+    // `u64`, is no `u64` either.
+    let unsigned = number
+        .as_u64()
+        .filter(|&whole| whole < u64::MAX || number.as_f64().is_none());
+    let signed = || number.as_i64().map(i128::from);
+    unsigned.map(i128::from).or_else(signed)
 }
 
 fn write_escape(byte: u8, out: &mut Vec<u8>) {
@@ -388,6 +384,22 @@ mod tests {
         let mut out = Vec::new();
         write_str(&text, &mut out);
         assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn a_double_beside_the_largest_integers_is_written_as_itself() {
+        for (read, written) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "1.8446744073709552e19"),
+            ("9223372036854775808.0", "9223372036854775808"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("-9223372036854775808.0", "-9223372036854775808"),
+        ] {
+            let value: Value = outrider_schemas::json::parse(read.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            write_value(&value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), written, "{read}");
+        }
     }
 
     #[test]

@@ -65,7 +65,7 @@ impl listen::Service for Pipeline {
         let mut entry = Box::new(Entry::open(
             &self.outrider.recorder,
             &connection.listener.name,
-            &connection.peer_name,
+            &connection.peer,
         ));
         let mut said = None;
         let bodied = !request.body().is_end_stream();
@@ -113,7 +113,7 @@ impl Pipeline {
             Some(case) => case.settle(ruling, entry, said),
             None => (ruling, None),
         };
-        let recorded = entry.record(ruling)?;
+        let recorded = entry.record(ruling).await?;
         let permit = recorded.permit()?;
         Ok((permit, errand.ok_or(Rejection::PolicyError)?))
     }

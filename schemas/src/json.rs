@@ -5,7 +5,10 @@
 //! nothing, so all of those are refused here. I-JSON (RFC 7493) draws nearly the same line.
 
 mod explain;
+mod plain;
 mod reader;
+
+pub use plain::plain;
 
 use regorus::Value;
 

@@ -51,7 +51,7 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     members.text("path", "outrider/decision");
     evidence(entry, ruling, &mut members);
     members.object("metrics", |metrics| timers(entry, metrics));
-    members.text("requested_by", &entry.peer);
+    members.text("requested_by", &entry.peer.name);
     verdict(ruling, &mut members);
     members.text("tool", facts.tool.as_ref().map_or("", |tool| tool.as_str()));
     let service = facts.service.as_ref();
@@ -73,7 +73,7 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     members.text("request_digest", &facts.request_digest);
     members.text("method", &facts.method);
     members.text("listener", &entry.listener);
-    members.bool("durable", true);
+    members.bool("durable", recorder.log.durability().is_durable());
     members.text("isolation", &recorder.isolation);
 }
 

@@ -11,7 +11,7 @@ use std::{
 
 use regorus::Value;
 
-use super::{MAX_DEPTH, MAX_VALUES, explain};
+use super::{MAX_DEPTH, MAX_VALUES, explain, plain};
 
 /// Digits of an integer that surely fits.
 const PLAIN_DIGITS: usize = 18;
@@ -181,15 +181,4 @@ impl Reader<'_> {
         self.at += length;
         explain::read(token).ok()
     }
-}
-
-/// How many bytes stand before the first that ends or interrupts a string: a quote, a backslash, a
-/// control character. Whole blocks are asked first, which the compiler does in a few instructions.
-fn plain(bytes: &[u8]) -> usize {
-    let special = |byte: u8| byte < 0x20 || byte == b'"' || byte == b'\\';
-    let (blocks, _) = bytes.as_chunks::<16>();
-    let any = |block: &&[u8; 16]| block.iter().fold(false, |any, &byte| any | special(byte));
-    let clean = blocks.iter().take_while(|block| !any(block)).count() * 16;
-    let rest = bytes.get(clean..).unwrap_or_default();
-    clean + rest.iter().take_while(|&&byte| !special(byte)).count()
 }
