@@ -24,6 +24,9 @@ pub(crate) struct Options {
     /// The peers, as far as they are on the PATH
     #[arg(long, value_delimiter = ',', default_values_t = peers::ALL.map(str::to_owned))]
     peers: Vec<String>,
+    /// Connections of the closed loop, one comparison each
+    #[arg(long, value_delimiter = ',', default_values_t = [16, 64])]
+    connections: Vec<usize>,
     #[command(flatten)]
     pub(crate) common: Common,
 }
@@ -75,7 +78,7 @@ impl Common {
 /// A kind of call and a kind of load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Scenario {
-    /// Calls of 1 KiB, 16 and 64 connections, each again as soon as it is answered
+    /// Calls of 1 KiB over `--connections`, each again as soon as it is answered
     Closed,
     /// Calls of 1 KiB at fixed rates: 1,000 a second, and a third of what Outrider can do
     Open,
@@ -117,8 +120,8 @@ impl Scenario {
     }
 
     /// How it is fired: a title, connections, and the pace.
-    fn loads(self, world: &World) -> Result<Vec<Load>> {
-        let closed = |what: &str, connections| Load {
+    fn loads(self, world: &World, widths: &[usize]) -> Result<Vec<Load>> {
+        let closed = |what: &str, connections: usize| Load {
             title: format!("{what}, {connections} connections"),
             connections,
             pace: Pace::Closed,
@@ -128,7 +131,7 @@ impl Scenario {
             },
         };
         Ok(match self {
-            Self::Closed => vec![closed("1 KiB", 16), closed("1 KiB", 64)],
+            Self::Closed => widths.iter().map(|width| closed("1 KiB", *width)).collect(),
             Self::Open => {
                 let third = knee(world)? / 3.0;
                 let rates = [JUDGED_RATE, (third / 100.0).round().max(1.0) * 100.0];
@@ -186,7 +189,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let mut report = Report::default();
     for scenario in &options.scenarios {
         let world = World::start(scenario.case(), &settings, &wanted)?;
-        for load in scenario.loads(&world)? {
+        for load in scenario.loads(&world, &options.connections)? {
             let block = measure(&world, &load, &options.common)?;
             println!("{block}");
             report.blocks.push(block);
