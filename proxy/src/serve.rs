@@ -108,7 +108,11 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         format!("outrider:{}", recorder.log.instance()),
         SigningKey::generate()?,
     ));
-    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl);
+    let signer = Signer::new(
+        assertion_key(&loaded)?,
+        loaded.config.assertion.ttl,
+        Arc::clone(&recorder.agent),
+    );
     let peers = loaded
         .config
         .listeners
@@ -223,6 +227,7 @@ fn recorder(loaded: &Loaded, isolation: Isolation) -> anyhow::Result<Recorder> {
     let log = Log::open(
         &LogConfig {
             key: section.key.as_deref().map(|key| loaded.resolve(key)),
+            durability: section.durability,
             rotate: section.rotate.map(|rotate| Rotate {
                 size: rotate.size.map(|size| size.0 as u64),
                 age: rotate.age.map(|age| age.0),
@@ -237,13 +242,12 @@ fn recorder(loaded: &Loaded, isolation: Isolation) -> anyhow::Result<Recorder> {
         isolation: isolation.as_str(),
     };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), isolation.as_str()));
-    Ok(Recorder::new(
-        log,
-        SecurityLog::open(security, now)?,
-        metrics,
-        digests,
-        &standing,
-    ))
+    let security = SecurityLog::open(security, now)?;
+    let recorder = Recorder::new(log, security, metrics, digests, &standing);
+    Ok(match section.refusals {
+        Some(beyond) => recorder.sharing(beyond),
+        None => recorder,
+    })
 }
 
 /// The least that makes a digest hard to guess.
