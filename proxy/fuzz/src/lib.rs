@@ -15,4 +15,5 @@ pub mod openapi_request;
 pub mod path;
 pub mod pipeline;
 pub mod sse;
+pub mod template;
 pub mod text;

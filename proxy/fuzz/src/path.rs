@@ -66,7 +66,7 @@ fn harmless(segment: &[u8]) {
 }
 
 /// Decodes once what is an encoding, and leaves the rest as it is.
-fn decoded(text: &[u8]) -> Vec<u8> {
+pub fn decoded(text: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {

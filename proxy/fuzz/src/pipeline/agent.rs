@@ -14,7 +14,7 @@ use crate::text::cut;
 /// How long an answer is waited for before the agent goes away.
 const PATIENCE: Duration = Duration::from_millis(300);
 /// How long the sidecar may take to close a connection whose agent has gone.
-const HANG: Duration = Duration::from_secs(20);
+const HANG: Duration = Duration::from_secs(60);
 
 /// How much of some bytes one message is.
 pub enum Framed {
