@@ -273,4 +273,5 @@ def until(what, found, patience=PATIENCE):
 
 def spread(values, unit):
     values = sorted(values)
-    return f"p50 {values[len(values) // 2]:.0f} {unit}, most {values[-1]:.0f} {unit}"
+    share = lambda part: values[int(len(values) * part)]
+    return f"p50 {share(0.5):.0f} {unit}, p95 {share(0.95):.0f} {unit}, most {values[-1]:.0f} {unit}"

@@ -1,7 +1,15 @@
 //! `outrider run`: the sidecar, until it is told to stop.
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _},
+    path::PathBuf,
+    process::ExitCode,
+};
 
+use tokio::{
+    runtime::{Builder, Runtime},
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tracing_subscriber::EnvFilter;
 
 use super::DEFAULT;
@@ -49,31 +57,50 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         compiler: Compiler::of_this_program(),
         open_task: args.open_task,
     };
+    let signals = Signals::listen()?;
     let running = serve::start(loaded, &options)?;
     if args.json {
         println!("{}", running.banner().to_json());
     } else {
         eprintln!("{}", running.banner());
     }
-    until_told(&running)?;
+    until_told(&running, signals)?;
     running.stop();
     Ok(ExitCode::SUCCESS)
 }
 
+/// The signals that tell a sidecar something, from before it can be told: none ends it unheard.
+struct Signals {
+    runtime: Runtime,
+    hang_up: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        let runtime = Builder::new_current_thread().enable_all().build()?;
+        let listen = |kind| {
+            let _entered = runtime.enter();
+            signal(kind)
+        };
+        Ok(Self {
+            hang_up: listen(SignalKind::hangup())?,
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            runtime,
+        })
+    }
+}
+
 /// Waits for a signal to stop; reloads on SIGHUP.
-fn until_told(running: &Running) -> anyhow::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
-    let (mut hang_up, mut terminate, mut interrupt) = {
-        let _entered = runtime.enter();
-        (
-            signal(SignalKind::hangup())?,
-            signal(SignalKind::terminate())?,
-            signal(SignalKind::interrupt())?,
-        )
-    };
+fn until_told(running: &Running, signals: Signals) -> anyhow::Result<()> {
+    let Signals {
+        runtime,
+        mut hang_up,
+        mut terminate,
+        mut interrupt,
+    } = signals;
     loop {
         let stop = runtime.block_on(async {
             tokio::select! {

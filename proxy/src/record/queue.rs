@@ -18,10 +18,10 @@ use super::{
 };
 
 /// So many bytes of lines may stand in the queue before decisions are refused.
-pub(super) const ROOM: usize = 4 * 1024 * 1024;
+pub(super) const ROOM: usize = 32 * 1024 * 1024;
 
 /// So many before lines for which nobody waits are lost: room for the outcomes of what was decided.
-pub(super) const LAST_ROOM: usize = 2 * ROOM;
+pub(super) const LAST_ROOM: usize = ROOM + 8 * 1024 * 1024;
 
 /// So long may a write and its sync take; after that who waits is refused, and the log counts as
 /// unwritable until they are over.
