@@ -5,6 +5,7 @@
 mod compare;
 mod goals;
 mod growth;
+mod instructions;
 mod load;
 mod machine;
 mod message;
@@ -36,6 +37,8 @@ enum Command {
     Compare(compare::Options),
     /// Measures how the cost of a call grows with what it does not touch
     Growth(growth::Options),
+    /// Counts the instructions and allocations of one call
+    Instructions(instructions::Options),
     /// Compares the evaluation of the policy alone with OPA's
     Policy(policy::Options),
     /// Runs the tool server that everything is measured against; prints its port
@@ -49,6 +52,7 @@ fn main() -> anyhow::Result<()> {
     match command {
         Command::Compare(options) => compare::run(&options),
         Command::Growth(options) => growth::run(&options),
+        Command::Instructions(options) => instructions::run(&options),
         Command::Policy(options) => policy::run(&options),
         Command::ToolServer(options) => tool_server::run(&options),
     }

@@ -105,6 +105,14 @@ impl Target {
         Ok(length)
     }
 
+    /// Calls that were made through the Outrider that stands there.
+    pub(crate) fn calls(&self) -> usize {
+        match &self.stands {
+            Stands::Outrider(outrider) => outrider.calls.get(),
+            _ => 0,
+        }
+    }
+
     fn made(&self, calls: usize) {
         if let Stands::Outrider(outrider) = &self.stands {
             outrider.calls.set(outrider.calls.get() + calls);
