@@ -171,6 +171,7 @@ fn a_path_that_two_readers_read_apart_is_refused() {
         "/wiki/a/%2E/b",
         "/wiki/..;a=b/admin",
         "/wiki/%252e%252e/admin",
+        "/wiki/%25%2532e%25%2532e/admin",
         "/wiki/a%2Fb",
         "/wiki/a%2fb",
         "/wiki/a%252Fb",

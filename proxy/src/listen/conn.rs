@@ -49,7 +49,7 @@ pub(crate) async fn serve<S: Service>(
     };
     drop(place);
     if let Err(fault) = outcome {
-        observer(&connection.listener, Some(&connection.peer), fault);
+        observer(&connection.listener, Some(&connection.peer.address), fault);
     }
 }
 

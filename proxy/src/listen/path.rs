@@ -103,19 +103,28 @@ fn check_dots(segment: &[u8]) -> Result<(), BadPath> {
     }
 }
 
+/// What a lax reader makes of a percent sign that begins no encoding.
+#[derive(Clone, Copy)]
+enum Stray {
+    Kept,
+    Dropped,
+}
+
 /// Refuses what any reader could find in a segment that is encoded.
 fn check_encoded(segment: &str, slash: EncodedSlash) -> Result<(), BadPath> {
     let text = decode(segment.as_bytes())?;
+    let check = |part: &[u8]| {
+        check_decoded(part.to_vec(), Stray::Kept)?;
+        check_decoded(part.to_vec(), Stray::Dropped)
+    };
     match slash {
-        EncodedSlash::Refused => check_decoded(text),
-        EncodedSlash::Allowed => text
-            .split(|&b| b == b'/')
-            .try_for_each(|part| check_decoded(part.to_vec())),
+        EncodedSlash::Refused => check(&text),
+        EncodedSlash::Allowed => text.split(|&b| b == b'/').try_for_each(check),
     }
 }
 
 /// Decodes a text again and again and refuses what must not be found in it.
-fn check_decoded(mut text: Vec<u8>) -> Result<(), BadPath> {
+fn check_decoded(mut text: Vec<u8>, stray: Stray) -> Result<(), BadPath> {
     for _ in 0..ENCODING_DEPTH {
         str::from_utf8(&text).map_err(|_| BadPath::Text)?;
         for &byte in &text {
@@ -127,11 +136,11 @@ fn check_decoded(mut text: Vec<u8>) -> Result<(), BadPath> {
             }
         }
         check_dots(&text)?;
-        if !text.contains(&b'%') {
+        let decoded = decode_leniently(&text, stray);
+        if decoded == text {
             return Ok(());
         }
-        // `%25` followed by what is no encoding is a plain percent sign.
-        text = decode(&text).unwrap_or_else(|_| decode_leniently(&text));
+        text = decoded;
     }
     Err(BadPath::Encoding)
 }
@@ -153,17 +162,19 @@ fn decode(text: &[u8]) -> Result<Vec<u8>, BadPath> {
     Ok(decoded)
 }
 
-/// Decodes what is a percent-encoding and leaves out percent signs that are none.
-fn decode_leniently(text: &[u8]) -> Vec<u8> {
+/// Decodes what is a percent-encoding, for `%25` followed by what is none is a plain percent sign.
+fn decode_leniently(text: &[u8], stray: Stray) -> Vec<u8> {
     let mut decoded = Vec::with_capacity(text.len());
     let mut rest = text;
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
-        if byte != b'%' {
-            decoded.push(byte);
-        } else if let Some((byte, after)) = hex_pair(after) {
-            decoded.push(byte);
-            rest = after;
+        match (byte, hex_pair(after), stray) {
+            (b'%', Some((byte, after)), _) => {
+                decoded.push(byte);
+                rest = after;
+            }
+            (b'%', None, Stray::Dropped) => {}
+            _ => decoded.push(byte),
         }
     }
     decoded
@@ -206,6 +217,10 @@ mod tests {
             ("/a/%25252e%25252E/b", DotSegment),
             ("/a/%2%65%2%65/b", Encoding),
             ("/a/%25%32%65%25%32%65/b", DotSegment),
+            ("/a/%25%2532e/b", DotSegment),
+            ("/a/%25%2532e%25%2532e/b", DotSegment),
+            ("/a%25%2532fb", HiddenSlash),
+            ("/%25%25612", Text),
             ("/a/..;/b", DotSegment),
             ("/a/..;x=y/b", DotSegment),
             ("/a/.;/b", DotSegment),

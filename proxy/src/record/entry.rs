@@ -38,7 +38,7 @@ use super::{
 };
 use crate::{
     call::{DecisionId, ServiceName, ToolId, Trace},
-    listen::PeerAddr,
+    listen::Peer,
     metrics::InFlight,
     rejection::{Code, Rejection},
     task::Task,
@@ -223,7 +223,7 @@ pub struct Entry {
     pub(super) time: Timestamp,
     pub(super) recorder: Arc<Recorder>,
     pub(super) listener: Arc<str>,
-    pub(super) peer: PeerAddr,
+    pub(super) peer: Peer,
     /// What is known so far.
     pub facts: Facts,
     /// What the stages took so far.
@@ -240,14 +240,14 @@ pub struct Entry {
 
 impl Entry {
     /// Opens the record of a call that has just arrived.
-    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: PeerAddr) -> Self {
+    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: &Peer) -> Self {
         Self {
             id: DecisionId::mint(),
             opened: Instant::now(),
             time: Timestamp::now(),
             recorder: Arc::clone(recorder),
             listener: Arc::clone(listener),
-            peer,
+            peer: peer.clone(),
             held: None,
             under_way: recorder.enter(listener),
             facts: Facts {

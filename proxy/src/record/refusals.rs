@@ -69,7 +69,7 @@ impl Likeness {
         }
         Some(Self {
             listener: Arc::clone(&entry.listener),
-            uid: match entry.peer {
+            uid: match entry.peer.address {
                 PeerAddr::Tcp { .. } => None,
                 PeerAddr::Unix { uid, .. } => Some(uid),
             },
