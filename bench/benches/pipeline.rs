@@ -433,13 +433,11 @@ fn stages(c: &mut Criterion) {
 /// Under `written` a record is there at once.
 fn recorded(entry: &mut Entry, ruling: Ruling) -> Recorded {
     let mut record = pin!(entry.record(ruling));
-    match record
-        .as_mut()
-        .poll(&mut Context::from_waker(Waker::noop()))
-    {
-        Poll::Ready(recorded) => recorded.unwrap(),
-        Poll::Pending => panic!("the record is not there"),
-    }
+    let mut context = Context::from_waker(Waker::noop());
+    let Poll::Ready(recorded) = record.as_mut().poll(&mut context) else {
+        unreachable!("it waits for nobody")
+    };
+    recorded.unwrap()
 }
 
 fn whole(c: &mut Criterion) {
