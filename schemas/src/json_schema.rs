@@ -17,7 +17,7 @@ mod reach;
 mod screen;
 mod survey;
 
-use std::fmt;
+use std::{fmt, sync::OnceLock};
 
 use jsonschema::{PatternOptions, ValidationError, Validator, error::ValidationErrorKind};
 use regorus::Value;
@@ -25,7 +25,7 @@ use regorus::Value;
 pub use self::dialect::Dialect;
 pub use self::explain::{MOST_VIOLATIONS, Violation};
 pub use self::screen::{MAX_BYTES, MAX_PATTERNS, MAX_SUBSCHEMAS};
-use self::{explain::Depth, node::Tree, outline::Outline, reach::Reach};
+use self::{explain::Depth, node::Tree, outline::Outline, reach::Reach, screen::Screened};
 
 /// All compiled patterns of one schema together may take this many bytes.
 const PATTERN_BYTES: usize = 8 << 20;
@@ -33,14 +33,36 @@ const PATTERN_BYTES: usize = 8 << 20;
 /// One compiled pattern may take this many bytes.
 const ONE_PATTERN_BYTES: usize = 2 << 20;
 
+/// Bytes of a schema that compiles in no time.
+const QUICK_BYTES: usize = 8 << 10;
+
+/// Its subschemas, references followed.
+const QUICK_SUBSCHEMAS: u64 = 200;
+
+/// Its patterns.
+const QUICK_PATTERNS: usize = 16;
+
+/// What one of its patterns may take once compiled.
+const QUICK_PATTERN_BYTES: usize = 64 << 10;
+
 /// Encodings that the validator would check in draft-07.
 const ENCODINGS: [&str; 5] = ["base64", "base64url", "base32", "base32hex", "base16"];
 
 /// The most subschemas of a schema whose arguments get validators of their own.
 const MAX_OUTLINED: u64 = 300;
 
-/// A compiled schema; shared between threads.
+/// A schema that compiles; shared between threads.
+///
+/// An agent uses few of the tools of a catalogue, and a compiled schema takes many times its text.
+/// One that compiles in no time is kept as text until somebody is asked about it.
 pub struct Schema {
+    /// None when what has compiled before does so no longer: then nothing is valid.
+    compiled: OnceLock<Option<Compiled>>,
+    text: Box<str>,
+}
+
+/// A compiled schema.
+struct Compiled {
     validator: Validator<Tree>,
     explain: Depth,
 }
@@ -171,11 +193,70 @@ impl Schema {
     /// [`BadSchema`] says what in the document is refused.
     pub fn compile(document: &serde_json::Value) -> Result<Self, BadSchema> {
         let screened = screen::screen(document)?;
+        if let Some(text) = quick(document, &screened) {
+            return Ok(Self {
+                compiled: OnceLock::new(),
+                text,
+            });
+        }
+        let compiled = Compiled::new(document, &screened, patterns(screened.patterns))?;
+        Ok(Self {
+            compiled: OnceLock::from(Some(compiled)),
+            text: Box::default(),
+        })
+    }
+
+    /// Decides whether `value` satisfies the schema.
+    pub fn is_valid(&self, value: &Value) -> bool {
+        let compiled = self.compiled();
+        compiled.is_some_and(|compiled| compiled.validator.is_valid(value))
+    }
+
+    /// Explains a refusal: at most `most` places (and never more than [`MOST_VIOLATIONS`]) at
+    /// which `value` fails. Empty only for a valid value. Off the hot path.
+    pub fn violations(&self, value: &Value, most: usize) -> Vec<Violation> {
+        match self.compiled() {
+            Some(compiled) if !compiled.validator.is_valid(value) => {
+                explain::explain(&compiled.validator, &compiled.explain, value, most)
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    fn compiled(&self) -> Option<&Compiled> {
+        self.compiled.get_or_init(|| compiled(&self.text)).as_ref()
+    }
+}
+
+/// The text of a schema that compiles in no time: a small one with small patterns.
+fn quick(document: &serde_json::Value, screened: &Screened) -> Option<Box<str>> {
+    if screened.subschemas > QUICK_SUBSCHEMAS || screened.patterns > QUICK_PATTERNS {
+        return None;
+    }
+    let text = document.to_string();
+    let quick = text.len() <= QUICK_BYTES
+        && Compiled::new(document, screened, quick_patterns(screened.patterns)).is_ok();
+    quick.then(|| text.into())
+}
+
+/// Compiles a quick schema, which has compiled before.
+fn compiled(text: &str) -> Option<Compiled> {
+    let document = serde_json::from_str(text).ok()?;
+    let screened = screen::screen(&document).ok()?;
+    Compiled::new(&document, &screened, quick_patterns(screened.patterns)).ok()
+}
+
+impl Compiled {
+    fn new(
+        document: &serde_json::Value,
+        screened: &Screened,
+        patterns: PatternOptions<jsonschema::Regex>,
+    ) -> Result<Self, BadSchema> {
         let options = jsonschema::options_for::<Tree>()
             .with_draft(screened.dialect.draft())
             .should_validate_formats(false)
             .offline()
-            .with_pattern_options(patterns(screened.patterns))
+            .with_pattern_options(patterns)
             .without_content_media_type_support("application/json");
         let options = ENCODINGS.iter().fold(options, |options, encoding| {
             options.without_content_encoding_support(encoding)
@@ -199,20 +280,6 @@ impl Schema {
         };
         Ok(Self { validator, explain })
     }
-
-    /// Decides whether `value` satisfies the schema.
-    pub fn is_valid(&self, value: &Value) -> bool {
-        self.validator.is_valid(value)
-    }
-
-    /// Explains a refusal: at most `most` places (and never more than [`MOST_VIOLATIONS`]) at
-    /// which `value` fails. Empty only for a valid value. Off the hot path.
-    pub fn violations(&self, value: &Value, most: usize) -> Vec<Violation> {
-        if self.is_valid(value) {
-            return Vec::new();
-        }
-        explain::explain(&self.validator, &self.explain, value, most)
-    }
 }
 
 fn patterns(count: usize) -> PatternOptions<jsonschema::Regex> {
@@ -220,6 +287,11 @@ fn patterns(count: usize) -> PatternOptions<jsonschema::Regex> {
     PatternOptions::regex()
         .size_limit(each)
         .dfa_size_limit(each)
+}
+
+/// As [`patterns`], but none takes more than a quick schema may have.
+fn quick_patterns(count: usize) -> PatternOptions<jsonschema::Regex> {
+    patterns(count).size_limit(QUICK_PATTERN_BYTES)
 }
 
 /// Sorts the compiler's errors into ours.
