@@ -51,4 +51,5 @@ mod sessions;
 mod spoofing;
 mod streaming;
 mod support;
+mod take_over;
 mod wire;

@@ -24,6 +24,10 @@ pub struct Args {
     /// Open a task of the only intent, bound to the only listener, for 24 h; off in production
     #[arg(long)]
     open_task: bool,
+    /// Take over from the sidecar that runs with this configuration: its sockets, log and tasks; no
+    /// connection is lost
+    #[arg(long, conflicts_with = "open_task")]
+    take_over: bool,
     /// Print where it listens as one line of JSON on standard output; log as JSON
     #[arg(long)]
     json: bool,
@@ -48,6 +52,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = Options {
         compiler: Compiler::of_this_program(),
         open_task: args.open_task,
+        take_over: args.take_over,
     };
     let running = serve::start(loaded, &options)?;
     if args.json {
@@ -60,7 +65,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Waits for a signal to stop; reloads on SIGHUP.
+/// Waits for a signal to stop, or until a successor has taken over; reloads on SIGHUP.
 fn until_told(running: &Running) -> anyhow::Result<()> {
     use tokio::signal::unix::{SignalKind, signal};
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -79,6 +84,7 @@ fn until_told(running: &Running) -> anyhow::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => true,
                 _ = interrupt.recv() => true,
+                () = running.stopped() => true,
                 _ = hang_up.recv() => false,
             }
         });

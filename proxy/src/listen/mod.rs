@@ -15,6 +15,7 @@ use std::{
     cell::OnceCell,
     fmt,
     future::Future,
+    io,
     net::SocketAddr,
     path::PathBuf,
     rc::Rc,
@@ -32,7 +33,7 @@ use hyper::body::Incoming;
 
 pub use strict_head::Patience;
 
-use crate::identify::tcp_peer;
+use crate::{drain::Turn, identify::tcp_peer};
 
 pub(crate) use conn::serve;
 
@@ -164,15 +165,22 @@ pub struct Connection {
     pub peer: PeerAddr,
     /// Whether that user may call, once asked.
     admitted: OnceCell<bool>,
+    turn: Turn,
 }
 
 impl Connection {
-    pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr) -> Self {
+    pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr, turn: Turn) -> Self {
         Self {
             listener,
             peer,
             admitted: OnceCell::new(),
+            turn,
         }
+    }
+
+    /// The request under way is decided: what it still does changes no authority.
+    pub(crate) fn decided(&self) {
+        self.turn.give_back();
     }
 
     /// Whether the user at the other end may call: asked of the kernel and of `admit` once.
@@ -274,6 +282,27 @@ pub(crate) enum Socket {
     Unix(std::os::unix::net::UnixStream),
 }
 
+impl Socket {
+    /// Who is at the other end.
+    fn peer(&self) -> io::Result<PeerAddr> {
+        match self {
+            Self::Tcp(socket) => Ok(PeerAddr::Tcp {
+                peer: socket.peer_addr()?,
+                local: socket.local_addr()?,
+            }),
+            Self::Unix(socket) => {
+                let peer = rustix::net::sockopt::socket_peercred(socket)?;
+                // A process of another PID namespace is shown as 0.
+                let pid = Some(peer.pid.as_raw_pid()).filter(|pid| *pid > 0);
+                Ok(PeerAddr::Unix {
+                    uid: peer.uid.as_raw(),
+                    pid,
+                })
+            }
+        }
+    }
+}
+
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]
 pub(crate) struct Accepted {
@@ -281,6 +310,17 @@ pub(crate) struct Accepted {
     pub(crate) listener: Arc<ListenerFacts>,
     pub(crate) peer: PeerAddr,
     pub(crate) place: Place,
+    /// Bytes that were read from it already.
+    pub(crate) ahead: Vec<u8>,
+}
+
+/// A connection without a call, on its way to a successor.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) socket: Socket,
+    pub(crate) listener: Arc<str>,
+    /// Bytes that were read from it already.
+    pub(crate) ahead: Vec<u8>,
 }
 
 /// One unit of a shared count, given back when dropped.

@@ -23,7 +23,9 @@ use hyper::body::Incoming;
 
 use super::{
     Connection, ConnectionFault, ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Patience,
-    Service, accept::Bound, reverse::Hosts,
+    Service,
+    accept::{Bound, Entrance},
+    reverse::Hosts,
 };
 use crate::{
     drain::Drain,
@@ -122,7 +124,7 @@ impl Rig {
             runtime.unwrap().block_on(async move {
                 let dispatcher = workers.dispatcher();
                 bound
-                    .accept(facts, dispatcher, observer, draining)
+                    .accept(Entrance::new(facts, dispatcher, observer), draining)
                     .await
                     .unwrap();
                 let limit = *thread_limit.lock().unwrap();

@@ -5,6 +5,7 @@
 //! says so on every append, leaves no partial line and no gap, and recovers by itself.
 
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -154,6 +155,8 @@ struct State {
     /// Whether the open file is no longer the one at the path.
     displaced: bool,
     closed: bool,
+    /// Nothing is written: a successor is about to, or does.
+    held: bool,
     /// Since when this file is written.
     since: Timestamp,
     /// Rotation is not tried before: one that fails is not tried four times a second.
@@ -186,9 +189,28 @@ impl Log {
     /// [`LogError`] when another process holds the file, when something else than a log stands
     /// there (which is left untouched), when its chain is broken, or when the key is unusable.
     pub fn open(config: &LogConfig, now: Timestamp) -> Result<Self, LogError> {
+        let file = GrowingFile::open(&config.path);
+        Self::over(file, config, now)
+    }
+
+    /// Goes on with the log of a predecessor, from [`Log::hold`]; as [`Log::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`].
+    pub fn inherit(config: &LogConfig, file: OwnedFd, now: Timestamp) -> Result<Self, LogError> {
+        let file = GrowingFile::adopt(file, &config.path);
+        Self::over(file, config, now)
+    }
+
+    fn over(
+        file: Result<GrowingFile, OpenError>,
+        config: &LogConfig,
+        now: Timestamp,
+    ) -> Result<Self, LogError> {
         let path = &config.path;
         let key = config.load_key()?;
-        let mut file = GrowingFile::open(path).map_err(|source| LogError::open(path, source))?;
+        let mut file = file.map_err(|source| LogError::open(path, source))?;
         let position = resume(&mut file, path, now).map_err(|source| LogError::Resume {
             path: path.clone(),
             source,
@@ -217,6 +239,7 @@ impl Log {
             writer,
             displaced: false,
             closed: false,
+            held: false,
             since: now,
             rotate_from: now,
         });
@@ -240,7 +263,7 @@ impl Log {
     /// [`Unwritable`] when the whole line is not in the file.
     pub fn append(&self, members: &[u8]) -> Result<u64, Unwritable> {
         let mut state = self.state();
-        if state.displaced || state.closed {
+        if state.displaced || state.closed || state.held {
             return Err(Unwritable);
         }
         let result = state.writer.append(members);
@@ -260,7 +283,7 @@ impl Log {
             return Err(Unwritable);
         }
         state.writer.defer(members)?;
-        if state.writer.is_full() && !state.displaced {
+        if state.writer.is_full() && !state.displaced && !state.held {
             state.writer.flush();
             self.note(&state);
         }
@@ -282,7 +305,7 @@ impl Log {
     /// Writes the lines that wait.
     pub fn flush(&self) {
         let mut state = self.state();
-        if !state.displaced && !state.closed {
+        if !state.displaced && !state.closed && !state.held {
             state.writer.flush();
             self.note(&state);
         }
@@ -292,7 +315,7 @@ impl Log {
     /// was deleted or replaced, takes the path again when it is free, and tries a failed log anew.
     pub fn tick(&self, now: Timestamp) {
         let mut state = self.state();
-        if state.closed {
+        if state.closed || state.held {
             return;
         }
         self.look_after_place(&mut state, now);
@@ -312,7 +335,7 @@ impl Log {
     pub fn close(&self, now: Timestamp) {
         self.tick(now);
         let mut state = self.state();
-        if !state.closed && !state.displaced {
+        if !state.closed && !state.displaced && !state.held {
             state.writer.sign();
             state.writer.sync();
         }
@@ -325,6 +348,36 @@ impl Log {
         }
         state.closed = true;
         self.healthy.store(false, Ordering::Relaxed);
+    }
+
+    /// Writes what waits and a checkpoint, and from then on nothing; returns the file with its
+    /// lock, with which a successor goes on.
+    ///
+    /// # Errors
+    ///
+    /// [`Unwritable`]; then nothing is held.
+    pub fn hold(&self, now: Timestamp) -> Result<OwnedFd, Unwritable> {
+        self.tick(now);
+        let mut state = self.state();
+        state.writer.sign();
+        self.note(&state);
+        if !state.ready() || state.writer.waiting() > 0 {
+            return Err(Unwritable);
+        }
+        let file = state.writer.sink().share().map_err(|_| Unwritable)?;
+        state.held = true;
+        Ok(file)
+    }
+
+    /// Goes on writing: there is no successor.
+    pub fn resume(&self) {
+        self.state().held = false;
+    }
+
+    /// The lines that wait while the log is held, each with a newline behind it: they are the
+    /// successor's to write.
+    pub fn take_waiting(&self) -> Vec<u8> {
+        self.state().writer.give_waiting()
     }
 
     /// The public key of the checkpoints, a compact JWK (RFC 8037).

@@ -12,15 +12,21 @@ use jiff::Timestamp;
 use tokio::{
     sync::{mpsc, watch},
     task::{JoinSet, LocalSet},
-    time::{MissedTickBehavior, interval, sleep},
+    time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{DRAIN, Edge, Order, STACK, agents, fixed};
+use super::{
+    DRAIN, Edge, Order, STACK, agents, fixed,
+    hand_over::{Heritage, Successor},
+    link::TaskEnd,
+};
 use crate::{
     admin::{self, AdminState, Check, Page, Readiness},
     config::{Compiler, Isolation, Loaded, load},
-    control::{self, Act, Change, Control, CurrentTasks, Declared},
+    control::{self, Act, Change, Control, CurrentTasks, Declared, Heir},
+    drain::{Drain, Draining},
     keys::jwks,
+    listen::accept::Entrance,
     metrics::Format,
     outrider::Outrider,
     record::{Recorder, security::SecurityKind},
@@ -60,15 +66,19 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         observer,
         drain,
         draining,
+        heritage,
+        predecessor,
     } = edge;
     let (stop, stopped) = watch::channel(false);
+    let (heir, heirs) = mpsc::unbounded_channel();
+    let (end, ends) = mpsc::unbounded_channel();
     let mut running = JoinSet::new();
     if let Some(admin) = admin.and_then(|admin| tokio::net::TcpListener::from_std(admin).ok()) {
         let state = admin_state(&outrider, isolation, &draining);
         running.spawn_local(admin::serve(admin, state, told(stopped.clone())));
     }
     if let Some(socket) = control {
-        let control = Arc::new(control_of(&loaded, &outrider));
+        let control = Arc::new(control_of(&loaded, &outrider, &draining, heir, end));
         running.spawn_local(async move {
             if let Err(error) = control.serve(socket, told(stopped)).await {
                 tracing::error!(%error, "the control socket cannot be served");
@@ -76,25 +86,54 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         });
     }
     let mut accepting = JoinSet::new();
+    let mut entrances = Vec::new();
     for (bound, facts) in listeners {
-        accepting.spawn_local(bound.accept(
-            facts,
-            workers.dispatcher(),
-            Arc::clone(&observer),
-            draining.clone(),
-        ));
+        let entrance = Entrance::new(facts, workers.dispatcher(), Arc::clone(&observer));
+        entrances.push(entrance.clone());
+        accepting.spawn_local(bound.accept(entrance, draining.clone()));
+    }
+    let mut succession = Succession {
+        heirs,
+        heritage,
+        drain,
+        leaving: JoinSet::new(),
+    };
+    if let Some(predecessor) = predecessor {
+        let outrider = Arc::clone(&outrider);
+        let gone = predecessor.see_off(outrider, entrances, ends, draining.clone());
+        succession.leaving.spawn_local(gone);
+    } else {
+        drop(entrances);
     }
     let mut keeping = JoinSet::new();
     keeping.spawn_local(keep_logs(Arc::clone(&outrider)));
-    Watch::new(outrider.clone(), loaded, compiler)
-        .until_stopped(&mut orders)
+    let successor = Watch::new(outrider.clone(), loaded, compiler)
+        .until_over(&mut orders, &mut succession)
         .await;
-    tracing::info!("draining");
-    drain.begin();
     outrider.memory.stopping.send_replace(true);
-    while accepting.join_next().await.is_some() {}
-    workers.finish(DRAIN).await;
-    stop.send_replace(true);
+    let Succession {
+        drain,
+        mut leaving,
+        heritage,
+        heirs,
+    } = succession;
+    // A listener is closed when nobody holds it any more.
+    drop((heritage, heirs));
+    if let Some(successor) = successor {
+        tracing::info!("a successor goes on; what runs here ends");
+        stop.send_replace(true);
+        while accepting.join_next().await.is_some() {}
+        let ended = workers.finish(DRAIN);
+        successor.see_through(&outrider, ended).await;
+    } else {
+        tracing::info!("draining");
+        drain.begin();
+        while accepting.join_next().await.is_some() {}
+        workers.finish(DRAIN).await;
+        // The calls of a predecessor began before ours.
+        timeout(DRAIN, leaving.join_next()).await.ok();
+        stop.send_replace(true);
+    }
     while running.join_next().await.is_some() {}
     keeping.shutdown().await;
     outrider.recorder.log.close(Timestamp::now());
@@ -133,6 +172,44 @@ async fn told(mut stopped: watch::Receiver<bool>) {
         .unwrap_or_default();
 }
 
+/// Who goes on after us, and who went before.
+struct Succession {
+    heirs: mpsc::UnboundedReceiver<Heir>,
+    heritage: Heritage,
+    drain: Drain,
+    /// The predecessor, while its calls still run.
+    leaving: JoinSet<()>,
+}
+
+impl Succession {
+    /// Waits for a process that takes over. One that comes while our own predecessor still has
+    /// calls waits: their ends are to come to us.
+    async fn heir(&mut self) -> Heir {
+        while self.leaving.join_next().await.is_some() {}
+        match self.heirs.recv().await {
+            Some(heir) => heir,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Hands everything over, or goes on.
+    async fn hand_over(&self, heir: Heir, outrider: &Outrider) -> Option<Successor> {
+        let who = format!("uid:{}", heir.uid);
+        let outcome = self.heritage.hand_over(heir, outrider, &self.drain).await;
+        match outcome {
+            Ok(successor) => {
+                let (kind, what) = (SecurityKind::TakenOver, [("who", who.as_str())]);
+                outrider.recorder.event(kind, None, &what);
+                Some(successor)
+            }
+            Err(why) => {
+                tracing::error!("nobody took over, the sidecar goes on: {why:#}");
+                None
+            }
+        }
+    }
+}
+
 /// The configuration in force, its files, and the clock of everything periodic.
 struct Watch {
     outrider: Arc<Outrider>,
@@ -157,7 +234,12 @@ impl Watch {
         }
     }
 
-    async fn until_stopped(&mut self, orders: &mut mpsc::UnboundedReceiver<Order>) {
+    /// Runs until it is told to stop, or a successor goes on.
+    async fn until_over(
+        &mut self,
+        orders: &mut mpsc::UnboundedReceiver<Order>,
+        succession: &mut Succession,
+    ) -> Option<Successor> {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut count = 0u32;
@@ -168,8 +250,14 @@ impl Watch {
                         // Whoever asked may be gone; the reload counts all the same.
                         done.send(self.reload().await).ok();
                     }
-                    Some(Order::Stop) | None => return,
+                    Some(Order::Stop) | None => return None,
                 },
+                heir = succession.heir() => {
+                    let successor = succession.hand_over(heir, &self.outrider).await;
+                    if successor.is_some() {
+                        return successor;
+                    }
+                }
                 _ = ticks.tick() => {
                     count = count.wrapping_add(1);
                     self.tick(count).await;
@@ -293,11 +381,7 @@ fn fingerprint(loaded: &Loaded) -> Fingerprint {
     files.map(|path| (path.clone(), look(path))).collect()
 }
 
-fn admin_state(
-    outrider: &Arc<Outrider>,
-    isolation: Isolation,
-    draining: &crate::drain::Draining,
-) -> AdminState {
+fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &Draining) -> AdminState {
     let (ready, pages, keys) = (
         Arc::clone(outrider),
         Arc::clone(outrider),
@@ -337,7 +421,13 @@ fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readi
     }
 }
 
-fn control_of(loaded: &Loaded, outrider: &Arc<Outrider>) -> Control {
+fn control_of(
+    loaded: &Loaded,
+    outrider: &Arc<Outrider>,
+    draining: &Draining,
+    heirs: mpsc::UnboundedSender<Heir>,
+    ends: mpsc::UnboundedSender<TaskEnd>,
+) -> Control {
     let listeners = loaded
         .config
         .listeners
@@ -350,7 +440,10 @@ fn control_of(loaded: &Loaded, outrider: &Arc<Outrider>) -> Control {
             outrider: Arc::clone(outrider),
             listeners,
         }),
-        observer: Box::new(Notes(Arc::clone(&outrider.recorder))),
+        observer: Box::new(Notes {
+            recorder: Arc::clone(&outrider.recorder),
+            ends,
+        }),
         current: if loaded.config.production() {
             CurrentTasks::Off
         } else {
@@ -367,6 +460,8 @@ fn control_of(loaded: &Loaded, outrider: &Arc<Outrider>) -> Control {
             peers: agents(loaded),
         },
         clock: Timestamp::now,
+        drain: draining.clone(),
+        heirs,
     }
 }
 
@@ -390,8 +485,11 @@ impl Declared for Names {
     }
 }
 
-/// Writes changes of authority into the security log.
-struct Notes(Arc<Recorder>);
+/// Writes changes of authority into the security log, and tells a predecessor of ends.
+struct Notes {
+    recorder: Arc<Recorder>,
+    ends: mpsc::UnboundedSender<TaskEnd>,
+}
 
 impl control::Observer for Notes {
     fn changed(&self, change: &Change<'_>) -> io::Result<()> {
@@ -401,7 +499,17 @@ impl control::Observer for Notes {
             Act::TaskRevoked => SecurityKind::Revoked,
         };
         if change.act == Act::TaskRevoked {
-            self.0.metrics.revoked("control");
+            self.recorder.metrics.revoked("control");
+        }
+        let id = || change.task.id.to_string();
+        let end = match change.act {
+            Act::TaskOpened => None,
+            Act::TaskClosed => Some(TaskEnd::Closed(id())),
+            Act::TaskRevoked => Some(TaskEnd::Revoked(id())),
+        };
+        if let Some(end) = end {
+            // Without a predecessor nobody listens.
+            self.ends.send(end).ok();
         }
         let who = format!("uid:{}", change.by);
         let what = [
@@ -411,9 +519,9 @@ impl control::Observer for Notes {
             ("intent", &change.task.intent),
             ("why", change.reason.unwrap_or("")),
         ];
-        let failures = self.0.security.failures();
-        self.0.event(kind, change.listener, &what);
-        if self.0.security.failures() == failures {
+        let failures = self.recorder.security.failures();
+        self.recorder.event(kind, change.listener, &what);
+        if self.recorder.security.failures() == failures {
             Ok(())
         } else {
             Err(io::Error::other("the security log cannot be written"))
@@ -422,7 +530,7 @@ impl control::Observer for Notes {
 
     fn turned_away(&self, uid: u32) {
         let who = format!("uid:{uid}");
-        self.0.event(
+        self.recorder.event(
             SecurityKind::ConnectionError,
             None,
             &[("reason", "control_refused"), ("who", &who)],
