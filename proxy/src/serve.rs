@@ -230,7 +230,7 @@ fn ask(loaded: &Loaded) -> anyhow::Result<Offer> {
     let control = loaded.config.control.as_ref().context(
         "`--take-over` needs `control.socket`: it is where the running sidecar is asked",
     )?;
-    Offer::ask(&loaded.resolve(&control.socket), bind::bid(loaded))
+    Offer::ask(&loaded.resolve(&control.socket), bind::bid(loaded)?)
 }
 
 fn security_log(loaded: &Loaded) -> PathBuf {

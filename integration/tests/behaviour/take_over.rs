@@ -1,7 +1,12 @@
 //! `run --take-over`: a successor goes on with sockets, connections, tasks and the log; what fails
 //! leaves the running sidecar as it was.
 
-use std::{fs, net::TcpListener};
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpListener,
+    os::unix::net::UnixStream,
+};
 
 use outrider_integration::{Gate, Request, Sidecar, Tool, ToolServer, check_chain, text_result};
 use serde_json::{Value, json};
@@ -65,6 +70,29 @@ fn a_successor_goes_on_with_addresses_tasks_and_the_chain() {
         events.iter().any(|event| event["type"] == "taken_over"),
         "{events:?}"
     );
+}
+
+#[test]
+fn a_successor_that_dies_half_way_leaves_everything_as_it_was() {
+    let server = echo();
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    for _ in 0..3 {
+        let mut heir = UnixStream::connect(sidecar.path("control.sock")).unwrap();
+        let bid = json!({"take_over": {
+            "agent": "spiffe://example.org/agent/test",
+            "decision_log": sidecar.path("decisions.jsonl"),
+            "security_log": sidecar.path("security.jsonl"),
+        }});
+        writeln!(heir, "{bid}").unwrap();
+        let mut begin = [0; 64];
+        heir.read_exact(&mut begin).unwrap();
+        assert!(String::from_utf8_lossy(&begin).contains("Estate"));
+        drop(heir);
+        assert!(agent.call("echo", &hi()).is_tool_success());
+        assert_eq!(sidecar.command(&["task", "list"]).status, 0);
+    }
+    check_record(&sidecar);
 }
 
 #[test]

@@ -142,6 +142,12 @@ impl Reader {
 
     fn yaml<T: DeserializeOwned>(&mut self, file: &Path) -> Option<T> {
         let text = self.text(file)?;
+        if text.trim_ascii().is_empty() {
+            // To YAML it is a document, to its writer a file that was cut: say `{}` to say nothing.
+            let empty = problem(file, "is empty: write `{}` if that is meant");
+            self.found.problems.push(empty);
+            return None;
+        }
         match serde_saphyr::from_str(&text) {
             Ok(value) => Some(value),
             Err(error) => {

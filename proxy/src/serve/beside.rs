@@ -216,6 +216,8 @@ struct Watch {
     loaded: Loaded,
     compiler: Compiler,
     seen: Fingerprint,
+    /// How files looked that have changed and may not be whole yet.
+    unsettled: Option<Fingerprint>,
     healthy: bool,
 }
 
@@ -230,6 +232,7 @@ impl Watch {
             loaded,
             compiler,
             seen,
+            unsettled: None,
             healthy: true,
         }
     }
@@ -269,13 +272,25 @@ impl Watch {
     async fn tick(&mut self, count: u32) {
         let now = Timestamp::now();
         self.tell_health();
-        if count.is_multiple_of(LOOK) && fingerprint(&self.loaded) != self.seen {
-            // The result is logged and counted.
-            self.reload().await.ok();
+        if count.is_multiple_of(LOOK) || self.unsettled.is_some() {
+            self.look().await;
         }
         if count.is_multiple_of(SWEEP) {
             self.outrider.tasks.sweep(now);
             self.outrider.snapshot().limits.sweep();
+        }
+    }
+
+    /// Reloads when files have changed, and not since the tick before: they may still be written to.
+    async fn look(&mut self) {
+        let now = fingerprint(&self.loaded);
+        if now == self.seen {
+            self.unsettled = None;
+        } else if self.unsettled.as_ref() == Some(&now) {
+            // The result is logged and counted.
+            self.reload().await.ok();
+        } else {
+            self.unsettled = Some(now);
         }
     }
 
@@ -299,6 +314,7 @@ impl Watch {
     /// Puts what the files now say in force, or keeps everything as it is.
     async fn reload(&mut self) -> Result<(), String> {
         self.seen = fingerprint(&self.loaded);
+        self.unsettled = None;
         let (outrider, compiler, file) = (
             Arc::clone(&self.outrider),
             self.compiler.clone(),

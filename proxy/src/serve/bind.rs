@@ -1,6 +1,6 @@
 //! Binding: every socket is there before anything is served, a predecessor's or our own.
 
-use std::{net::TcpListener, os::fd::OwnedFd, sync::Arc};
+use std::{net::TcpListener, os::fd::OwnedFd, path::absolute, sync::Arc};
 
 use anyhow::Context as _;
 
@@ -32,12 +32,12 @@ pub(super) fn roots(snapshot: &Snapshot) -> anyhow::Result<TlsRoots> {
 }
 
 /// What has to be the same for a successor to go on with it.
-pub(super) fn bid(loaded: &Loaded) -> Bid {
-    Bid {
+pub(super) fn bid(loaded: &Loaded) -> anyhow::Result<Bid> {
+    Ok(Bid {
         agent: loaded.config.agent.id.0.clone(),
-        decision_log: loaded.resolve(&loaded.config.decision_log.path),
-        security_log: super::security_log(loaded),
-    }
+        decision_log: absolute(loaded.resolve(&loaded.config.decision_log.path))?,
+        security_log: absolute(super::security_log(loaded))?,
+    })
 }
 
 /// Binds everything, or takes it from the offer of a predecessor.
@@ -78,7 +78,7 @@ pub(super) fn all(
     let count = loaded.config.workers.unwrap_or_else(workers::default_count);
     let workers = Workers::start(count, build, &observer, &draining)?;
     let heritage = Heritage {
-        bid: bid(&loaded),
+        bid: bid(&loaded)?,
         sockets,
     };
     Ok(Edge {
@@ -109,7 +109,7 @@ fn control(
 ) -> anyhow::Result<control::Socket> {
     let mut section = section.clone();
     section.socket = loaded.resolve(&section.socket);
-    let place = Place::Control(section.socket.clone());
+    let place = Place::Control(absolute(&section.socket)?);
     let socket = match offered(&place) {
         Some(socket) => control::Socket::inherit(section.socket, socket),
         None => control::Socket::bind(&section)?,
@@ -144,9 +144,13 @@ fn listener(
         ListenAddress::Unix(path) => ListenAddress::Unix(loaded.resolve(path)),
         tcp @ ListenAddress::Tcp(_) => tcp.clone(),
     };
+    let known = match &asked {
+        ListenAddress::Unix(path) => ListenAddress::Unix(absolute(path)?),
+        tcp @ ListenAddress::Tcp(_) => tcp.clone(),
+    };
     let place = Place::Listener {
         name: section.name().to_owned(),
-        address: asked.to_string(),
+        address: known.to_string(),
     };
     let bound = match offered(&place) {
         Some(socket) => Bound::inherit(&asked, socket)?,
