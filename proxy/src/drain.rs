@@ -49,6 +49,8 @@ pub struct Draining {
 struct Door {
     undecided: AtomicUsize,
     shut: AtomicBool,
+    /// It stays shut.
+    left: AtomicBool,
     settled: Notify,
 }
 
@@ -94,7 +96,9 @@ impl Drain {
     }
 
     fn enter(&self, phase: Phase) {
-        let shut = matches!(phase, Phase::Held | Phase::Departing(_));
+        let left = matches!(phase, Phase::Departing(_));
+        let shut = left || matches!(phase, Phase::Held);
+        self.door.left.store(left, Ordering::SeqCst);
         self.door.shut.store(shut, Ordering::SeqCst);
         self.phase.send_replace(phase);
     }
@@ -180,6 +184,11 @@ impl Turn {
                 self.door.settled.notify_one();
             }
         }
+    }
+
+    /// Whether nothing will begin here again.
+    pub(crate) fn is_departing(&self) -> bool {
+        self.door.left.load(Ordering::SeqCst)
     }
 
     /// Whether nothing may begin.

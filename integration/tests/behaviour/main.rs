@@ -52,4 +52,5 @@ mod spoofing;
 mod streaming;
 mod support;
 mod take_over;
+mod tls;
 mod wire;

@@ -87,6 +87,13 @@ async fn carry<S: Service>(
     match socket {
         Socket::Tcp(socket) => {
             let stream = open_tcp(socket).map_err(lost)?;
+            if let Some(presented) = &connection.listener.tls {
+                let secured = presented.accept(stream, connection.listener.patience.head);
+                let stream = secured.await.map_err(|_| ConnectionFault::Tls)?;
+                // Its session stays here: it is never parked.
+                requests(stream, ahead, &connection, service, drain).await?;
+                return Ok(None);
+            }
             let rest = requests(stream, ahead, &connection, service, drain).await?;
             rest.map(|(stream, ahead)| Ok((Socket::Tcp(stream.into_std()?), ahead)))
         }

@@ -10,6 +10,7 @@ mod framing;
 pub mod path;
 pub mod reverse;
 mod strict_head;
+pub mod tls;
 
 use std::{
     cell::OnceCell,
@@ -132,6 +133,8 @@ pub struct ListenerFacts {
     pub patience: Patience,
     /// Connections at a time; one more is closed at once.
     pub max_connections: usize,
+    /// What it proves itself by, where it speaks TLS.
+    pub tls: Option<tls::Presented>,
 }
 
 /// Connections of a listener when the configuration does not say: 1,024.
@@ -232,6 +235,8 @@ pub enum ConnectionFault {
     HeaderTooLarge,
     /// The head was not complete in time.
     HeaderTimeout,
+    /// The agent did not begin a TLS session in time, or at all.
+    Tls,
     /// The framing of a body is ambiguous; the call saw a body error.
     Framing,
     /// The agent did not read its answer in time.
@@ -246,10 +251,11 @@ pub enum ConnectionFault {
 
 impl ConnectionFault {
     /// Every fault, for a metric that shows zeros.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Parse,
         Self::HeaderTooLarge,
         Self::HeaderTimeout,
+        Self::Tls,
         Self::Framing,
         Self::AnswerUnread,
         Self::TooManyConnections,
@@ -263,6 +269,7 @@ impl ConnectionFault {
             Self::Parse => "parse",
             Self::HeaderTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",
+            Self::Tls => "tls",
             Self::Framing => "framing",
             Self::AnswerUnread => "answer_unread",
             Self::TooManyConnections => "too_many_connections",

@@ -108,6 +108,7 @@ impl Rig {
             origins: vec![],
             patience: setting.patience,
             max_connections: setting.max_connections,
+            tls: None,
         });
         let observer: super::Observer = Arc::new(move |_, _, seen| {
             fault.lock().unwrap().send(seen).ok();

@@ -102,9 +102,14 @@ impl Gate {
         self.heads.get() > self.answered.get()
     }
 
-    /// Ends the stream for the engine, if no request may begin.
-    fn parks(&self) -> bool {
-        self.parked.set(self.connection.turn.is_held());
+    /// Whether the stream ends for the engine because no request may begin. That of TLS waits for
+    /// the end of the hold, and ends with it if a successor goes on: its session cannot go over.
+    fn ends(&self) -> bool {
+        let turn = &self.connection.turn;
+        if self.connection.listener.tls.is_some() {
+            return turn.is_departing();
+        }
+        self.parked.set(turn.is_held());
         self.parked.get()
     }
 }
@@ -211,7 +216,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         }
         self.ahead.splice(..0, fresh.iter().copied());
         buf.set_filled(before);
-        self.gate.parked.set(true);
         false
     }
 
@@ -354,7 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
             return this.watch(cx);
         }
         let idle = this.framing.phase() == Phase::Idle;
-        if idle && this.stalled_since.is_none() && this.gate.parks() {
+        if idle && this.stalled_since.is_none() && this.gate.ends() {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -366,7 +370,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
         if idle {
             this.waiting_since = None;
             if !this.begins(buf, before) {
-                return Poll::Ready(Ok(()));
+                return if this.gate.ends() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
             }
         }
         Poll::Ready(this.judge(buf, before))

@@ -26,7 +26,7 @@ use crate::{
     control::{self, Act, Change, Control, CurrentTasks, Declared, Heir},
     drain::{Drain, Draining},
     keys::jwks,
-    listen::accept::Entrance,
+    listen::{accept::Entrance, tls::Presented},
     metrics::Format,
     outrider::Outrider,
     record::{Recorder, security::SecurityKind},
@@ -86,8 +86,9 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         });
     }
     let mut accepting = JoinSet::new();
-    let mut entrances = Vec::new();
+    let (mut entrances, mut presented) = (Vec::new(), Vec::new());
     for (bound, facts) in listeners {
+        presented.extend(facts.tls.clone().map(|tls| (Arc::clone(&facts.name), tls)));
         let entrance = Entrance::new(facts, workers.dispatcher(), Arc::clone(&observer));
         entrances.push(entrance.clone());
         accepting.spawn_local(bound.accept(entrance, draining.clone()));
@@ -107,7 +108,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     let mut keeping = JoinSet::new();
     keeping.spawn_local(keep_logs(Arc::clone(&outrider)));
-    let successor = Watch::new(outrider.clone(), loaded, compiler)
+    let successor = Watch::new(outrider.clone(), loaded, compiler, presented)
         .until_over(&mut orders, &mut succession)
         .await;
     outrider.memory.stopping.send_replace(true);
@@ -215,6 +216,8 @@ struct Watch {
     outrider: Arc<Outrider>,
     loaded: Loaded,
     compiler: Compiler,
+    /// What listeners prove themselves by, by their names.
+    presented: Vec<(Arc<str>, Presented)>,
     seen: Fingerprint,
     /// How files looked that have changed and may not be whole yet.
     unsettled: Option<Fingerprint>,
@@ -225,12 +228,18 @@ struct Watch {
 type Fingerprint = BTreeMap<PathBuf, Option<(SystemTime, u64, u64)>>;
 
 impl Watch {
-    fn new(outrider: Arc<Outrider>, loaded: Loaded, compiler: Compiler) -> Self {
+    fn new(
+        outrider: Arc<Outrider>,
+        loaded: Loaded,
+        compiler: Compiler,
+        presented: Vec<(Arc<str>, Presented)>,
+    ) -> Self {
         let seen = fingerprint(&loaded);
         Self {
             outrider,
             loaded,
             compiler,
+            presented,
             seen,
             unsettled: None,
             healthy: true,
@@ -294,6 +303,16 @@ impl Watch {
         }
     }
 
+    /// Lets listeners prove themselves by what was read.
+    fn present(&self) {
+        for (listener, presented) in &self.presented {
+            let mut identities = self.loaded.identities.iter();
+            if let Some((_, identity)) = identities.find(|(name, _)| **name == **listener) {
+                presented.replace(identity);
+            }
+        }
+    }
+
     fn tell_health(&mut self) {
         let healthy = self.outrider.recorder.log.healthy();
         if healthy != self.healthy {
@@ -332,6 +351,7 @@ impl Watch {
         match outcome {
             Ok(loaded) => {
                 self.loaded = loaded;
+                self.present();
                 self.seen = fingerprint(&self.loaded);
                 tracing::info!(
                     revision = %self.outrider.snapshot().policy.revision(),

@@ -11,7 +11,7 @@ use crate::{
     drain::Drain,
     listen::{
         ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound,
-        reverse::Hosts,
+        reverse::Hosts, tls::Presented,
     },
     outrider::{Outrider, Snapshot},
     pipeline::Pipeline,
@@ -157,6 +157,8 @@ fn listener(
         None => Bound::bind(&asked)?,
     };
     sockets.push((place, bound.share()?));
+    let mut identities = loaded.identities.iter();
+    let identity = identities.find(|(name, _)| name == section.name());
     let address = bound.address().clone();
     let configured = section.hosts.as_deref().unwrap_or_default();
     let facts = ListenerFacts {
@@ -167,6 +169,7 @@ fn listener(
         origins: section.origins.clone(),
         patience: Patience::default(),
         max_connections: MAX_CONNECTIONS,
+        tls: identity.map(|(_, identity)| Presented::new(identity)),
         address,
     };
     Ok((bound, Arc::new(facts)))
