@@ -1,12 +1,14 @@
 //! The sidecar as a whole: everything is bound before anything is served, and what runs beside
 //! the calls (admin, control, ticks, reload) runs on a thread of its own.
 
+mod authority;
 mod banner;
 mod beside;
 mod bind;
 mod hand_over;
 mod link;
 mod take_over;
+mod watch;
 
 use std::{
     collections::HashMap, mem, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,

@@ -97,7 +97,7 @@ fn a_call_in_plain_text_reaches_nothing() {
     assert!(!answer.contains("HTTP/"), "{answer}");
     until("the fault to be counted", || {
         let label = ["reason=\"tls\""];
-        (sidecar.metric("outrider_connection_errors_total", &label) == 1.0).then_some(())
+        (sidecar.metric("outrider_connection_errors_total", &label) > 0.0).then_some(())
     });
     assert_eq!(server.bytes(), 0);
     assert!(sidecar.decisions().is_empty(), "it was no call");

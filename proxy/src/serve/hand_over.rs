@@ -20,6 +20,7 @@ use jiff::Timestamp;
 use tokio::{
     io::AsyncWriteExt as _,
     sync::mpsc,
+    task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
@@ -29,6 +30,7 @@ use crate::{
     drain::Drain,
     listen::{Parked, Socket},
     outrider::Outrider,
+    record::security::SecurityKind,
     state::Tasks,
 };
 
@@ -39,6 +41,44 @@ const DECIDED: Duration = Duration::from_secs(1);
 const ABLE: Duration = Duration::from_secs(5);
 /// How long the last outcome of calls may wait to go over.
 const OUTCOMES: Duration = Duration::from_millis(5);
+
+/// Who goes on after us, and who went before.
+pub(super) struct Succession {
+    pub(super) heirs: mpsc::UnboundedReceiver<Heir>,
+    pub(super) heritage: Heritage,
+    pub(super) drain: Drain,
+    /// The predecessor, while its calls still run.
+    pub(super) leaving: JoinSet<()>,
+}
+
+impl Succession {
+    /// Waits for a process that takes over. One that comes while our own predecessor still has
+    /// calls waits: their ends are to come to us.
+    pub(super) async fn heir(&mut self) -> Heir {
+        while self.leaving.join_next().await.is_some() {}
+        match self.heirs.recv().await {
+            Some(heir) => heir,
+            None => std::future::pending().await,
+        }
+    }
+
+    /// Hands everything over, or goes on.
+    pub(super) async fn hand_over(&self, heir: Heir, outrider: &Outrider) -> Option<Successor> {
+        let who = format!("uid:{}", heir.uid);
+        let outcome = self.heritage.hand_over(heir, outrider, &self.drain).await;
+        match outcome {
+            Ok(successor) => {
+                let (kind, what) = (SecurityKind::TakenOver, [("who", who.as_str())]);
+                outrider.recorder.event(kind, None, &what);
+                Some(successor)
+            }
+            Err(why) => {
+                tracing::error!("nobody took over, the sidecar goes on: {why:#}");
+                None
+            }
+        }
+    }
+}
 
 /// What goes to a successor beside the state in memory.
 #[derive(Debug)]
@@ -59,7 +99,7 @@ impl Heritage {
     ///
     /// # Errors
     /// Why it got nothing, and everything goes on as before.
-    pub(super) async fn hand_over(
+    async fn hand_over(
         &self,
         heir: Heir,
         outrider: &Outrider,
