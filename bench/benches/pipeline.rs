@@ -18,9 +18,18 @@
 #[path = "../src/message.rs"]
 mod message;
 
-use std::{fs, hint::black_box, sync::Arc, time::Duration};
+use std::{
+    fs,
+    future::Future as _,
+    hint::black_box,
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use bytes::Bytes;
+use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use http::{HeaderMap, HeaderValue, Request, request::Parts};
 use jiff::Timestamp;
 use outrider::{
@@ -29,13 +38,14 @@ use outrider::{
     catalogue::{Service, Tool},
     classify::classify,
     config::{self, Compiler},
+    identify,
     limit::Subjects,
-    listen::PeerAddr,
+    listen::{Peer, PeerAddr},
     outrider::{Outrider, Snapshot},
-    protocol::{Asked, Kind},
-    record::{Entry, Facts, Ruling},
+    protocol::{Asked, Exchange, Held, Kind, Message, Passed},
+    record::{Entry, Facts, Recorded, Ruling},
     serve::{self, Options, Running},
-    state::Open,
+    state::{Open, Opened},
     tag,
     task::Task,
     validate::{ValidCall, validate},
@@ -57,17 +67,18 @@ struct Rig {
     snapshot: Arc<Snapshot>,
     service: Arc<Service>,
     task: Arc<Task>,
+    token: HeaderValue,
     head: Parts,
     body: Vec<u8>,
 }
 
 impl Rig {
-    fn new() -> Self {
+    fn new(durability: &str) -> Self {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("outrider.yaml");
         fs::write(directory.path().join("tools.json"), lock()).unwrap();
         fs::write(directory.path().join("grants.yaml"), grants()).unwrap();
-        fs::write(&file, configuration()).unwrap();
+        fs::write(&file, configuration(durability)).unwrap();
         let loaded = config::load(&file).unwrap();
         let running = serve::start(
             loaded,
@@ -82,9 +93,11 @@ impl Rig {
         let snapshot = outrider.snapshot();
         let service = Arc::clone(snapshot.catalogue.service("mcp").unwrap());
         let (head, body) = request();
+        let opened = open(&outrider);
         Self {
             _directory: directory,
-            task: open(&outrider),
+            token: HeaderValue::from_str(&opened.token).unwrap(),
+            task: opened.task,
             running,
             snapshot,
             service,
@@ -101,17 +114,35 @@ impl Rig {
         Arc::clone(self.service.tool(message::TOOL).unwrap())
     }
 
-    fn read(&self) -> outrider::call::ToolCall {
+    fn message(&self) -> Message {
         let asked = Asked {
             head: &self.head,
             rest: "",
             query: None,
             body: &self.body,
         };
-        let Kind::Call(call) = self.service.protocol.read(&asked).unwrap().kind else {
+        self.service.protocol.read(&asked).unwrap()
+    }
+
+    fn read(&self) -> outrider::call::ToolCall {
+        let Kind::Call(call) = self.message().kind else {
             unreachable!()
         };
         call
+    }
+
+    fn answer(&self, exchange: &Exchange, answer: Bytes) -> Passed {
+        let held = Held {
+            operation: Some(message::TOOL),
+            shown: &|_| true,
+            session: None,
+            goes_on: &|_, _| (),
+            call: None,
+        };
+        self.service
+            .protocol
+            .inspect(exchange, answer, &held)
+            .unwrap()
     }
 
     fn valid(&self) -> ValidCall {
@@ -163,13 +194,24 @@ impl Rig {
         authorize::input(facts, call, classify(call), &admitted)
     }
 
+    /// The headers as the agent sends them.
+    fn arrived(&self) -> HeaderMap {
+        let mut headers = self.head.headers.clone();
+        headers.insert("host", HeaderValue::from_static("localhost"));
+        headers.insert(
+            "accept",
+            HeaderValue::from_static("application/json, text/event-stream"),
+        );
+        headers.insert("outrider-task-token", self.token.clone());
+        headers
+    }
+
     fn tag(&self, headers: &mut HeaderMap, hash: &[u8; 32]) {
         let mut id = [0; 36];
         let facts = tag::Facts {
             decision_id: DecisionId::mint().encode(&mut id),
-            agent: &self.outrider().agent,
             task: Some(&self.task),
-            tool: "mcp/update_ticket",
+            tool: Some(&self.tool().told),
             classification: "internal",
             audience: self.service.upstream.origin(),
             method: "POST",
@@ -187,11 +229,14 @@ impl Rig {
     }
 
     fn entry(&self, input: Input) -> Entry {
-        let peer = PeerAddr::Unix {
-            uid: 1000,
-            pid: None,
-        };
-        let mut entry = Entry::open(&self.outrider().recorder, &"reverse".into(), peer);
+        let mut entry = Entry::open(
+            &self.outrider().recorder,
+            &"reverse".into(),
+            &Peer::from(PeerAddr::Unix {
+                uid: 1000,
+                pid: None,
+            }),
+        );
         entry.facts = Facts {
             service: Some(self.service.name.clone()),
             tool: Some(self.tool().id.clone()),
@@ -240,7 +285,7 @@ fn grants() -> String {
     .to_string()
 }
 
-fn configuration() -> String {
+fn configuration(durability: &str) -> String {
     json!({
         "agent": {"id": agent(0)},
         "listeners": [{"mode": "reverse", "address": "127.0.0.1:0"}],
@@ -251,12 +296,12 @@ fn configuration() -> String {
             {"name": "per-agent", "key": ["agent"], "rate": "1000000/s", "burst": 100_000_000},
             {"name": "per-tool", "key": ["agent", "tool"], "rate": "1000000/s", "burst": 100_000_000},
         ],
-        "decision_log": {"path": "decisions.jsonl"},
+        "decision_log": {"path": "decisions.jsonl", "durability": durability},
     })
     .to_string()
 }
 
-fn open(outrider: &Outrider) -> Arc<Task> {
+fn open(outrider: &Outrider) -> Opened {
     let open = Open {
         agent: Arc::clone(&outrider.agent),
         intent: "work".into(),
@@ -268,7 +313,7 @@ fn open(outrider: &Outrider) -> Arc<Task> {
         current: None,
         opened_by: "uid:0".into(),
     };
-    outrider.tasks.open(open, Timestamp::now()).unwrap().task
+    outrider.tasks.open(open, Timestamp::now()).unwrap()
 }
 
 fn request() -> (Parts, Vec<u8>) {
@@ -291,12 +336,33 @@ fn request() -> (Parts, Vec<u8>) {
 }
 
 fn stages(c: &mut Criterion) {
-    let rig = Rig::new();
+    let rig = Rig::new("written");
     let hash = tag::body_hash(&rig.body);
     let call = rig.valid();
     let tool = rig.tool();
     let input = rig.input(&call, &hash);
     let mut group = c.benchmark_group("stage");
+    group.bench_function("identify (token, task, headers stripped)", |b| {
+        b.iter_batched(
+            || rig.arrived(),
+            |mut headers| {
+                let tokens = identify::presented(&headers);
+                let tasks = &rig.outrider().tasks;
+                let required = identify::Required::Yes;
+                let task = identify::task(&tokens, "reverse", tasks, required, Timestamp::now());
+                assert!(task.is_ok());
+                identify::strip(&mut headers, &[]);
+                headers
+            },
+            BatchSize::SmallInput,
+        );
+    });
+    group.bench_function("resolve (service, tool)", |b| {
+        b.iter(|| {
+            let service = rig.snapshot.catalogue.service(black_box("mcp")).unwrap();
+            Arc::clone(service.tool(black_box(message::TOOL)).unwrap())
+        });
+    });
     group.bench_function("json (strict parse)", |b| {
         b.iter(|| json::parse(black_box(&rig.body)).unwrap())
     });
@@ -332,17 +398,45 @@ fn stages(c: &mut Criterion) {
             headers
         });
     });
-    group.bench_function("record (decision and outcome, written)", |b| {
-        b.iter(|| {
-            let mut entry = rig.entry(input.clone());
-            entry.record(Ruling::passed()).unwrap();
-        });
+    for durability in ["memory", "written"] {
+        let rig = Rig::new(durability);
+        group.bench_function(
+            format!("record (decision and outcome, {durability})"),
+            |b| {
+                b.iter(|| {
+                    let mut entry = rig.entry(input.clone());
+                    recorded(&mut entry, Ruling::passed());
+                });
+            },
+        );
+    }
+    let exchange = rig.message().exchange;
+    let text = "The ticket was updated. ".repeat(18);
+    let answer = json!({
+        "jsonrpc": "2.0", "id": 1,
+        "result": {"resultType": "complete", "content": [{"type": "text", "text": text}]},
+    });
+    let answer = Bytes::from(answer.to_string());
+    group.bench_function("answer (inspected)", |b| {
+        b.iter(|| rig.answer(&exchange, black_box(answer.clone())));
     });
     group.finish();
 }
 
+/// Under `written` a record is there at once.
+fn recorded(entry: &mut Entry, ruling: Ruling) -> Recorded {
+    let mut record = pin!(entry.record(ruling));
+    match record
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(recorded) => recorded.unwrap(),
+        Poll::Pending => panic!("the record is not there"),
+    }
+}
+
 fn whole(c: &mut Criterion) {
-    let rig = Rig::new();
+    let rig = Rig::new("written");
     c.bench_function("pipeline (all stages in order, without sockets)", |b| {
         b.iter(|| {
             let hash = tag::body_hash(&rig.body);
@@ -354,7 +448,7 @@ fn whole(c: &mut Criterion) {
             let mut headers = HeaderMap::new();
             rig.tag(&mut headers, &hash);
             let mut entry = rig.entry(input);
-            entry.record(ruling).unwrap().permit().unwrap();
+            recorded(&mut entry, ruling).permit().unwrap();
             headers
         });
     });

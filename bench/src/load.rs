@@ -1,98 +1,164 @@
-//! A closed loop over keep-alive connections: each sends the same bytes again as soon as the
-//! answer is whole. One thread, raw sockets, so that it costs little beside what it measures.
+//! The load: keep-alive connections over raw sockets, each sending the same bytes again. One thread, so that it costs
+//! little beside what it measures; how much it cost is part of what it reports.
+//!
+//! In a closed loop a connection sends again as soon as the answer is whole. In an open loop calls are due at fixed
+//! times whatever happens, and a call's time counts from when it was due, so that waiting behind a slow one is counted.
+
+mod http;
+mod timer;
 
 use std::{
     net::SocketAddr,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result, bail};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
     task::JoinSet,
 };
+use tokio_rustls::TlsConnector;
+
+pub(crate) use http::{Parsed, parse};
+use timer::Timer;
+
+use crate::{process, tls};
+
+/// When the next call is made.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Pace {
+    /// When the one before is answered.
+    Closed,
+    /// So many a second over all connections.
+    PerSecond(f64),
+}
 
 /// What one round of one target gave.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Round {
-    /// Whole answers.
-    pub(crate) calls: usize,
     /// How long it took.
     pub(crate) elapsed: Duration,
-    /// The time of each call, sorted.
+    /// The time of each call that was answered whole, sorted.
     pub(crate) times: Vec<Duration>,
+    /// The processor time that the load itself took.
+    pub(crate) own: Duration,
 }
 
-/// A request for one target, and the length of the only good answer's body, if known.
-#[derive(Debug, Clone)]
+/// What is sent, where to, and the length of the only good answer's content, if known.
+#[derive(Clone)]
 pub(crate) struct Shot {
-    /// Where to.
-    pub(crate) address: SocketAddr,
-    /// The whole request.
-    pub(crate) bytes: Vec<u8>,
-    /// Any other length of body is a failure: a refusal is not the call that was measured.
+    /// Where to; connections take them in turn.
+    pub(crate) addresses: Vec<SocketAddr>,
+    /// Whole requests; connections take them in turn.
+    pub(crate) requests: Arc<[Vec<u8>]>,
+    /// Any other length is a failure: a refusal is not the call that was measured.
     pub(crate) expected: Option<usize>,
+    /// TLS, where the target wants it.
+    pub(crate) tls: Option<TlsConnector>,
 }
 
 impl Shot {
-    /// Makes the call once over a connection of its own and returns the answer's body.
-    pub(crate) fn once(&self) -> Result<Vec<u8>> {
+    /// Makes the call once over a connection of its own and returns the length of the answer's content.
+    pub(crate) fn once(&self) -> Result<usize> {
         runtime()?.block_on(async {
-            let mut stream = TcpStream::connect(self.address).await?;
-            let mut buffer = Vec::new();
-            let (head, length) = self.exchange(&mut stream, &mut buffer).await?;
-            Ok(buffer.get(head..length).unwrap_or_default().to_vec())
+            let mut wire = self.connect(0).await?;
+            let request = self.requests.first().context("a request")?;
+            self.exchange(&mut wire, request, &mut Vec::new()).await
         })
     }
 
-    /// Makes calls over that many connections for that long.
-    pub(crate) fn fire(&self, connections: usize, time: Duration) -> Result<Round> {
-        runtime()?.block_on(async {
-            let begin = Instant::now();
-            let mut running = JoinSet::new();
-            for _ in 0..connections {
-                running.spawn(connection(self.clone(), begin + time));
-            }
-            let mut round = Round::default();
-            while let Some(times) = running.join_next().await {
-                round.times.extend(times??);
-            }
-            round.elapsed = begin.elapsed();
-            round.calls = round.times.len();
-            round.times.sort_unstable();
-            Ok(round)
-        })
+    /// Makes calls over that many connections at that pace for that long.
+    pub(crate) fn fire(&self, connections: usize, pace: Pace, time: Duration) -> Result<Round> {
+        let before = process::own_cpu();
+        let mut round = runtime()?.block_on(self.barrage(connections, pace, time))?;
+        round.own = process::own_cpu().saturating_sub(before);
+        round.times.sort_unstable();
+        Ok(round)
+    }
+
+    async fn barrage(&self, connections: usize, pace: Pace, time: Duration) -> Result<Round> {
+        let mut wires = Vec::with_capacity(connections);
+        for number in 0..connections {
+            wires.push(self.connect(number).await?);
+        }
+        let begin = Instant::now();
+        let mut running = JoinSet::new();
+        for (number, wire) in wires.into_iter().enumerate() {
+            let gunner = Gunner {
+                shot: self.clone(),
+                wire,
+                number,
+                buffer: Vec::with_capacity(8192),
+                times: Vec::with_capacity(16_384),
+            };
+            match pace {
+                Pace::Closed => running.spawn(gunner.closed(begin + time)),
+                Pace::PerSecond(rate) => {
+                    let due = Due::new(begin, rate, connections, number);
+                    running.spawn(gunner.open(due, begin + time))
+                }
+            };
+        }
+        let mut round = Round::default();
+        while let Some(times) = running.join_next().await {
+            round.times.extend(times??);
+        }
+        round.elapsed = begin.elapsed();
+        Ok(round)
+    }
+
+    async fn connect(&self, number: usize) -> Result<Wire> {
+        let addresses = self.addresses.iter().cycle();
+        let address = addresses.clone().nth(number % self.addresses.len().max(1));
+        let stream = TcpStream::connect(address.context("an address")?).await?;
+        stream.set_nodelay(true)?;
+        match &self.tls {
+            None => Ok(Box::new(stream)),
+            Some(tls) => Ok(Box::new(tls.connect(tls::server_name()?, stream).await?)),
+        }
     }
 
     async fn exchange(
         &self,
-        stream: &mut TcpStream,
+        wire: &mut Wire,
+        request: &[u8],
         buffer: &mut Vec<u8>,
-    ) -> Result<(usize, usize)> {
-        stream.write_all(&self.bytes).await?;
+    ) -> Result<usize> {
+        buffer.clear();
+        wire.write_all(request).await?;
+        wire.flush().await?;
         loop {
-            if let Parsed::Whole { head, length } = parse(buffer)? {
-                self.check(buffer, length - head)?;
-                return Ok((head, length));
+            if let Parsed::Whole { content, .. } = parse(buffer)? {
+                self.check(buffer, content)?;
+                return Ok(content);
             }
-            if stream.read_buf(buffer).await? == 0 {
-                bail!("the peer closed in the middle of an answer");
+            if wire.read_buf(buffer).await? == 0 {
+                bail!(
+                    "the peer closed in the middle of an answer: {}",
+                    String::from_utf8_lossy(buffer)
+                );
             }
         }
     }
 
-    fn check(&self, answer: &[u8], length: usize) -> Result<()> {
-        let good = answer.starts_with(b"HTTP/1.1 200") && self.expected.is_none_or(|e| e == length);
-        if !good {
-            bail!(
-                "not the expected answer: {}",
-                String::from_utf8_lossy(answer)
-            );
+    fn check(&self, answer: &[u8], content: usize) -> Result<()> {
+        if answer.starts_with(b"HTTP/1.1 200") && self.expected.is_none_or(|e| e == content) {
+            return Ok(());
         }
-        Ok(())
+        let shown = answer.get(..4096).unwrap_or(answer);
+        bail!(
+            "not the expected answer ({content} bytes of content, {:?} expected): {}",
+            self.expected,
+            String::from_utf8_lossy(shown)
+        )
     }
 }
+
+trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Duplex for T {}
+type Wire = Box<dyn Duplex>;
 
 fn runtime() -> Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_current_thread()
@@ -100,95 +166,64 @@ fn runtime() -> Result<tokio::runtime::Runtime> {
         .build()?)
 }
 
-async fn connection(shot: Shot, end: Instant) -> Result<Vec<Duration>> {
-    let mut stream = TcpStream::connect(shot.address).await?;
-    stream.set_nodelay(true)?;
-    let mut buffer = Vec::with_capacity(8192);
-    let mut times = Vec::with_capacity(65_536);
-    let mut begin = Instant::now();
-    while begin < end {
-        shot.exchange(&mut stream, &mut buffer).await?;
-        buffer.clear();
-        let now = Instant::now();
-        times.push(now - begin);
-        begin = now;
-    }
-    Ok(times)
+/// One connection and what it has measured.
+struct Gunner {
+    shot: Shot,
+    wire: Wire,
+    number: usize,
+    buffer: Vec<u8>,
+    times: Vec<Duration>,
 }
 
-/// How far a message has arrived.
-#[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Parsed {
-    /// More bytes are needed.
-    Partial,
-    /// The head takes the first `head` bytes, the message `length`.
-    Whole {
-        /// Length of the head with its empty line.
-        head: usize,
-        /// Length of the head and the body.
-        length: usize,
-    },
-}
-
-/// Finds the end of an HTTP/1.1 message with a `Content-Length` or in chunks.
-pub(crate) fn parse(bytes: &[u8]) -> Result<Parsed> {
-    let Some(head) = bytes.windows(4).position(|window| window == b"\r\n\r\n") else {
-        return Ok(Parsed::Partial);
-    };
-    let fields = bytes.get(..head).unwrap_or_default();
-    let head = head + 4;
-    let mut length = None;
-    for line in fields.split(|b| *b == b'\n').skip(1) {
-        if let Some(value) = value_of(line, b"content-length:") {
-            length = Some(std::str::from_utf8(value)?.trim().parse::<usize>()?);
-        } else if value_of(line, b"transfer-encoding:").is_some() {
-            return Ok(chunked(bytes, head));
+impl Gunner {
+    async fn closed(mut self, end: Instant) -> Result<Vec<Duration>> {
+        let mut begin = Instant::now();
+        while begin < end {
+            self.call().await?;
+            let now = Instant::now();
+            self.times.push(now - begin);
+            begin = now;
         }
+        Ok(self.times)
     }
-    let length = head + length.context("a message without a length")?;
-    Ok(if bytes.len() < length {
-        Parsed::Partial
-    } else {
-        Parsed::Whole { head, length }
-    })
-}
 
-fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let (field, value) = line.split_at_checked(name.len())?;
-    field.eq_ignore_ascii_case(name).then_some(value)
-}
-
-/// The end of a chunked body without trailers, as nothing here sends any.
-fn chunked(bytes: &[u8], head: usize) -> Parsed {
-    if bytes.ends_with(b"0\r\n\r\n") {
-        Parsed::Whole {
-            head,
-            length: bytes.len(),
+    /// What is due before the end is sent, but nobody waits for a queue that grows and grows.
+    async fn open(mut self, mut due: Due, end: Instant) -> Result<Vec<Duration>> {
+        let timer = Timer::new()?;
+        let give_up = end + (end - due.at);
+        while due.at < end && Instant::now() < give_up {
+            timer.until(due.at).await?;
+            self.call().await?;
+            self.times.push(due.at.elapsed());
+            due.at += due.step;
         }
-    } else {
-        Parsed::Partial
+        Ok(self.times)
+    }
+
+    async fn call(&mut self) -> Result<()> {
+        let requests = &self.shot.requests;
+        let request = requests.get(self.number % requests.len().max(1));
+        self.number += 1;
+        let request = request.context("a request")?;
+        self.shot
+            .exchange(&mut self.wire, request, &mut self.buffer)
+            .await?;
+        Ok(())
     }
 }
 
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "tests")]
-    use super::*;
+/// When the calls of one connection are due, evenly between those of the others.
+struct Due {
+    at: Instant,
+    step: Duration,
+}
 
-    #[test]
-    fn a_message_is_whole_with_its_last_byte() {
-        let message = b"POST / HTTP/1.1\r\nHost: x\r\ncontent-LENGTH: 3\r\n\r\nabc";
-        assert_eq!(
-            parse(message).unwrap(),
-            Parsed::Whole {
-                head: 47,
-                length: 50
-            }
-        );
-        assert_eq!(
-            parse(message.split_last().unwrap().1).unwrap(),
-            Parsed::Partial
-        );
-        assert!(parse(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+impl Due {
+    fn new(begin: Instant, rate: f64, connections: usize, number: usize) -> Self {
+        let after = |calls: usize| Duration::from_secs_f64(crate::sample::count(calls) / rate);
+        Self {
+            at: begin + after(number),
+            step: after(connections),
+        }
     }
 }

@@ -1,14 +1,25 @@
-//! The load runner: drives the release `outrider` with every check on, nginx as a plain proxy and
-//! the bare tool server with the same bytes in alternating rounds, and prints ratios.
+//! The load runner: drives the release `outrider` with every check on, its peers and the bare tool server with the same
+//! bytes in alternating rounds, and prints ratios.
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
 mod compare;
+mod goals;
+mod growth;
 mod load;
+mod machine;
 mod message;
+mod outrider;
+mod owned;
 mod peers;
+mod plot;
+mod policy;
 mod process;
 mod report;
+mod sample;
+mod shape;
+mod tls;
 mod tool_server;
+mod world;
 
 use clap::{Parser, Subcommand};
 
@@ -21,16 +32,24 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Compares Outrider with nginx and with no proxy at all
+    /// Compares Outrider with its peers and with no proxy at all
     Compare(compare::Options),
+    /// Measures how the cost of a call grows with what it does not touch
+    Growth(growth::Options),
+    /// Compares the evaluation of the policy alone with OPA's
+    Policy(policy::Options),
     /// Runs the tool server that everything is measured against; prints its port
     #[command(hide = true)]
-    ToolServer,
+    ToolServer(tool_server::Options),
 }
 
 fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    machine::open_files()?;
+    match command {
         Command::Compare(options) => compare::run(&options),
-        Command::ToolServer => tool_server::run(),
+        Command::Growth(options) => growth::run(&options),
+        Command::Policy(options) => policy::run(&options),
+        Command::ToolServer(options) => tool_server::run(&options),
     }
 }

@@ -1,4 +1,4 @@
-//! The call that is measured: a `tools/call` of about 1 KiB, and the schema it satisfies.
+//! The call that is measured: a `tools/call` of about 1 KiB, or larger, and the schema it satisfies.
 
 use serde_json::{Value, json};
 
@@ -19,6 +19,7 @@ pub(crate) fn schema() -> Value {
             "comment": {"type": "string", "minLength": 1, "maxLength": 4000},
             "internal": {"type": "boolean"},
             "tags": {"type": "array", "maxItems": 20, "items": {"type": "string", "maxLength": 40}},
+            "attachments": {"type": "array", "items": {"type": "string", "maxLength": 4000}},
             "customer": {
                 "type": "object",
                 "required": ["id", "name"],
@@ -57,4 +58,16 @@ pub(crate) fn arguments() -> Value {
             {"kind": "link", "target": "INC-7719"},
         ],
     })
+}
+
+/// The same with attachments of about that many bytes in all, a kilobyte each.
+pub(crate) fn arguments_of(bytes: usize) -> Value {
+    const LINE: &str = "2026-11-25T09:31:07Z storage-3 export 88120 timed out after 30000 ms; ";
+    let page = LINE.repeat(1000 / LINE.len());
+    let pages = bytes / (page.len() + 3);
+    let mut arguments = arguments();
+    if let Some(arguments) = arguments.as_object_mut().filter(|_| pages > 0) {
+        arguments.insert("attachments".to_owned(), json!(vec![page; pages]));
+    }
+    arguments
 }

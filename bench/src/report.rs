@@ -1,266 +1,215 @@
-//! The figures, as ratios within each round.
+//! The figures for people, for machines and as plots.
 
-use std::{fmt, time::Duration};
+use std::{fmt, fs, path::Path};
 
+use anyhow::Result;
 use serde_json::{Value, json};
 
-use crate::load::Round;
+use crate::{
+    goals,
+    peers::NGINX,
+    plot::{Bar, Bars},
+    process::Memory,
+    sample::{Sample, Spread},
+    world::DIRECT,
+};
 
-/// The tool server without a proxy.
-pub(crate) const DIRECT: &str = "direct";
-/// nginx as a plain proxy.
-pub(crate) const NGINX: &str = "nginx";
-/// Outrider with every check on.
-pub(crate) const OUTRIDER: &str = "outrider";
-
-/// The same without the signed assertion and the other identity headers.
-pub(crate) const UNSIGNED: &str = "unsigned";
-/// The least there is: a `ping`, not judged, not signed; read strictly, recorded and passed on.
-pub(crate) const PING: &str = "ping";
-
-/// The targets in the order in which they are shown.
-const ROWS: [&str; 5] = [DIRECT, NGINX, OUTRIDER, UNSIGNED, PING];
-
-/// One measurement of one target.
-#[derive(Debug, Clone)]
-pub(crate) struct Sample {
-    pub(crate) target: &'static str,
-    pub(crate) connections: usize,
-    pub(crate) warm_calls: usize,
-    pub(crate) calls: usize,
-    /// Calls per second.
-    rate: f64,
-    /// CPU time of the proxy per call, in microseconds.
-    cpu: Option<f64>,
-    /// Median and 99th percentile of a call's time, in microseconds.
-    p50: f64,
-    p99: f64,
+/// What one target gave under one load.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) name: &'static str,
+    pub(crate) samples: Vec<Sample>,
+    pub(crate) idle: Memory,
+    pub(crate) memory: Memory,
 }
 
-impl Sample {
-    pub(crate) fn new(
-        target: &'static str,
-        connections: usize,
-        warm_calls: usize,
-        round: &Round,
-        cpu: Option<Duration>,
-    ) -> Self {
-        let calls = round.calls;
-        Self {
-            target,
-            connections,
-            warm_calls,
-            calls,
-            rate: count(calls) / round.elapsed.as_secs_f64(),
-            cpu: cpu
-                .filter(|cpu| !cpu.is_zero())
-                .map(|cpu| cpu.as_secs_f64() * 1e6 / count(calls)),
-            p50: quantile(&round.times, 50),
-            p99: quantile(&round.times, 99),
-        }
+impl Row {
+    fn spread(&self, figure: impl Fn(&Sample) -> Option<f64>) -> Option<Spread> {
+        Spread::of(self.samples.iter().filter_map(figure))
     }
-}
 
-#[expect(clippy::cast_precision_loss, reason = "far fewer than 2^52 calls")]
-fn count(calls: usize) -> f64 {
-    calls as f64
-}
+    fn median(&self, figure: impl Fn(&Sample) -> f64) -> f64 {
+        self.spread(|sample| Some(figure(sample)))
+            .map_or(f64::NAN, |spread| spread.median)
+    }
 
-fn quantile(sorted: &[Duration], percent: usize) -> f64 {
-    let at = sorted.len().saturating_sub(1) * percent / 100;
-    sorted
-        .get(at)
-        .map_or(f64::NAN, |time| time.as_secs_f64() * 1e6)
-}
+    /// Pairs the measurements of the same rounds.
+    fn with<'a>(&'a self, other: &'a Self) -> impl Iterator<Item = (&'a Sample, &'a Sample)> {
+        self.samples.iter().zip(&other.samples)
+    }
 
-/// Median and extremes.
-#[derive(Debug, Clone, Copy)]
-struct Spread {
-    low: f64,
-    median: f64,
-    high: f64,
-}
-
-impl Spread {
-    fn of(values: impl Iterator<Item = f64>) -> Option<Self> {
-        let mut values: Vec<_> = values.collect();
-        values.sort_by(f64::total_cmp);
-        let median = *values.get(values.len() / 2)?;
-        Some(Self {
-            low: *values.first()?,
-            median,
-            high: *values.last()?,
+    fn json(&self) -> Value {
+        let memory = |memory: Memory| {
+            json!({
+                "rss_kib": memory.resident, "peak_rss_kib": memory.peak, "pss_kib": memory.proportional,
+            })
+        };
+        json!({
+            "target": self.name,
+            "rounds": self.samples.iter().map(Sample::json).collect::<Vec<_>>(),
+            "idle": memory(self.idle), "after": memory(self.memory),
         })
     }
-
-    fn json(self) -> Value {
-        json!({"median": self.median, "low": self.low, "high": self.high})
-    }
 }
 
-impl fmt::Display for Spread {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
+/// What all targets gave under one load.
+#[derive(Debug)]
+pub(crate) struct Block {
+    pub(crate) title: String,
+    /// Calls came at fixed times.
+    pub(crate) open: bool,
+    pub(crate) rows: Vec<Row>,
+    pub(crate) absent: Vec<&'static str>,
+}
+
+impl Block {
+    fn row(&self, name: &str) -> Option<&Row> {
+        self.rows.iter().find(|row| row.name == name)
+    }
+
+    /// Calls per CPU second of one target as a share of another's, over the rounds.
+    pub(crate) fn per_cpu(&self, ours: &str, theirs: &str) -> Option<Spread> {
+        let pairs = self.row(ours)?.with(self.row(theirs)?);
+        Spread::of(pairs.filter_map(|(ours, theirs)| Some(theirs.cpu? / ours.cpu?)))
+    }
+
+    /// What a target adds to a call's time over no proxy at all, over the rounds.
+    pub(crate) fn added(&self, name: &str, figure: fn(&Sample) -> f64) -> Option<Spread> {
+        let pairs = self.row(name)?.with(self.row(DIRECT)?);
+        Spread::of(pairs.map(|(target, direct)| figure(target) - figure(direct)))
+    }
+
+    /// What one target adds in terms of what another adds, over the rounds.
+    pub(crate) fn added_ratio(&self, ours: &str, theirs: &str) -> Option<Spread> {
+        let direct = self.row(DIRECT)?;
+        let pairs = self
+            .row(ours)?
+            .with(direct)
+            .zip(self.row(theirs)?.with(direct));
+        let added = |(target, direct): (&Sample, &Sample)| target.p50 - direct.p50;
+        Spread::of(pairs.map(|(ours, theirs)| added(ours) / added(theirs)))
+    }
+
+    /// The memory of one target in terms of another's.
+    pub(crate) fn memory_ratio(
+        &self,
+        ours: &str,
+        theirs: &str,
+        figure: fn(&Memory) -> u64,
+    ) -> Option<f64> {
+        let of = |name| Some(kib(figure(&self.row(name)?.memory)));
+        Some(of(ours)? / of(theirs)?)
+    }
+
+    fn json(&self) -> Value {
+        let rows: Vec<_> = self.rows.iter().map(Row::json).collect();
+        json!({"title": self.title, "open_loop": self.open, "targets": rows, "absent": self.absent})
+    }
+
+    fn line(&self, f: &mut fmt::Formatter<'_>, row: &Row) -> fmt::Result {
+        let added = |figure| {
+            let spread = self.added(row.name, figure);
+            spread.map_or("-".to_owned(), |spread| format!("{:.0}", spread.median))
+        };
+        let cpu = row.spread(|sample| sample.cpu);
+        writeln!(
             f,
-            "{:.2} ({:.2} to {:.2})",
-            self.median, self.low, self.high
+            "{:<22} {:>9.0} {:>8} {:<22} {:>8.0} {:>8} {:>8} {:>8} {:>6.0} {:>6.1} {:>6.1} {:>6.1}",
+            row.name,
+            row.median(|sample| sample.rate),
+            cpu.map_or("-".to_owned(), |cpu| format!("{:.1}", cpu.median)),
+            self.per_cpu(row.name, NGINX)
+                .map_or("-".to_owned(), |ratio| ratio.to_string()),
+            row.median(|sample| sample.p50),
+            added(|sample| sample.p50),
+            added(|sample| sample.p99),
+            added(|sample| sample.p999),
+            100.0 * row.median(|sample| sample.load),
+            kib(row.idle.resident) / 1024.0,
+            kib(row.memory.peak) / 1024.0,
+            kib(row.memory.proportional) / 1024.0,
         )
     }
 }
 
-/// All measurements.
-#[derive(Debug)]
+#[expect(clippy::cast_precision_loss, reason = "far less memory than 2^52 KiB")]
+fn kib(kib: u64) -> f64 {
+    kib as f64
+}
+
+impl fmt::Display for Block {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.title)?;
+        writeln!(
+            f,
+            "{:<22} {:>9} {:>8} {:<22} {:>8} {:>8} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6}",
+            "(medians; µs, MiB)",
+            "calls/s",
+            "CPU/call",
+            "calls/CPU s to nginx",
+            "p50",
+            "+p50",
+            "+p99",
+            "+p99.9",
+            "load%",
+            "idle",
+            "peak",
+            "PSS"
+        )?;
+        for row in &self.rows {
+            self.line(f, row)?;
+        }
+        for name in &self.absent {
+            writeln!(
+                f,
+                "{name:<22} skipped: not on this machine, or it cannot do this"
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// Everything that was compared.
+#[derive(Debug, Default)]
 pub(crate) struct Report {
-    samples: Vec<Sample>,
-    memory: Vec<(&'static str, u64)>,
+    pub(crate) blocks: Vec<Block>,
 }
 
 impl Report {
-    pub(crate) fn new(samples: Vec<Sample>, memory: Vec<(&'static str, u64)>) -> Self {
-        Self { samples, memory }
-    }
-
-    /// The lowest median, over the numbers of connections, of Outrider's calls per CPU second as a
-    /// share of nginx's.
-    pub(crate) fn worst_ratio(&self) -> Option<f64> {
-        let medians = self.groups().into_iter().filter_map(|n| self.per_cpu(n));
-        medians.map(|spread| spread.median).min_by(f64::total_cmp)
-    }
-
-    pub(crate) fn json(&self) -> Value {
-        let groups = self.groups().into_iter().map(|connections| {
-            let targets = ROWS
-                .into_iter()
-                .filter_map(|t| Some((t.to_owned(), self.target(connections, t)?)));
-            json!({
-                "connections": connections,
-                "targets": Value::Object(targets.collect()),
-                "outrider_to_nginx": {
-                    "calls_per_cpu_second": self.per_cpu(connections).map(Spread::json),
-                    "calls_per_second": self.per_second(connections).map(Spread::json),
-                },
-            })
-        });
-        let memory = self
-            .memory
-            .iter()
-            .map(|(name, kib)| ((*name).to_owned(), json!(kib)));
-        let memory = Value::Object(memory.collect());
-        json!({"comparisons": groups.collect::<Vec<_>>(), "peak_memory_kib": memory})
-    }
-
-    fn groups(&self) -> Vec<usize> {
-        let mut groups: Vec<_> = self
-            .samples
-            .iter()
-            .map(|sample| sample.connections)
-            .collect();
-        groups.dedup();
-        groups
-    }
-
-    fn of(&self, connections: usize, target: &str) -> Vec<&Sample> {
-        let wanted = |s: &&Sample| s.connections == connections && s.target == target;
-        self.samples.iter().filter(wanted).collect()
-    }
-
-    fn target(&self, connections: usize, target: &str) -> Option<Value> {
-        let samples = self.of(connections, target);
-        let spread = |figure: fn(&Sample) -> f64| Spread::of(samples.iter().map(|s| figure(s)));
-        Some(json!({
-            "calls_per_second": spread(|s| s.rate)?.json(),
-            "cpu_us_per_call": Spread::of(samples.iter().filter_map(|s| s.cpu)).map(Spread::json),
-            "p50_us": spread(|s| s.p50)?.json(),
-            "p99_us": spread(|s| s.p99)?.json(),
-        }))
-    }
-
-    /// Pairs Outrider's and nginx's measurements of the same round.
-    fn ratio(
-        &self,
-        connections: usize,
-        ratio: fn(&Sample, &Sample) -> Option<f64>,
-    ) -> Option<Spread> {
-        let (ours, theirs) = (self.of(connections, OUTRIDER), self.of(connections, NGINX));
-        Spread::of(
-            ours.iter()
-                .zip(theirs)
-                .filter_map(|(ours, theirs)| ratio(ours, theirs)),
-        )
-    }
-
-    fn per_cpu(&self, connections: usize) -> Option<Spread> {
-        self.ratio(connections, |ours, theirs| Some(theirs.cpu? / ours.cpu?))
-    }
-
-    fn per_second(&self, connections: usize) -> Option<Spread> {
-        self.ratio(connections, |ours, theirs| Some(ours.rate / theirs.rate))
-    }
-
-    fn row(&self, f: &mut fmt::Formatter<'_>, connections: usize, target: &str) -> fmt::Result {
-        let samples = self.of(connections, target);
-        let middle = |figure: fn(&Sample) -> f64| {
-            Spread::of(samples.iter().map(|s| figure(s))).map(|spread| spread.median)
-        };
-        let direct = self.of(connections, DIRECT);
-        let added = |figure: fn(&Sample) -> f64| {
-            let over = samples
-                .iter()
-                .zip(&direct)
-                .map(|(s, d)| figure(s) - figure(d));
-            Spread::of(over).map(|spread| spread.median)
-        };
-        let Some(rate) = middle(|s| s.rate) else {
-            return match target {
-                NGINX => writeln!(f, "{target:<10} skipped: not on this machine"),
-                _ => Ok(()),
-            };
-        };
-        let cpu = Spread::of(samples.iter().filter_map(|s| s.cpu));
-        let cpu = cpu.map_or("-".to_owned(), |spread| format!("{:.1}", spread.median));
-        let us = |value: Option<f64>| format!("{:.0}", value.unwrap_or(f64::NAN));
-        writeln!(
-            f,
-            "{target:<10} {rate:>10.0} {cpu:>12} {:>9} {:>9} {:>11} {:>11}",
-            us(middle(|s| s.p50)),
-            us(middle(|s| s.p99)),
-            us(added(|s| s.p50)),
-            us(added(|s| s.p99)),
-        )
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for connections in self.groups() {
-            writeln!(
-                f,
-                "{connections} connections (medians; times in microseconds)"
-            )?;
-            writeln!(
-                f,
-                "{:<10} {:>10} {:>12} {:>9} {:>9} {:>11} {:>11}",
-                "", "calls/s", "CPU/call", "p50", "p99", "added p50", "added p99"
-            )?;
-            for target in ROWS {
-                self.row(f, connections, target)?;
-            }
-            if let Some(spread) = self.per_cpu(connections) {
-                writeln!(f, "outrider to nginx, calls per CPU second: {spread}")?;
-            }
-            if let Some(spread) = self.per_second(connections) {
-                writeln!(f, "outrider to nginx, calls per second:     {spread}")?;
-            }
-            writeln!(f)?;
+    /// Prints how the goals are met and writes what is to be kept.
+    pub(crate) fn finish(&self, output: Option<&Path>) -> Result<()> {
+        let blocks: Vec<_> = self.blocks.iter().map(Block::json).collect();
+        let goals = goals::of_comparison(&self.blocks);
+        goals::finish(&goals, &json!(blocks), output, "compare")?;
+        if let Some(output) = output {
+            fs::write(output.join("compare.svg"), self.plot().svg())?;
         }
-        let memory = self
-            .memory
-            .iter()
-            .map(|(name, kib)| format!("{name} {} MiB", kib / 1024));
-        write!(
-            f,
-            "peak resident memory: {}",
-            memory.collect::<Vec<_>>().join(", ")
-        )
+        Ok(())
+    }
+
+    /// CPU per call of every target, and what it adds to a call's time at fixed rates.
+    fn plot(&self) -> Bars {
+        let mut bars = Bars::default();
+        for block in &self.blocks {
+            let cpu = block.rows.iter().filter_map(|row| {
+                Some(Bar {
+                    label: row.name,
+                    spread: row.spread(|sample| sample.cpu)?,
+                })
+            });
+            bars.group(&format!("{}: CPU µs per call", block.title), cpu.collect());
+            let rows = block
+                .rows
+                .iter()
+                .filter(|row| block.open && row.name != DIRECT);
+            let added = rows.filter_map(|row| {
+                Some(Bar {
+                    label: row.name,
+                    spread: block.added(row.name, |sample| sample.p50)?,
+                })
+            });
+            bars.group(&format!("{}: added p50, µs", block.title), added.collect());
+        }
+        bars
     }
 }

@@ -42,6 +42,7 @@ pub struct Task {
 pub struct Setup {
     binary: PathBuf,
     directory: TempDir,
+    environment: Vec<(String, String)>,
     /// The configuration, written as `outrider.yaml` (JSON is YAML).
     pub config: Value,
     /// The policy data, written as `data.yaml`.
@@ -81,6 +82,7 @@ impl Setup {
         Self {
             binary: binary.into(),
             directory,
+            environment: Vec::new(),
             config: config(),
             data: data(),
         }
@@ -110,6 +112,11 @@ impl Setup {
         }
         self.config["services"].as_array_mut().unwrap().push(whole);
         self
+    }
+
+    /// Sets a variable of the environment for every command.
+    pub fn environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
     }
 
     /// Changes the configuration.
@@ -159,8 +166,14 @@ impl Setup {
 
     /// The same in another directory.
     pub fn run_in(&self, directory: &Path, arguments: &[&str]) -> Run {
+        to_its_end(self.command().args(arguments).current_dir(directory))
+    }
+
+    fn command(&self) -> Command {
         let mut command = Command::new(&self.binary);
-        to_its_end(command.args(arguments).current_dir(directory))
+        let environment = self.environment.iter();
+        command.envs(environment.map(|(name, value)| (name, value)));
+        command
     }
 
     /// Starts the sidecar.
@@ -264,7 +277,8 @@ impl Process {
             .append(true)
             .create(true)
             .open(setup.path("stderr.txt"));
-        let mut child = Command::new(&setup.binary)
+        let mut child = setup
+            .command()
             .args(["run", "--json", "-c", "outrider.yaml"])
             .args(options)
             .current_dir(setup.directory.path())

@@ -2,7 +2,11 @@
 //!
 //! Policy values and strings come in, compact UTF-8 JSON (RFC 8259) goes out.
 
+use std::cell::RefCell;
+
+use jiff::Timestamp;
 use outrider_policy::Value;
+use outrider_schemas::json;
 
 /// Lower-case hexadecimal digits.
 const HEX: &[u8; 16] = b"0123456789abcdef";
@@ -13,8 +17,8 @@ const HEX: &[u8; 16] = b"0123456789abcdef";
 pub fn write_str(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     let mut rest = text.as_bytes();
-    while let Some(at) = next_escape(rest) {
-        let (plain, tail) = rest.split_at(at);
+    loop {
+        let (plain, tail) = rest.split_at(json::plain(rest));
         out.extend_from_slice(plain);
         let Some((&byte, tail)) = tail.split_first() else {
             break;
@@ -22,23 +26,59 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
         write_escape(byte, out);
         rest = tail;
     }
-    out.extend_from_slice(rest);
     out.push(b'"');
 }
 
 /// Writes `number` in decimal.
-pub fn write_u64(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        used += 1;
-        if number == 0 {
-            break;
-        }
+pub fn write_u64(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+thread_local! {
+    /// The last second that was written and its text: most lines of a thread fall into the same.
+    static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+}
+
+/// Writes a time as RFC 3339 says, in UTC and with nine digits of a second, without quotes.
+pub fn write_time(time: Timestamp, out: &mut Vec<u8>) {
+    let nanoseconds = time.subsec_nanosecond();
+    if nanoseconds < 0 {
+        // Before 1970 a fraction counts backwards.
+        out.extend_from_slice(format!("{time:.9}").as_bytes());
+        return;
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    let second = time.as_second();
+    SECOND.with_borrow_mut(|(last, text)| {
+        if *last != second {
+            *text = format!("{time:.0}");
+            text.truncate(text.len().saturating_sub(1));
+            *last = second;
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+    // The leading digit stands for the point: so no digit is left out.
+    let fraction = 1_000_000_000 + nanoseconds.unsigned_abs();
+    let digits = out.len();
+    out.extend_from_slice(itoa::Buffer::new().format(fraction).as_bytes());
+    if let Some(point) = out.get_mut(digits) {
+        *point = b'.';
+    }
+    out.push(b'Z');
+}
+
+/// Writes a time with as many digits of a second as it has, without quotes.
+pub fn write_short_time(time: Timestamp, out: &mut Vec<u8>) {
+    write_time(time, out);
+    out.pop();
+    let kept = out
+        .iter()
+        .rposition(|byte| *byte != b'0')
+        .unwrap_or_default();
+    out.truncate(kept + 1);
+    if out.last() == Some(&b'.') {
+        out.pop();
+    }
+    out.push(b'Z');
 }
 
 /// Writes `bytes` as lower-case hexadecimal, without quotes.
@@ -118,6 +158,20 @@ impl<'a> Object<'a> {
         // Writing to a vector cannot fail.
         self.with(name, |line| {
             write!(line, "\"{shown}\"").unwrap_or_default();
+        })
+    }
+
+    /// A time in quotes, written by `write`.
+    pub(crate) fn time(
+        &mut self,
+        name: &str,
+        time: Timestamp,
+        write: impl FnOnce(Timestamp, &mut Vec<u8>),
+    ) -> &mut Self {
+        self.with(name, |line| {
+            line.push(b'"');
+            write(time, line);
+            line.push(b'"');
         })
     }
 
@@ -207,39 +261,35 @@ fn write_member_name(key: &Value, out: &mut Vec<u8>) {
 
 fn write_number(value: &Value, out: &mut Vec<u8>) {
     let Value::Number(number) = value else { return };
-    if let Some(number) = number.as_u64() {
-        write_u64(number, out);
-    } else if let Some(number) = number.as_i64() {
-        write_i64(number, out);
-    } else {
-        match number.as_f64() {
-            // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.
-            Some(double) if double.is_finite() => {
-                out.extend_from_slice(format!("{double:?}").as_bytes());
-            }
-            Some(_) => out.extend_from_slice(b"null"),
-            None => out.extend_from_slice(number.format_decimal().as_bytes()),
+    if let Some(whole) = whole(value) {
+        if whole < 0 {
+            out.push(b'-');
         }
+        write_u64(u64::try_from(whole.unsigned_abs()).unwrap_or_default(), out);
+        return;
+    }
+    match number.as_f64() {
+        // Rust's debug form of a finite double is the shortest that reads back, and valid JSON.
+        Some(double) if double.is_finite() => {
+            out.extend_from_slice(format!("{double:?}").as_bytes());
+        }
+        Some(_) => out.extend_from_slice(b"null"),
+        None => out.extend_from_slice(number.format_decimal().as_bytes()),
     }
 }
 
-/// Where the next byte that must be escaped stands. Whole blocks are asked first, which the compiler
-/// does in a few instructions each.
-fn next_escape(bytes: &[u8]) -> Option<usize> {
-    let (blocks, rest) = bytes.as_chunks::<16>();
-    let dirty = |block: &[u8; 16]| {
-        block
-            .iter()
-            .fold(false, |any, &byte| any | must_escape(byte))
+/// A number that is a whole one of 64 bits, with or without a sign.
+pub(crate) fn whole(value: &Value) -> Option<i128> {
+    let Value::Number(number) = value else {
+        return None;
     };
-    let clean = blocks.iter().position(dirty).unwrap_or(blocks.len()) * 16;
-    let from = bytes.get(clean..).unwrap_or(rest);
-    let at = from.iter().position(|&byte| must_escape(byte))?;
-    Some(clean + at)
-}
-
-const fn must_escape(byte: u8) -> bool {
-    byte < 0x20 || byte == b'"' || byte == b'\\'
+    // Doubles saturate: 2^63 is no `i64`, and 2^64, which alone is both a double and the largest
+    // `u64`, is no `u64` either.
+    let unsigned = number
+        .as_u64()
+        .filter(|&whole| whole < u64::MAX || number.as_f64().is_none());
+    let signed = || number.as_i64().map(i128::from);
+    unsigned.map(i128::from).or_else(signed)
 }
 
 fn write_escape(byte: u8, out: &mut Vec<u8>) {
@@ -309,11 +359,47 @@ mod tests {
     }
 
     #[test]
+    fn a_time_is_written_as_its_own_type_writes_it() {
+        for text in [
+            "2026-11-25T23:43:39.129180664Z",
+            "2026-11-25T23:43:39.1Z",
+            "2026-11-25T23:43:39.00000001Z",
+            "2026-11-25T23:43:40Z",
+            "1970-01-01T00:00:00Z",
+            "1969-12-31T23:59:59.5Z",
+            "9999-12-30T22:00:00Z",
+        ] {
+            let time: Timestamp = text.parse().unwrap();
+            let (mut long, mut short) = (Vec::new(), Vec::new());
+            write_time(time, &mut long);
+            write_short_time(time, &mut short);
+            assert_eq!(String::from_utf8(long).unwrap(), format!("{time:.9}"));
+            assert_eq!(String::from_utf8(short).unwrap(), time.to_string());
+        }
+    }
+
+    #[test]
     fn every_control_character_is_escaped() {
         let text: String = (0_u8..=0x7f).map(char::from).collect();
         let mut out = Vec::new();
         write_str(&text, &mut out);
         assert_eq!(serde_json::from_slice::<String>(&out).unwrap(), text);
+    }
+
+    #[test]
+    fn a_double_beside_the_largest_integers_is_written_as_itself() {
+        for (read, written) in [
+            ("18446744073709551615", "18446744073709551615"),
+            ("18446744073709551616", "1.8446744073709552e19"),
+            ("9223372036854775808.0", "9223372036854775808"),
+            ("-9223372036854775808", "-9223372036854775808"),
+            ("-9223372036854775808.0", "-9223372036854775808"),
+        ] {
+            let value: Value = outrider_schemas::json::parse(read.as_bytes()).unwrap();
+            let mut out = Vec::new();
+            write_value(&value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), written, "{read}");
+        }
     }
 
     #[test]

@@ -282,6 +282,20 @@ impl Rejection {
         }
     }
 
+    /// What tells refusals of one code apart, and is not of the agent's choice.
+    pub fn cause(&self) -> Cow<'static, str> {
+        match self {
+            Self::CallMalformed(
+                Malformed::Request(why) | Malformed::Message(why) | Malformed::Params(why),
+            )
+            | Self::DestinationRefused(why)
+            | Self::MediaTypeRefused(why) => (*why).into(),
+            Self::HeaderMismatch(header) => header.clone(),
+            Self::RateLimited(spent) => spent.limit.to_string().into(),
+            _ => self.row().title.into(),
+        }
+    }
+
     /// What stands in `violations`.
     pub fn violations(&self) -> &[Violation] {
         match self {

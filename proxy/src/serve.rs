@@ -106,7 +106,8 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     }
     let isolation = loaded.isolation();
     let roots = bind::roots(&snapshot)?;
-    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl);
+    let agent = loaded.config.agent.id.0.as_str().into();
+    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl, agent);
     let mut offer = options.take_over.then(|| ask(&loaded)).transpose()?;
     let recorder = Arc::new(recorder(&loaded, isolation, offer.as_mut())?);
     recorder.prepare(&labels);
@@ -259,6 +260,7 @@ fn recorder(
     };
     let config = LogConfig {
         key: section.key.as_deref().map(|key| loaded.resolve(key)),
+        durability: section.durability,
         rotate: section.rotate.map(|rotate| Rotate {
             size: rotate.size.map(|size| size.0 as u64),
             age: rotate.age.map(|age| age.0),
@@ -280,7 +282,11 @@ fn recorder(
         isolation: isolation.as_str(),
     };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), isolation.as_str()));
-    Ok(Recorder::new(log, security, metrics, digests, &standing))
+    let recorder = Recorder::new(log, security, metrics, digests, &standing);
+    Ok(match section.refusals {
+        Some(beyond) => recorder.sharing(beyond),
+        None => recorder,
+    })
 }
 
 /// The least that makes a digest hard to guess.

@@ -6,7 +6,7 @@ use outrider_integration::{
     Gate, Request, Setup, Sidecar, Tool, ToolServer, check_chain, text_result, until,
 };
 
-use crate::support::{OUTRIDER, before, echo, hi};
+use crate::support::{OUTRIDER, before, echo, hi, keeping};
 
 /// Waits until calls are refused because they cannot be recorded, and checks that those reach
 /// nobody.
@@ -29,8 +29,14 @@ fn until_refused(sidecar: &Sidecar, server: &ToolServer) {
 
 #[test]
 fn a_log_that_cannot_be_written_refuses_calls_until_it_can() {
+    for durability in ["written", "synced", "memory"] {
+        refuses_until_it_can_be_written(durability);
+    }
+}
+
+fn refuses_until_it_can_be_written(durability: &str) {
     let server = echo();
-    let sidecar = before(&server);
+    let sidecar = keeping(durability, &server);
     sidecar.agent().call("echo", &hi());
     let log = sidecar.path("decisions.jsonl");
     fs::rename(&log, sidecar.path("aside.jsonl")).unwrap();
@@ -55,6 +61,12 @@ fn a_log_that_cannot_be_written_refuses_calls_until_it_can() {
 /// the place is never free.
 #[test]
 fn a_call_that_ended_while_the_log_could_not_be_written_is_in_it_afterwards() {
+    for durability in ["written", "synced", "memory"] {
+        ends_while_it_cannot_be_written(durability);
+    }
+}
+
+fn ends_while_it_cannot_be_written(durability: &str) {
     let gate = Gate::new();
     let inside = gate.clone();
     let server = ToolServer::start(vec![
@@ -64,7 +76,7 @@ fn a_call_that_ended_while_the_log_could_not_be_written_is_in_it_afterwards() {
             exchange.result(&text_result("done"));
         }),
     ]);
-    let mut sidecar = before(&server);
+    let mut sidecar = keeping(durability, &server);
     let mut waiting = sidecar.agent().start(&Request::call("wait", &hi()));
     server.wait_for(1);
     let log = sidecar.path("decisions.jsonl");

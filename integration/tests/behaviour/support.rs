@@ -16,6 +16,13 @@ pub(crate) fn before(server: &ToolServer) -> Sidecar {
     Setup::new(OUTRIDER, server).start()
 }
 
+/// The same with a decision log that is kept so.
+pub(crate) fn keeping(durability: &str, server: &ToolServer) -> Sidecar {
+    Setup::new(OUTRIDER, server)
+        .config(|config| config["decision_log"]["durability"] = durability.into())
+        .start()
+}
+
 /// A legacy server with the tool `echo`, which does as the script says, if that says anything.
 pub(crate) fn scripted(
     script: impl Fn(&mut Exchange<'_>) -> bool + Send + Sync + 'static,

@@ -8,10 +8,12 @@ use std::{
     os::unix::net::UnixStream,
 };
 
-use outrider_integration::{Gate, Request, Sidecar, Tool, ToolServer, check_chain, text_result};
+use outrider_integration::{
+    Gate, Request, Setup, Sidecar, Tool, ToolServer, check_chain, text_result,
+};
 use serde_json::{Value, json};
 
-use crate::support::{Form::ToolResult, before, check_record, echo, hi, large, refused};
+use crate::support::{Form::ToolResult, OUTRIDER, before, check_record, echo, hi, large, refused};
 
 /// A server whose tool `wait` answers when the gate opens, and `stream` begins at once and ends
 /// then.
@@ -114,9 +116,17 @@ fn an_open_connection_goes_over_and_is_answered_by_the_successor() {
 
 #[test]
 fn a_call_and_a_stream_end_where_they_began_and_their_ends_are_in_the_log() {
+    for durability in ["written", "synced", "memory"] {
+        ends_are_in_the_log(durability);
+    }
+}
+
+fn ends_are_in_the_log(durability: &str) {
     let gate = Gate::new();
     let server = waiting(&gate);
-    let mut sidecar = before(&server);
+    let mut sidecar = Setup::new(OUTRIDER, &server)
+        .config(|config| config["decision_log"]["durability"] = json!(durability))
+        .start();
     let agent = sidecar.agent();
     let mut call = agent.start(&Request::call("wait", &hi()));
     let mut stream = agent.start(&Request::call("stream", &hi()));

@@ -171,6 +171,9 @@ impl Loaded {
         if config.production() && self.isolation() == Isolation::None {
             refuse("`environment: production` needs isolation: serve the agent under its own uid (`listeners[].peers.uid`), or declare `isolation: container`".into());
         }
+        if config.production() && !config.decision_log.durability.is_durable() {
+            refuse("`decision_log.durability: memory` loses records with the process, which `environment: production` refuses: use `written` or `synced`".into());
+        }
         if config.tasks.required && !config.tasks.local {
             refuse(
                 "`tasks`: with `required: true` and `local: false` no call could ever have a task"
@@ -291,6 +294,9 @@ impl Loaded {
                 "`decision_log.digest_key` is missing: digests of two runs cannot be compared"
                     .into(),
             );
+        }
+        if !self.config.decision_log.durability.is_durable() {
+            warn("`decision_log.durability` is `memory`: what is not written yet is lost with the process".into());
         }
         if data.agent(&self.config.agent.id.0).is_none() {
             warn(format!(

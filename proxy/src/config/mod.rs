@@ -24,6 +24,7 @@ use crate::{
     identify::Peers,
     limit,
     listen::{ListenAddress, tls},
+    record::chain::Durability,
     tag::{self},
     units::{Period, Size},
 };
@@ -244,15 +245,15 @@ pub struct State {
 pub struct DecisionLog {
     /// The file.
     pub path: PathBuf,
-    /// `written`.
+    /// When a record counts as written.
     #[serde(default)]
-    pub durability: Served<words::Written>,
+    pub durability: Durability,
     /// The Ed25519 key that signs checkpoints (PKCS#8 PEM); made at start when absent.
     pub key: Option<PathBuf>,
     /// The file of the key under which values are digested; made at start when absent.
     pub digest_key: Option<PathBuf>,
-    /// Identical refusals that get a line of their own.
-    pub refusals: Option<NotBuilt>,
+    /// Beyond which rate refusals that are alike share a line.
+    pub refusals: Option<limit::Rate>,
     /// When the log goes on in a new file.
     pub rotate: Option<Rotate>,
 }

@@ -105,5 +105,4 @@ words! {
     Enforce: "enforce", later ["shadow"];
     Memory: "memory", later ["file:", "redis:", "rediss:"];
     Refuse: "refuse", later ["local_share"];
-    Written: "written", later ["synced", "memory"];
 }

@@ -159,13 +159,31 @@ pub enum PeerAddr {
     },
 }
 
+/// The other end of a connection and its text, made once for all records.
+#[derive(Debug, Clone)]
+pub struct Peer {
+    /// Who it is.
+    pub address: PeerAddr,
+    /// The same as text.
+    pub name: Arc<str>,
+}
+
+impl From<PeerAddr> for Peer {
+    fn from(address: PeerAddr) -> Self {
+        Self {
+            address,
+            name: address.to_string().into(),
+        }
+    }
+}
+
 /// One accepted connection.
 #[derive(Debug)]
 pub struct Connection {
     /// The listener it came through.
     pub listener: Arc<ListenerFacts>,
     /// Who is at the other end.
-    pub peer: PeerAddr,
+    pub peer: Peer,
     /// Whether that user may call, once asked.
     admitted: OnceCell<bool>,
     turn: Turn,
@@ -175,7 +193,7 @@ impl Connection {
     pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr, turn: Turn) -> Self {
         Self {
             listener,
-            peer,
+            peer: Peer::from(peer),
             admitted: OnceCell::new(),
             turn,
         }
@@ -188,7 +206,7 @@ impl Connection {
 
     /// Whether the user at the other end may call: asked of the kernel and of `admit` once.
     pub fn admits(&self, admit: impl FnOnce(u32) -> bool) -> bool {
-        let caller = || match self.peer {
+        let caller = || match self.peer.address {
             PeerAddr::Unix { uid, .. } => Some(uid),
             PeerAddr::Tcp { peer, local } => tcp_peer(peer, local).ok(),
         };

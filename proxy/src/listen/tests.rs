@@ -444,7 +444,7 @@ fn a_unix_socket_knows_its_peer() {
     };
     let rig = Rig::start(&setting, |_| {
         super::rig::Func(|connection: std::rc::Rc<super::Connection>, _| async move {
-            text(200, format!("{:?}", connection.peer))
+            text(200, format!("{:?}", connection.peer.address))
         })
     });
     let mode = std::fs::metadata(&path).unwrap().permissions().mode();

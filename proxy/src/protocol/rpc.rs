@@ -10,6 +10,7 @@ use serde_json::{Map, json};
 use super::{Refusal, uncoded};
 use crate::{
     call::DecisionId,
+    json::whole,
     rejection::{Malformed, Rejection, Retry},
 };
 
@@ -42,12 +43,20 @@ fn is_json(value: &[u8]) -> bool {
         && matches!(charset.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\"")
 }
 
+/// Members among which a name is looked for without making a text of it.
+const FEW: usize = 16;
+
 /// The member `name` of an object.
 pub(super) fn member<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {
-    match tree {
-        Value::Object(members) => members.get(&Value::from(name)),
-        _ => None,
+    let Value::Object(members) = tree else {
+        return None;
+    };
+    if members.len() > FEW {
+        return members.get(&Value::from(name));
     }
+    let is_it = |key: &Value| matches!(key, Value::String(key) if **key == *name);
+    let found = members.iter().find(|(key, _)| is_it(key));
+    found.map(|(_, value)| value)
 }
 
 /// The text at `name`.
@@ -77,11 +86,7 @@ pub(super) fn request_id(tree: &Value) -> Result<Option<Arc<str>>, Rejection> {
 pub(super) fn id_text(id: &Value) -> Option<Arc<str>> {
     match id {
         Value::String(_) => id.to_json_str().ok().map(Into::into),
-        Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-            (Some(number), _) => Some(number.to_string().into()),
-            (_, Some(number)) => Some(number.to_string().into()),
-            _ => None,
-        },
+        Value::Number(_) => whole(id).map(|number| number.to_string().into()),
         _ => None,
     }
 }
@@ -172,5 +177,24 @@ mod tests {
         ] {
             assert!(!is_json(bad.as_bytes()), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_id_is_repeated_exactly_or_refused() {
+        let told = |id: &str| id_text(&outrider_schemas::json::parse(id.as_bytes()).unwrap());
+        assert_eq!(
+            told("18446744073709551615").as_deref(),
+            Some("18446744073709551615")
+        );
+        assert_eq!(
+            told("9223372036854775808.0").as_deref(),
+            Some("9223372036854775808")
+        );
+        assert_eq!(
+            told("18446744073709551616"),
+            None,
+            "a double that no 64 bits hold"
+        );
+        assert_eq!(told("0.5"), None);
     }
 }

@@ -30,10 +30,15 @@ use std::{
 use jiff::Timestamp;
 use outrider_policy::{Decision, Input};
 
-use super::{Recorder, compose};
+use super::{
+    Recorder,
+    chain::{Log, Unwritable},
+    compose,
+    underway::Underway,
+};
 use crate::{
     call::{DecisionId, ServiceName, ToolId, Trace},
-    listen::PeerAddr,
+    listen::Peer,
     metrics::InFlight,
     rejection::{Code, Rejection},
     task::Task,
@@ -218,7 +223,7 @@ pub struct Entry {
     pub(super) time: Timestamp,
     pub(super) recorder: Arc<Recorder>,
     pub(super) listener: Arc<str>,
-    pub(super) peer: PeerAddr,
+    pub(super) peer: Peer,
     /// What is known so far.
     pub facts: Facts,
     /// What the stages took so far.
@@ -235,14 +240,14 @@ pub struct Entry {
 
 impl Entry {
     /// Opens the record of a call that has just arrived.
-    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: PeerAddr) -> Self {
+    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: &Peer) -> Self {
         Self {
             id: DecisionId::mint(),
             opened: Instant::now(),
             time: Timestamp::now(),
             recorder: Arc::clone(recorder),
             listener: Arc::clone(listener),
-            peer,
+            peer: peer.clone(),
             held: None,
             under_way: recorder.enter(listener),
             facts: Facts {
@@ -281,15 +286,41 @@ impl Entry {
     /// # Errors
     /// The log cannot be written: the call is refused and counted, and that refusal alone may go
     /// unrecorded.
-    pub fn record(&mut self, ruling: Ruling) -> Result<Recorded, Rejection> {
+    pub async fn record(&mut self, ruling: Ruling) -> Result<Recorded, Rejection> {
         let started = Instant::now();
-        self.code = ruling.code();
-        let written = compose::with_buffer(|line| {
-            compose::decision(self, &ruling, line);
-            self.recorder.log.append(line)
-        });
+        if let Some(id) = self.recorder.share(self, &ruling) {
+            return Ok(self.shared(id, ruling));
+        }
+        match self.put(&ruling, Log::record) {
+            Ok(None) => self.recorded(ruling, started, Ok(())),
+            Ok(Some(receipt)) => Underway::new(self, ruling, started, receipt).end().await,
+            Err(unwritable) => self.recorded(ruling, started, Err(unwritable)),
+        }
+    }
+
+    /// Composes the line and hands it over.
+    fn put<T>(&self, ruling: &Ruling, hand: impl FnOnce(&Log, &[u8]) -> T) -> T {
+        compose::with_buffer(|line| {
+            compose::decision(self, ruling, line);
+            hand(&self.recorder.log, line)
+        })
+    }
+
+    /// Goes on under the decision of refusals like this one.
+    fn shared(&mut self, id: DecisionId, ruling: Ruling) -> Recorded {
+        self.id = id;
+        self.recorder.forgeries(self);
+        self.settled(ruling)
+    }
+
+    /// Goes on as what became of the line says.
+    pub(super) fn recorded(
+        &mut self,
+        ruling: Ruling,
+        started: Instant,
+        written: Result<(), Unwritable>,
+    ) -> Result<Recorded, Rejection> {
         self.timers.record = started.elapsed();
-        self.timers.decided = self.opened.elapsed();
         if written.is_err() {
             self.code = Code::RecordUnavailable;
             self.finish(Stage::Refused);
@@ -298,6 +329,12 @@ impl Entry {
         }
         self.recorder.metrics.record_written();
         self.recorder.notice(self, &ruling);
+        Ok(self.settled(ruling))
+    }
+
+    fn settled(&mut self, ruling: Ruling) -> Recorded {
+        self.code = ruling.code();
+        self.timers.decided = self.opened.elapsed();
         self.recorder.decided(self, &ruling);
         match ruling.refusal {
             None => self.stage = Stage::Permitted,
@@ -305,9 +342,9 @@ impl Entry {
         }
         // The line holds it; a call that runs for long need not.
         self.facts.input = None;
-        Ok(Recorded {
+        Recorded {
             refusal: ruling.refusal,
-        })
+        }
     }
 
     /// Closes a permitted call. The first close counts, later ones do nothing.
@@ -327,6 +364,18 @@ impl Entry {
         self.finish(Stage::Closed);
     }
 
+    /// Leaves the ruling to the log: nobody acts on it.
+    fn abandon(&mut self, ruling: Ruling) {
+        let started = Instant::now();
+        if let Some(id) = self.recorder.share(self, &ruling) {
+            self.shared(id, ruling);
+            return;
+        }
+        let written = self.put(&ruling, Log::defer);
+        // Nobody is there to be refused.
+        self.recorded(ruling, started, written).ok();
+    }
+
     /// Counts the call, once.
     fn finish(&mut self, stage: Stage) {
         let refused = stage == Stage::Refused;
@@ -343,7 +392,7 @@ impl Drop for Entry {
                 let gone = Rejection::CallMalformed(crate::rejection::Malformed::Request(
                     "the agent went away before the call was decided",
                 ));
-                drop(self.record(Ruling::refused(gone)));
+                self.abandon(Ruling::refused(gone));
             }
             Stage::Permitted => self.close(Ended::AgentGone, Code::Ok),
             Stage::Refused | Stage::Closed => {}

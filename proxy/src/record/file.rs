@@ -158,7 +158,7 @@ impl Sink for GrowingFile {
     }
 
     fn sync(&mut self) -> io::Result<()> {
-        self.file.sync_all()
+        self.file.sync_data()
     }
 }
 
@@ -171,6 +171,16 @@ pub(super) fn append_line(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
     line.extend_from_slice(bytes);
     line.push(b'\n');
     Ok(opened.file.write_all(&line)?)
+}
+
+/// Makes the file at `path`, and its name, survive a power loss.
+pub(super) fn sync_with_name(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()?;
+    let directory = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    File::open(directory)?.sync_all()
 }
 
 /// Moves a file to a path where nothing stands.

@@ -12,10 +12,16 @@ pub mod checkpoint;
 pub mod digest;
 mod file;
 mod input;
+mod keeper;
 mod parsed;
+mod queue;
+mod refusals;
 mod resume;
 pub mod security;
+mod settings;
+mod underway;
 pub mod verify;
+mod whole;
 mod writer;
 
 pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};

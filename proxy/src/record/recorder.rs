@@ -1,17 +1,21 @@
 //! Where the entries of a process write: one decision log, one security log, one set of metrics.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{collections::HashMap, sync::Arc, time::Instant};
 
 use arc_swap::ArcSwap;
 use jiff::Timestamp;
 
 use super::{
     chain::Log,
+    compose,
     digest::DigestKey,
     entry::{Entry, Ruling},
+    refusals::{Counted, Likeness, Refusals},
     security::{SecurityEvent, SecurityKind, SecurityLog},
 };
 use crate::{
+    call::DecisionId,
+    limit::Rate,
     metrics::{
         Direction, LimitMetrics, ListenerMetrics, Metrics, OTHER, ServiceMetrics, Stage,
         ToolMetrics,
@@ -32,6 +36,7 @@ pub struct Recorder {
     pub digests: DigestKey,
     /// The agent beside us.
     pub agent: Arc<str>,
+    refusals: Refusals,
     handles: ArcSwap<Handles>,
     /// `labels` as JSON text, the same in every line.
     pub(super) labels: String,
@@ -69,11 +74,76 @@ impl Recorder {
             labels: labels.to_string(),
             isolation: standing.isolation.to_owned(),
             agent: standing.agent.into(),
+            refusals: Refusals::default(),
             handles: ArcSwap::from_pointee(Handles::new(&metrics, &Labels::default())),
             log,
             security,
             metrics,
             digests,
+        }
+    }
+
+    /// Sets beyond which rate refusals that are alike share a line; 100/s unless it is set.
+    #[must_use]
+    pub fn sharing(mut self, beyond: Rate) -> Self {
+        self.refusals = Refusals::beyond(beyond);
+        self
+    }
+
+    /// Does what is due on the logs; called several times a second.
+    pub fn tick(&self, now: Timestamp) {
+        self.write_counted(self.refusals.due(Instant::now()), now);
+        self.log.tick(now);
+        self.security.tick(now);
+        let waiting = i64::try_from(self.log.waiting()).unwrap_or(i64::MAX);
+        self.metrics.log_queue().set(waiting);
+    }
+
+    /// Writes what is left to write, and nothing more after that.
+    pub fn close(&self, now: Timestamp) {
+        self.write_counted(self.refusals.rest(Instant::now()), now);
+        self.log.close(now);
+    }
+
+    /// The last lines for a successor to write: see [`Log::take_waiting`].
+    pub fn take_last(&self, now: Timestamp) -> Vec<u8> {
+        self.write_counted(self.refusals.rest(Instant::now()), now);
+        self.log.take_last()
+    }
+
+    /// The decision whose line a refusal shares, if it is to have none of its own. While the log
+    /// cannot be written nothing is shared.
+    pub(super) fn share(&self, entry: &Entry, ruling: &Ruling) -> Option<DecisionId> {
+        let likeness = Likeness::of(entry, ruling).filter(|_| self.log.healthy())?;
+        let compose = |line: &mut Vec<u8>| compose::decision(entry, ruling, line);
+        self.refusals
+            .share(likeness, Instant::now(), entry.id(), compose)
+    }
+
+    fn write_counted(&self, lines: Vec<Counted>, now: Timestamp) {
+        for line in lines {
+            match self.log.defer(&line.members) {
+                Ok(()) => self.metrics.record_written(),
+                Err(_) => self.metrics.record_refused(),
+            }
+            let (count, window) = (line.count.to_string(), line.window_ms.to_string());
+            let likeness = &line.likeness;
+            let event = SecurityEvent {
+                kind: SecurityKind::RepeatedRefusals,
+                agent: Some(&self.agent),
+                decision_id: Some(line.id),
+                listener: Some(&likeness.listener),
+                what: &[
+                    ("code", likeness.code.as_str()),
+                    (
+                        "tool",
+                        likeness.tool.as_ref().map_or("", |tool| tool.as_str()),
+                    ),
+                    ("count", &count),
+                    ("window_ms", &window),
+                ],
+            };
+            self.security.write(&event, now);
         }
     }
 
@@ -85,14 +155,8 @@ impl Recorder {
 
     /// Tells security of what a call attempted.
     pub(super) fn notice(&self, entry: &Entry, ruling: &Ruling) {
+        self.forgeries(entry);
         let tool = entry.facts.tool.as_ref().map_or("", |tool| tool.as_str());
-        for name in &entry.facts.forged {
-            self.attempt(
-                entry,
-                SecurityKind::HeaderForgery,
-                &[("header", name.as_str())],
-            );
-        }
         let kind = match &ruling.refusal {
             Some(Rejection::SchemaViolation(_)) => SecurityKind::SchemaViolation,
             Some(Rejection::HeaderMismatch(_)) => SecurityKind::HeaderForgery,
@@ -105,6 +169,17 @@ impl Recorder {
             kind,
             &[("code", ruling.code().as_str()), ("tool", tool)],
         );
+    }
+
+    /// Tells security of headers of ours that the agent sent.
+    pub(super) fn forgeries(&self, entry: &Entry) {
+        for name in &entry.facts.forged {
+            self.attempt(
+                entry,
+                SecurityKind::HeaderForgery,
+                &[("header", name.as_str())],
+            );
+        }
     }
 
     fn attempt(&self, entry: &Entry, kind: SecurityKind, what: &[(&'static str, &str)]) {

@@ -16,7 +16,10 @@ use std::{
 
 use jiff::Timestamp;
 
-use super::file::{GrowingFile, Occupant, OpenError, Sink};
+use super::{
+    file::{GrowingFile, Occupant, OpenError, Sink as _},
+    whole::{Counts, Whole},
+};
 use crate::{call::DecisionId, json::Object};
 
 /// How many events of one kind are written at once before the cap counts.
@@ -143,8 +146,7 @@ pub struct SecurityLog {
 
 #[derive(Debug)]
 struct State {
-    file: GrowingFile,
-    partial: usize,
+    file: Whole<GrowingFile>,
     buffer: Vec<u8>,
     caps: [Cap; SecurityKind::COUNT],
 }
@@ -235,14 +237,14 @@ impl SecurityLog {
     /// When there are too many descriptors.
     pub fn share(&self) -> std::io::Result<OwnedFd> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.file.share()
+        state.file.sink().share()
     }
 
     fn over(file: GrowingFile, path: PathBuf, now: Timestamp) -> Self {
+        let file = Whole::new(file, Counts::Written);
         let caps = [Cap::new(now); SecurityKind::COUNT];
         let state = Mutex::new(State {
             file,
-            partial: 0,
             buffer: Vec::new(),
             caps,
         });
@@ -301,9 +303,9 @@ impl SecurityLog {
 impl State {
     /// Opens the file anew when it is no longer the one at `path`.
     fn keep_place(&mut self, path: &Path) -> std::io::Result<()> {
-        if self.file.occupant(path)? != Occupant::Ours {
-            self.file = open_file(path).map_err(std::io::Error::other)?;
-            self.partial = 0;
+        if self.file.sink().occupant(path)? != Occupant::Ours {
+            let file = open_file(path).map_err(std::io::Error::other)?;
+            self.file.move_to(file);
         }
         Ok(())
     }
@@ -311,22 +313,7 @@ impl State {
     /// Ends the line in the buffer and writes it, whole or not at all.
     fn end(&mut self) -> std::io::Result<()> {
         self.buffer.push(b'\n');
-        self.repair()?;
-        let taken = self.file.append(&self.buffer)?;
-        if taken == self.buffer.len() {
-            return Ok(());
-        }
-        self.partial = taken;
-        self.repair()?;
-        Err(std::io::ErrorKind::WriteZero.into())
-    }
-
-    fn repair(&mut self) -> std::io::Result<()> {
-        if self.partial > 0 {
-            self.file.shorten(self.partial)?;
-            self.partial = 0;
-        }
-        Ok(())
+        self.file.append(&self.buffer)
     }
 
     fn write_counts(&mut self, now: Timestamp) -> std::io::Result<()> {

@@ -1,6 +1,6 @@
 //! Composes and appends the lines of one chain, and repairs what a failed write left behind.
 
-use std::{mem, time::Duration};
+use std::{io, mem, time::Duration};
 
 use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
@@ -9,6 +9,7 @@ use super::{
     chain::Unwritable,
     checkpoint::{CheckpointKey, Head},
     file::Sink,
+    whole::Whole,
 };
 use crate::json::{write_hex, write_u64};
 
@@ -16,7 +17,10 @@ use crate::json::{write_hex, write_u64};
 const KEPT_BUFFER: usize = 256 * 1024;
 
 /// So many bytes of lines that waited are written at once.
-const FULL: usize = 64 * 1024;
+pub(super) const FULL: usize = 64 * 1024;
+
+/// So many bytes of lines that others wait for are written, and synced, at once.
+const GROUP: usize = 1024 * 1024;
 
 /// So many bytes of lines wait for a sink that fails; what comes then is lost.
 const OVERFULL: usize = 4 * 1024 * 1024;
@@ -47,7 +51,7 @@ struct End {
 /// Appends to one chain. A line is in the sink whole, or not at all and not counted.
 #[derive(Debug)]
 pub(super) struct Writer<S> {
-    sink: S,
+    sink: Whole<S>,
     key: CheckpointKey,
     instance: String,
     /// What is in the sink.
@@ -57,9 +61,8 @@ pub(super) struct Writer<S> {
     buffer: Vec<u8>,
     /// The members of lines that wait for the next write, each with a newline behind it.
     waiting: Vec<u8>,
-    /// Bytes of a partial line that could not be removed yet.
-    partial: usize,
-    failed: bool,
+    /// Why the last attempt to write failed, if it did.
+    fault: Option<io::Error>,
     /// The number of the last line when the chain came to this sink.
     came_at: u64,
     /// The sink has to begin with a checkpoint, and does not yet.
@@ -71,7 +74,12 @@ pub(super) struct Writer<S> {
 }
 
 impl<S: Sink> Writer<S> {
-    pub(super) fn new(sink: S, key: CheckpointKey, position: Position, now: Timestamp) -> Self {
+    pub(super) fn new(
+        sink: Whole<S>,
+        key: CheckpointKey,
+        position: Position,
+        now: Timestamp,
+    ) -> Self {
         Self {
             sink,
             key,
@@ -86,8 +94,7 @@ impl<S: Sink> Writer<S> {
             next: End::default(),
             buffer: Vec::with_capacity(4096),
             waiting: Vec::new(),
-            partial: 0,
-            failed: false,
+            fault: None,
             checkpoint_lines: u64::MAX,
             checkpoint_every: Duration::MAX,
             checkpoint_at: now,
@@ -103,12 +110,21 @@ impl<S: Sink> Writer<S> {
     }
 
     pub(super) fn sink(&self) -> &S {
-        &self.sink
+        self.sink.sink()
+    }
+
+    pub(super) fn instance(&self) -> &str {
+        &self.instance
     }
 
     /// Whether the last attempt to write failed.
     pub(super) fn failed(&self) -> bool {
-        self.failed
+        self.fault.is_some()
+    }
+
+    /// Why it failed, if it did.
+    pub(super) fn fault(&self) -> Option<&io::Error> {
+        self.fault.as_ref()
     }
 
     /// The number of the last line; 0 before the first.
@@ -124,8 +140,7 @@ impl<S: Sink> Writer<S> {
     /// Continues the chain in another, empty sink. It starts with a checkpoint, so that a restart
     /// finds the chain there.
     pub(super) fn move_to(&mut self, sink: S, now: Timestamp) {
-        self.sink = sink;
-        self.partial = 0;
+        self.sink.move_to(sink);
         self.now = now;
         self.begins = true;
         self.try_checkpoint();
@@ -135,7 +150,7 @@ impl<S: Sink> Writer<S> {
     /// Appends a line of `members`, behind those that wait; a checkpoint follows when one is due by
     /// count. While lines wait for a sink that fails, only [`Writer::tick`] tries it anew.
     pub(super) fn append(&mut self, members: &[u8]) -> Result<u64, Unwritable> {
-        if !is_one_line(members) || (self.failed && !self.waiting.is_empty()) {
+        if !is_one_line(members) || (self.failed() && !self.waiting.is_empty()) {
             return Err(Unwritable);
         }
         if self.waiting.len() > FULL {
@@ -151,6 +166,25 @@ impl<S: Sink> Writer<S> {
         self.waiting.clear();
         self.checkpoint_if_due();
         Ok(seq)
+    }
+
+    /// Appends the first of `lines`, a megabyte or so of them, with one write; says how many.
+    pub(super) fn append_first<'a>(
+        &mut self,
+        lines: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<usize, Unwritable> {
+        self.begin()?;
+        let mut taken = 0;
+        for members in lines {
+            self.entry(members);
+            taken += 1;
+            if self.buffer.len() >= GROUP {
+                break;
+            }
+        }
+        self.commit()?;
+        self.checkpoint_if_due();
+        Ok(taken)
     }
 
     /// Keeps a line of `members` for the next write. While the sink fails it waits, and is lost
@@ -171,7 +205,7 @@ impl<S: Sink> Writer<S> {
 
     /// Whether so much waits that it should be written now.
     pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= FULL && !self.failed
+        self.waiting.len() >= FULL && !self.failed()
     }
 
     /// How many lines wait.
@@ -204,7 +238,7 @@ impl<S: Sink> Writer<S> {
             return;
         }
         let waited = now.duration_since(self.checkpoint_at).unsigned_abs();
-        if self.failed || (self.end.unsigned > 0 && waited >= self.checkpoint_every) {
+        if self.failed() || (self.end.unsigned > 0 && waited >= self.checkpoint_every) {
             self.try_checkpoint();
         }
     }
@@ -325,38 +359,16 @@ impl<S: Sink> Writer<S> {
 
     /// Writes the buffer, and counts its lines if all of it is in the sink.
     fn commit(&mut self) -> Result<u64, Unwritable> {
-        self.failed = self.write().is_err();
-        if self.failed {
+        self.fault = self.sink.append(&self.buffer).err();
+        if self.failed() {
             return Err(Unwritable);
         }
         mem::swap(&mut self.end, &mut self.next);
         Ok(self.end.seq)
     }
-
-    fn write(&mut self) -> Result<(), Unwritable> {
-        self.repair()?;
-        match self.sink.append(&self.buffer) {
-            Ok(taken) if taken == self.buffer.len() => Ok(()),
-            Ok(taken) => {
-                self.partial = taken;
-                self.repair()?;
-                Err(Unwritable)
-            }
-            Err(_) => Err(Unwritable),
-        }
-    }
-
-    /// INVARIANT: nothing is appended behind a partial line.
-    fn repair(&mut self) -> Result<(), Unwritable> {
-        if self.partial > 0 {
-            self.sink.shorten(self.partial).map_err(|_| Unwritable)?;
-            self.partial = 0;
-        }
-        Ok(())
-    }
 }
 
 /// A raw newline is never part of JSON members: it would tear the line in two.
-fn is_one_line(members: &[u8]) -> bool {
+pub(super) fn is_one_line(members: &[u8]) -> bool {
     !members.is_empty() && memchr::memchr(b'\n', members).is_none()
 }

@@ -3,7 +3,9 @@
 use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
+use rustix::process::Signal;
 use tokio::{
+    signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
     task::{JoinSet, LocalSet},
     time::{MissedTickBehavior, interval, sleep, timeout},
@@ -121,13 +123,18 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     while running.join_next().await.is_some() {}
     keeping.shutdown().await;
-    outrider.recorder.log.close(Timestamp::now());
+    outrider.recorder.close(Timestamp::now());
     tracing::info!("stopped");
 }
 
 /// Does what is due on the logs, to the end of the drain.
 async fn keep_logs(outrider: Arc<Outrider>) {
     let recorder = &outrider.recorder;
+    // Taken, it kills nobody: a file that may not grow is a write that fails.
+    let file_size = signal(SignalKind::from_raw(Signal::XFSZ.as_raw()));
+    if let Err(error) = &file_size {
+        tracing::warn!(%error, "a limit on the size of files would end the sidecar");
+    }
     let mut ticks = interval(TICK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -137,13 +144,7 @@ async fn keep_logs(outrider: Arc<Outrider>) {
                 sleep(OUTCOMES).await;
                 recorder.log.flush();
             }
-            _ = ticks.tick() => {
-                let now = Timestamp::now();
-                recorder.log.tick(now);
-                recorder.security.tick(now);
-                let waiting = i64::try_from(recorder.log.waiting()).unwrap_or(i64::MAX);
-                recorder.metrics.log_queue().set(waiting);
-            }
+            _ = ticks.tick() => recorder.tick(Timestamp::now()),
         }
     }
 }
@@ -180,7 +181,7 @@ fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &Draini
 fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readiness {
     let snapshot = outrider.snapshot();
     let log = if outrider.recorder.log.healthy() {
-        Check::Ready("written before each act".into())
+        Check::Ready(outrider.recorder.log.durability().promise().into())
     } else {
         Check::NotReady("cannot be written: calls are refused".into())
     };

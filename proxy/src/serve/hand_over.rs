@@ -175,7 +175,7 @@ impl Successor {
                     cut(&outrider.tasks, claim);
                     continue;
                 }
-                _ = ticks.tick() => outcomes(&link, outrider).await,
+                _ = ticks.tick() => tell(&link, outrider.recorder.log.take_waiting()).await,
             };
             if let Err(error) = sent {
                 tracing::error!(%error, "the successor is gone");
@@ -186,7 +186,7 @@ impl Successor {
             while let Ok(connection) = parked.try_recv() {
                 pass(&link, connection).await?;
             }
-            outcomes(&link, outrider).await
+            tell(&link, outrider.recorder.take_last(Timestamp::now())).await
         };
         if let Err(error) = rest.await {
             tracing::error!(%error, "the successor is gone");
@@ -209,8 +209,8 @@ async fn pass(link: &Link, connection: Parked) -> std::io::Result<()> {
         .await
 }
 
-async fn outcomes(link: &Link, outrider: &Outrider) -> std::io::Result<()> {
-    let lines = outrider.recorder.log.take_waiting();
+/// Sends lines of the log over.
+async fn tell(link: &Link, lines: Vec<u8>) -> std::io::Result<()> {
     if lines.is_empty() {
         return Ok(());
     }

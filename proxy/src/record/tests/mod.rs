@@ -1,5 +1,7 @@
 //! What the rooms of the log promise together.
 mod chain;
+mod queue;
+mod refusals;
 mod security;
 mod verify;
 mod writer;
@@ -16,6 +18,7 @@ use super::{
     checkpoint::{CheckpointKey, PublicKeys},
     file::Sink,
     verify::{Report, Verification, Witness},
+    whole::{Counts, Whole},
     writer::{Position, Writer},
 };
 
@@ -38,9 +41,21 @@ struct Plan {
     bytes: Vec<u8>,
     writes: std::collections::VecDeque<Fate>,
     refused_repairs: usize,
+    refused_syncs: usize,
+    synced: usize,
 }
 
 impl Memory {
+    /// The next syncs fail.
+    pub(super) fn refuse_syncs(&self, count: usize) {
+        self.0.lock().unwrap().refused_syncs = count;
+    }
+
+    /// How many bytes were there at the last sync that succeeded.
+    pub(super) fn synced(&self) -> usize {
+        self.0.lock().unwrap().synced
+    }
+
     pub(super) fn plan(&self, writes: &[Fate], refused_repairs: usize) {
         let mut plan = self.0.lock().unwrap();
         plan.writes = writes.iter().copied().collect();
@@ -76,6 +91,12 @@ impl Sink for Memory {
     }
 
     fn sync(&mut self) -> io::Result<()> {
+        let mut plan = self.0.lock().unwrap();
+        if plan.refused_syncs > 0 {
+            plan.refused_syncs -= 1;
+            return Err(io::ErrorKind::Other.into());
+        }
+        plan.synced = plan.bytes.len();
         Ok(())
     }
 }
@@ -96,10 +117,15 @@ pub(super) fn position() -> Position {
 
 /// A writer to memory with a checkpoint each `lines` lines, and its public key.
 pub(super) fn writer(lines: u64) -> (Writer<Memory>, Memory, PublicKeys) {
+    writer_counting(Counts::Written, lines)
+}
+
+/// The same for lines that count so.
+pub(super) fn writer_counting(counts: Counts, lines: u64) -> (Writer<Memory>, Memory, PublicKeys) {
     let key = CheckpointKey::made().unwrap();
     let keys = PublicKeys::parse(&key.public_jwk()).unwrap();
     let memory = Memory::default();
-    let writer = Writer::new(memory.clone(), key, position(), now())
+    let writer = Writer::new(Whole::new(memory.clone(), counts), key, position(), now())
         .checkpointing(lines, Duration::from_secs(10));
     (writer, memory, keys)
 }

@@ -238,3 +238,53 @@ fn another_sink_begins_with_a_checkpoint_whatever_waits() {
         .collect();
     assert_eq!(kinds, [true, false]);
 }
+
+#[test]
+fn a_synced_line_counts_once_it_is_on_the_disk() {
+    let (mut writer, memory, keys) = writer_counting(Counts::Synced, 2);
+    for seq in [1, 2, 4] {
+        assert_eq!(writer.append(MEMBERS), Ok(seq));
+        assert_eq!(memory.synced(), memory.bytes().len());
+    }
+    assert_eq!(check(&memory.bytes(), &keys, None).signed_to, 3);
+}
+
+#[test]
+fn many_lines_are_one_write_and_one_sync() {
+    let (mut writer, memory, keys) = writer_counting(Counts::Synced, 1_000);
+    memory.plan(&[Fate::Whole, Fate::Refused], 0);
+    let lines = || std::iter::repeat_n(MEMBERS, 50);
+    assert_eq!(writer.append_first(lines()), Ok(50));
+    assert_eq!(memory.synced(), memory.bytes().len());
+    assert_eq!(writer.append_first(lines()), Err(Unwritable));
+    assert_eq!(writer.append_first(lines()), Ok(50));
+    assert_eq!(check(&memory.bytes(), &keys, None).verified_to, 100);
+}
+
+#[test]
+fn lines_whose_sync_failed_are_taken_back_and_leave_no_gap() {
+    for refused_repairs in 0..3 {
+        let (mut writer, memory, keys) = writer_counting(Counts::Synced, 1_000);
+        writer.append(MEMBERS).unwrap();
+        memory.plan(&[], refused_repairs);
+        memory.refuse_syncs(1);
+        assert_eq!(
+            writer.append_first(std::iter::repeat_n(MEMBERS, 3)),
+            Err(Unwritable)
+        );
+        assert!(writer.failed());
+        for _ in 0..refused_repairs {
+            writer.tick(now());
+        }
+        assert!(!writer.failed() || refused_repairs == 0);
+        let seq = writer.append(MEMBERS).unwrap();
+        let report = check(&memory.bytes(), &keys, None);
+        assert!(report.is_whole() && !writer.failed(), "{report:?}");
+        assert_eq!(report.verified_to, seq);
+        let kept = lines(&memory.bytes());
+        let decisions = kept
+            .iter()
+            .filter(|line| line.starts_with(br#"{"type":"decision""#));
+        assert_eq!(decisions.count(), 2, "the refused ones are not there");
+    }
+}

@@ -1,0 +1,94 @@
+//! What Outrider reads: every check is on.
+#![expect(
+    clippy::indexing_slicing,
+    reason = "members of JSON objects, made by writing them"
+)]
+
+use std::net::SocketAddr;
+
+use outrider_integration::{Setup, lock_file};
+use serde_json::{Value, json};
+
+use super::{LISTENERS, Settings};
+use crate::{
+    shape::{SERVICE, Shape},
+    tls::{self, Certificates},
+};
+
+/// How many grants one file has at most: a file has a bound.
+const GRANTS: usize = 10_000;
+/// More than anything here can do: limits are counted and never reached.
+const RATE: &str = "1000000/s";
+
+/// A schema for each tool, two limits, the shipped policy over the grants, the decision log.
+pub(super) fn write(
+    setup: &mut Setup,
+    settings: &Settings,
+    upstream: SocketAddr,
+    certificates: Option<&Certificates>,
+) {
+    let upstream = match certificates {
+        None => format!("http://{upstream}/{SERVICE}"),
+        Some(files) => {
+            setup.environment("SSL_CERT_FILE", &files.root().to_string_lossy());
+            format!("https://{}:{}/{SERVICE}", tls::NAME, upstream.port())
+        }
+    };
+    let services = services(setup, settings, &upstream);
+    let data = data(setup, settings.shape);
+    let config = &mut setup.config;
+    config["listeners"] = LISTENERS
+        .iter()
+        .map(|name| listener(name, certificates))
+        .collect();
+    config["services"] = services;
+    config["policy"]["data"] = data;
+    config["limits"] = json!([
+        {"name": "per-agent", "key": ["agent"], "rate": RATE},
+        {"name": "per-tool", "key": ["agent", "tool"], "rate": RATE},
+    ]);
+    config["decision_log"] = json!({"path": "decisions.jsonl", "durability": settings.durability});
+    config["body"] = json!({"max_request": "4MiB", "max_response": "8MiB"});
+    config["workers"] = json!(2);
+}
+
+fn listener(name: &str, certificates: Option<&Certificates>) -> Value {
+    let mut listener = json!({
+        "name": name, "mode": "reverse", "address": "127.0.0.1:0", "hosts": [tls::NAME],
+    });
+    if let Some(files) = certificates {
+        listener["tls"] = json!({"certificate": files.certificate(), "key": files.key()});
+    }
+    listener
+}
+
+fn services(setup: &Setup, settings: &Settings, upstream: &str) -> Value {
+    let catalogue = settings.shape.catalogue().into_iter();
+    let services = catalogue.map(|(name, tools)| {
+        let schemas = format!("{name}.json");
+        setup.file(&schemas, &lock_file(&tools).to_string());
+        json!({
+            "name": name, "protocol": "mcp", "upstream": upstream, "schemas": schemas,
+            "classification": "internal", "identity": settings.identity,
+        })
+    });
+    services.collect()
+}
+
+/// The user's rules, and the data in files of bounded size.
+fn data(setup: &mut Setup, shape: Shape) -> Value {
+    if let Some(rules) = shape.rules() {
+        setup.file("policy/rules.rego", &rules);
+    }
+    setup.data = shape.document();
+    let grants = setup.data["grants"].take();
+    setup.data["grants"] = json!([]);
+    let mut files = vec!["data.yaml".to_owned()];
+    let grants = grants.as_array().map(|all| all.chunks(GRANTS));
+    for (number, grants) in grants.into_iter().flatten().enumerate() {
+        let name = format!("grants-{number}.yaml");
+        setup.file(&name, &json!({"grants": grants}).to_string());
+        files.push(name);
+    }
+    json!(files)
+}

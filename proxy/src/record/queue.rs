@@ -1,0 +1,223 @@
+//! Lines on their way to a thread that writes them: many wait for one write and one sync.
+//!
+//! A line comes in, with or without somebody who waits for it; the writing thread takes all that
+//! are there. What somebody waits for is written or refused, never both; what nobody waits for is
+//! kept until it can be written. The queue is bounded: what finds no room is refused at once.
+
+use std::{
+    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio::{sync::oneshot, time::timeout};
+
+use super::{
+    chain::Unwritable,
+    writer::{FULL, is_one_line},
+};
+
+/// So many bytes of lines may stand in the queue before decisions are refused.
+pub(super) const ROOM: usize = 4 * 1024 * 1024;
+
+/// So many before lines for which nobody waits are lost: room for the outcomes of what was decided.
+pub(super) const LAST_ROOM: usize = 2 * ROOM;
+
+/// So long may a write and its sync take; after that who waits is refused, and the log counts as
+/// unwritable until they are over.
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Whether a line is where its durability wants it.
+pub(super) type Settled = Result<(), Unwritable>;
+
+/// A line to be written.
+#[derive(Debug)]
+pub(super) struct Line {
+    members: Box<[u8]>,
+    awaited: Option<oneshot::Sender<Settled>>,
+}
+
+impl Line {
+    /// A line for which nobody waits.
+    pub(super) fn left(members: &[u8]) -> Self {
+        Self {
+            members: members.into(),
+            awaited: None,
+        }
+    }
+
+    /// A line for which the holder of the receipt waits.
+    pub(super) fn awaited(members: &[u8]) -> (Self, Receipt) {
+        let (tell, told) = oneshot::channel();
+        let line = Self {
+            members: members.into(),
+            awaited: Some(tell),
+        };
+        (line, Receipt(told))
+    }
+
+    /// What it says.
+    pub(super) fn members(&self) -> &[u8] {
+        &self.members
+    }
+
+    /// It is written.
+    pub(super) fn written(self) {
+        if let Some(tell) = self.awaited {
+            // Whoever waited may have left.
+            tell.send(Ok(())).ok();
+        }
+    }
+
+    /// It could not be written. Whoever waits is told and the line is given up; says whether it
+    /// is to be kept because nobody does.
+    pub(super) fn unwritten(&mut self) -> bool {
+        let told = |tell: oneshot::Sender<Settled>| tell.send(Err(Unwritable)).is_ok();
+        !self.awaited.take().is_some_and(told)
+    }
+}
+
+/// What becomes of a line that somebody waits for.
+#[derive(Debug)]
+pub struct Receipt(oneshot::Receiver<Settled>);
+
+impl Receipt {
+    /// Waits until the line is written, for a few seconds at most.
+    ///
+    /// # Errors
+    /// It is not, as far as is known.
+    pub async fn settled(&mut self) -> Result<(), Unwritable> {
+        if let Ok(told) = timeout(PATIENCE, &mut self.0).await {
+            return told.unwrap_or(Err(Unwritable));
+        }
+        self.0.close();
+        self.0.try_recv().unwrap_or(Err(Unwritable))
+    }
+
+    /// Waits no longer: unless it was refused already, the line is written or kept until it is.
+    ///
+    /// # Errors
+    /// It was refused already.
+    pub fn leave(mut self) -> Result<(), Unwritable> {
+        self.0.close();
+        self.0.try_recv().unwrap_or(Ok(()))
+    }
+}
+
+/// What the writing thread is to do next.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Round {
+    /// The time, when what is periodic is due.
+    pub(super) tick: Option<Timestamp>,
+    /// Nothing comes after it.
+    pub(super) last: bool,
+}
+
+/// The queue between those who decide and the thread that writes.
+#[derive(Debug, Default)]
+pub(super) struct Queue {
+    held: Mutex<Held>,
+    called: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct Held {
+    lines: Vec<Line>,
+    /// Lines that are not settled, those that the thread has taken included.
+    count: usize,
+    /// Their bytes.
+    bytes: usize,
+    due: bool,
+    tick: Option<Timestamp>,
+    /// The first tick for which the thread has not come.
+    missed: Option<Timestamp>,
+    closed: bool,
+}
+
+impl Queue {
+    /// Adds a line unless it finds no room. The thread is called when somebody waits for it or
+    /// when much is there; otherwise [`Queue::flush`] is due soon.
+    pub(super) fn push(&self, line: Line, room: usize) -> Result<(), Unwritable> {
+        let mut held = self.held();
+        let bytes = held.bytes.saturating_add(line.members.len());
+        if held.closed || bytes > room || !is_one_line(&line.members) {
+            return Err(Unwritable);
+        }
+        held.bytes = bytes;
+        held.count += 1;
+        held.due |= line.awaited.is_some() || bytes >= FULL;
+        held.lines.push(line);
+        self.call(held);
+        Ok(())
+    }
+
+    /// Has what is there written.
+    pub(super) fn flush(&self) {
+        let mut held = self.held();
+        held.due |= !held.lines.is_empty();
+        self.call(held);
+    }
+
+    /// Has done what is due at that time. Says whether the thread comes in time for it.
+    pub(super) fn tick(&self, now: Timestamp) -> bool {
+        let mut held = self.held();
+        held.tick = Some(now);
+        let missed = *held.missed.get_or_insert(now);
+        self.call(held);
+        now.duration_since(missed).unsigned_abs() < PATIENCE
+    }
+
+    /// Takes no more; what is there is tried once more.
+    pub(super) fn close(&self) {
+        let mut held = self.held();
+        held.closed = true;
+        self.call(held);
+    }
+
+    /// Takes no more, and refuses what is there: nobody writes any longer.
+    pub(super) fn abandon(&self) {
+        let mut held = self.held();
+        held.closed = true;
+        held.lines.clear();
+    }
+
+    /// How many lines are not written yet.
+    pub(super) fn len(&self) -> usize {
+        self.held().count
+    }
+
+    /// Waits until something is due and adds what is there to `lines`.
+    pub(super) fn next(&self, lines: &mut Vec<Line>) -> Round {
+        let idle = |held: &mut Held| !held.due && held.tick.is_none() && !held.closed;
+        let mut held = self
+            .called
+            .wait_while(self.held(), idle)
+            .unwrap_or_else(PoisonError::into_inner);
+        (held.due, held.missed) = (false, None);
+        lines.append(&mut held.lines);
+        Round {
+            tick: held.tick.take(),
+            last: held.closed,
+        }
+    }
+
+    /// Gives back the room of all lines but those.
+    pub(super) fn left(&self, lines: &[Line]) {
+        let mut held = self.held();
+        let bytes = |lines: &[Line]| lines.iter().map(|line| line.members.len()).sum::<usize>();
+        held.count = lines.len() + held.lines.len();
+        held.bytes = bytes(lines) + bytes(&held.lines);
+    }
+
+    fn held(&self) -> MutexGuard<'_, Held> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn call(&self, held: MutexGuard<'_, Held>) {
+        let due = held.due || held.tick.is_some() || held.closed;
+        drop(held);
+        if due {
+            self.called.notify_one();
+        }
+    }
+}

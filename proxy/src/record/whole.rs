@@ -1,0 +1,84 @@
+//! Appends whole or not at all: what a failed write left behind is taken away before anything
+//! follows.
+
+use std::io;
+
+use super::file::Sink;
+
+/// When bytes count as being in the sink.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Counts {
+    /// Once the sink took them.
+    Written,
+    /// Once the sink has made them survive a loss of power.
+    Synced,
+}
+
+/// A sink that only ever holds what was appended whole, as far as it lets us.
+#[derive(Debug)]
+pub(super) struct Whole<S> {
+    sink: S,
+    counts: Counts,
+    /// Bytes at its end that could not be taken away yet.
+    partial: usize,
+}
+
+impl<S: Sink> Whole<S> {
+    pub(super) fn new(sink: S, counts: Counts) -> Self {
+        Self {
+            sink,
+            counts,
+            partial: 0,
+        }
+    }
+
+    pub(super) fn sink(&self) -> &S {
+        &self.sink
+    }
+
+    /// Goes on in another sink and leaves the old one as whole as can be.
+    pub(super) fn move_to(&mut self, sink: S) {
+        self.repair().ok();
+        self.sink = sink;
+        self.partial = 0;
+    }
+
+    /// Appends `bytes` with one write.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+        self.repair()?;
+        let taken = self.sink.append(bytes)?;
+        let settled = if taken == bytes.len() {
+            self.settle()
+        } else {
+            Err(io::ErrorKind::WriteZero.into())
+        };
+        if settled.is_err() {
+            self.partial = taken;
+            self.repair()?;
+        }
+        settled
+    }
+
+    /// Hands everything to the disk.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        self.sink.sync()
+    }
+
+    /// After a sync that failed, the system may take lost bytes for safe ones: a later sync proves
+    /// nothing of them. They are taken back like a partial write, and written anew.
+    fn settle(&mut self) -> io::Result<()> {
+        match self.counts {
+            Counts::Written => Ok(()),
+            Counts::Synced => self.sink.sync(),
+        }
+    }
+
+    /// INVARIANT: nothing is appended behind a partial write.
+    fn repair(&mut self) -> io::Result<()> {
+        if self.partial > 0 {
+            self.sink.shorten(self.partial)?;
+            self.partial = 0;
+        }
+        Ok(())
+    }
+}
