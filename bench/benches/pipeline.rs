@@ -90,6 +90,7 @@ impl Rig {
             &Options {
                 compiler: Compiler::Here,
                 open_task: false,
+                take_over: false,
             },
         )
         .unwrap();

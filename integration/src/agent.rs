@@ -70,6 +70,11 @@ impl Agent {
         connection
     }
 
+    /// Where it connects.
+    pub fn address(&self) -> Address {
+        self.address.clone()
+    }
+
     /// A new connection to the same address.
     ///
     /// # Panics

@@ -37,6 +37,6 @@ pub use legacy::initialized;
 pub use lock::{digest, lock_file, sha256_base64url, sha256_hex};
 pub use mcp::{LEGACY_REVISION, REVISION, Request, sentinel};
 pub use plain::PlainServer;
-pub use sidecar::{Run, Setup, Sidecar, Task, service};
+pub use sidecar::{Predecessor, Run, Setup, Sidecar, Task, service};
 pub use tool_server::{Tool, ToolServer, message_schema, text_result};
 pub use wait::until;

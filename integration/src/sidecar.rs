@@ -182,7 +182,7 @@ impl Setup {
     /// When it does not come up.
     pub fn start(self) -> Sidecar {
         self.write();
-        let process = Process::spawn(&self);
+        let process = Process::spawn(&self, &[]);
         Sidecar {
             setup: self,
             process,
@@ -272,7 +272,7 @@ struct Process {
 }
 
 impl Process {
-    fn spawn(setup: &Setup) -> Self {
+    fn spawn(setup: &Setup, options: &[&str]) -> Self {
         let errors = fs::OpenOptions::new()
             .append(true)
             .create(true)
@@ -280,6 +280,7 @@ impl Process {
         let mut child = setup
             .command()
             .args(["run", "--json", "-c", "outrider.yaml"])
+            .args(options)
             .current_dir(setup.directory.path())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -314,6 +315,23 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.child.kill().ok();
         self.child.wait().ok();
+    }
+}
+
+/// A process from which another one took over.
+#[derive(Debug)]
+pub struct Predecessor(Process);
+
+impl Predecessor {
+    /// Waits for it to end by itself.
+    pub fn wait(mut self) -> ExitStatus {
+        let child = &mut self.0.child;
+        until("the predecessor to end", || child.try_wait().unwrap())
+    }
+
+    /// Whether it is still there.
+    pub fn is_running(&mut self) -> bool {
+        self.0.child.try_wait().unwrap().is_none()
     }
 }
 
@@ -457,8 +475,17 @@ impl Sidecar {
     /// Starts it again over the same files, after it has ended.
     #[must_use]
     pub fn start_again(mut self) -> Self {
-        self.process = Process::spawn(&self.setup);
+        self.process = Process::spawn(&self.setup, &[]);
         self
+    }
+
+    /// Lets a new process take over, and returns the one before it.
+    ///
+    /// # Panics
+    /// When it does not come up.
+    pub fn take_over(&mut self) -> Predecessor {
+        let successor = Process::spawn(&self.setup, &["--take-over"]);
+        Predecessor(std::mem::replace(&mut self.process, successor))
     }
 
     /// The configuration's and the policy data's files, read by [`reload`](Self::reload).

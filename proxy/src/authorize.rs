@@ -201,6 +201,22 @@ impl Uses {
         uses.values_mut().for_each(|count| count.most = None);
     }
 
+    /// How often each was used, for a successor.
+    pub fn leave(&self) -> Vec<(Arc<str>, u64)> {
+        let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let left = |(id, count): (&Arc<str>, &Use)| (Arc::clone(id), count.used);
+        uses.iter().map(left).collect()
+    }
+
+    /// Goes on counting where a predecessor stopped.
+    pub fn inherit(&self, left: Vec<(Arc<str>, u64)>) {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.extend(
+            left.into_iter()
+                .map(|(id, used)| (id, Use { used, most: None })),
+        );
+    }
+
     /// The exceptions of which nothing is left.
     pub fn spent(&self) -> Vec<Arc<str>> {
         let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);

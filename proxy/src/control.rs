@@ -16,17 +16,19 @@ use jiff::Timestamp;
 use tokio::{
     io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
     net::UnixStream,
+    sync::mpsc,
     task::JoinSet,
 };
 
 use crate::{
+    drain::Draining,
     state::{NotOpened, Tasks, UnknownTask},
     task::Task,
 };
 pub use access::{Access, Config, Group};
 use judge::plain;
 pub use socket::{NotBound, Socket};
-use wire::{Fault, OpenTask, Refusal, Reply, Request, TaskView};
+use wire::{Bid, Fault, OpenTask, Refusal, Reply, Request, TaskView};
 
 /// How long a request may take to arrive and its reply to leave.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -120,6 +122,21 @@ pub struct Control {
     pub access: Access,
     /// The wall clock.
     pub clock: fn() -> Timestamp,
+    /// Whether authority changes here, or elsewhere in a moment.
+    pub drain: Draining,
+    /// Where those go who want to take over.
+    pub heirs: mpsc::UnboundedSender<Heir>,
+}
+
+/// A process that may take over.
+#[derive(Debug)]
+pub struct Heir {
+    /// The connection to it.
+    pub stream: UnixStream,
+    /// Whose process it is.
+    pub uid: u32,
+    /// What it goes on with.
+    pub bid: Bid,
 }
 
 impl std::fmt::Debug for Control {
@@ -140,7 +157,7 @@ impl Control {
         socket: Socket,
         stop: impl Future<Output = ()>,
     ) -> io::Result<()> {
-        let (listener, _remove_when_done) = socket.into_listener()?;
+        let (listener, file) = socket.into_listener()?;
         let mut connections = JoinSet::new();
         let mut stop = std::pin::pin!(stop);
         loop {
@@ -161,6 +178,9 @@ impl Control {
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
+        }
+        if self.drain.is_departing() {
+            file.leave();
         }
         while connections.join_next().await.is_some() {}
         Ok(())
@@ -184,13 +204,19 @@ impl Control {
         // Read before refusing: a socket closed over unread bytes loses the reply.
         let mut request = BufReader::new((&mut stream).take(LONGEST_REQUEST));
         request.read_until(b'\n', &mut line).await?;
-        let reply = if admitted {
-            self.answer(uid, &line)
+        let request = if admitted {
+            parse(&line)
         } else {
-            Reply::Refused(refused(
-                Fault::NotAllowed,
-                "this user may not use the control socket",
-            ))
+            let text = "this user may not use the control socket";
+            Err(refused(Fault::NotAllowed, text))
+        };
+        let reply = match request {
+            Ok(Request::TakeOver(bid)) if self.access.admits_successor(uid) => {
+                // An edge that is gone drops it: the connection ends.
+                self.heirs.send(Heir { stream, uid, bid }).ok();
+                return Ok(());
+            }
+            request => self.answer(uid, request),
         };
         let mut reply = serde_json::to_vec(&reply)?;
         reply.push(b'\n');
@@ -198,20 +224,18 @@ impl Control {
         stream.shutdown().await
     }
 
-    fn answer(&self, uid: u32, line: &[u8]) -> Reply {
-        let request = line
-            .strip_suffix(b"\n")
-            .ok_or_else(|| refused(Fault::Malformed, "expected one line of at most 64 KiB"))
-            .and_then(|line| {
-                serde_json::from_slice(line)
-                    .map_err(|_| refused(Fault::Malformed, "expected a request this version knows"))
-            });
+    fn answer(&self, uid: u32, request: Result<Request, Refusal>) -> Reply {
         request
             .and_then(|request| self.obey(uid, request))
             .unwrap_or_else(Reply::Refused)
     }
 
     fn obey(&self, uid: u32, request: Request) -> Result<Reply, Refusal> {
+        let turn = self.drain.turn();
+        if !turn.take() {
+            let text = "another process is taking over: ask again";
+            return Err(refused(Fault::Replaced, text));
+        }
         let now = (self.clock)();
         match request {
             Request::TaskOpen(open) => self.open(uid, open, now),
@@ -237,6 +261,10 @@ impl Control {
                 self.ended(Act::TaskRevoked, uid, &task, reason)?;
                 Ok(Reply::Task(TaskView::of(&task, now)))
             }
+            Request::TakeOver(_) => Err(refused(
+                Fault::NotAllowed,
+                "only root and the sidecar's own user may take over",
+            )),
         }
     }
 
@@ -287,6 +315,14 @@ impl Control {
             refused(Fault::Unrecorded, text)
         })
     }
+}
+
+fn parse(line: &[u8]) -> Result<Request, Refusal> {
+    let line = line
+        .strip_suffix(b"\n")
+        .ok_or_else(|| refused(Fault::Malformed, "expected one line of at most 64 KiB"))?;
+    serde_json::from_slice(line)
+        .map_err(|_| refused(Fault::Malformed, "expected a request this version knows"))
 }
 
 fn refused(fault: Fault, message: impl Into<String>) -> Refusal {

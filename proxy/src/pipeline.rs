@@ -69,10 +69,11 @@ impl listen::Service for Pipeline {
         ));
         let mut said = None;
         let bodied = !request.body().is_end_stream();
-        match self
+        let decided = self
             .decide(&connection, request, &mut entry, &mut said)
-            .await
-        {
+            .await;
+        connection.decided();
+        match decided {
             Ok((permit, errand)) => match errand.expected.exchange.hangup {
                 Hangup::Cancels => self.carry(permit, errand, entry, said).await,
                 Hangup::Outlived => self.outlived(permit, errand, entry, said).await,

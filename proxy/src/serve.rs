@@ -1,12 +1,17 @@
 //! The sidecar as a whole: everything is bound before anything is served, and what runs beside
 //! the calls (admin, control, ticks, reload) runs on a thread of its own.
 
+mod authority;
 mod banner;
 mod beside;
+mod bind;
+mod hand_over;
+mod link;
+mod take_over;
+mod watch;
 
 use std::{
-    collections::HashMap, net::SocketAddr, num::NonZeroUsize, path::PathBuf, sync::Arc, thread,
-    time::Duration,
+    collections::HashMap, mem, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
 };
 
 use anyhow::Context as _;
@@ -20,13 +25,9 @@ use crate::{
     control,
     drain::{Drain, Draining},
     keys::SigningKey,
-    listen::{
-        ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound,
-        reverse::Hosts,
-    },
+    listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
     metrics::Metrics,
     outrider::Outrider,
-    pipeline::Pipeline,
     record::{
         Recorder, Standing,
         chain::{Log, LogConfig, Rotate},
@@ -35,9 +36,11 @@ use crate::{
     },
     state::{self, Tasks},
     tag::Signer,
-    upstream::{Pool, PoolConfig, TlsRoots},
-    workers::{self, Workers},
+    workers::Workers,
 };
+use hand_over::Heritage;
+use link::Place;
+use take_over::{Offer, Predecessor};
 
 /// How long a drain waits for calls under way.
 const DRAIN: Duration = Duration::from_secs(25);
@@ -49,6 +52,8 @@ pub struct Options {
     pub compiler: Compiler,
     /// Opens a task of the only intent on the only listener.
     pub open_task: bool,
+    /// Goes on with everything that the sidecar behind `control.socket` has.
+    pub take_over: bool,
 }
 
 /// A running sidecar.
@@ -80,6 +85,8 @@ pub(crate) struct Edge {
     pub(crate) observer: Observer,
     pub(crate) drain: Drain,
     pub(crate) draining: Draining,
+    heritage: Heritage,
+    predecessor: Option<Predecessor>,
 }
 
 /// Starts a sidecar.
@@ -98,7 +105,11 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         tracing::warn!("{warning}");
     }
     let isolation = loaded.isolation();
-    let recorder = Arc::new(recorder(&loaded, isolation)?);
+    let roots = bind::roots(&snapshot)?;
+    let agent = loaded.config.agent.id.0.as_str().into();
+    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl, agent);
+    let mut offer = options.take_over.then(|| ask(&loaded)).transpose()?;
+    let recorder = Arc::new(recorder(&loaded, isolation, offer.as_mut())?);
     recorder.prepare(&labels);
     recorder
         .metrics
@@ -108,11 +119,6 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         format!("outrider:{}", recorder.log.instance()),
         SigningKey::generate()?,
     ));
-    let signer = Signer::new(
-        assertion_key(&loaded)?,
-        loaded.config.assertion.ttl,
-        Arc::clone(&recorder.agent),
-    );
     let peers = loaded
         .config
         .listeners
@@ -125,12 +131,17 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         tasks,
         signer,
     ));
+    if let Some(offer) = &mut offer {
+        outrider.tasks.inherit(mem::take(&mut offer.estate.tasks));
+        outrider.uses.inherit(mem::take(&mut offer.estate.uses));
+    }
     feed(&outrider);
     let opened = options
         .open_task
         .then(|| open_task(&loaded, &outrider))
         .transpose()?;
-    let edge = bind(loaded, options, outrider, isolation)?;
+    let mut edge = bind::all(loaded, options, outrider, isolation, roots, offer.as_mut())?;
+    edge.predecessor = offer.map(Offer::accept).transpose()?;
     let banner = Banner::of(&edge, opened);
     let outrider = Arc::clone(&edge.outrider);
     let (orders, received) = mpsc::unbounded_channel();
@@ -192,6 +203,11 @@ impl Running {
             .unwrap_or_else(|_| Err("the sidecar has stopped".into()))
     }
 
+    /// Waits until the sidecar has stopped, whoever told it to.
+    pub async fn stopped(&self) {
+        self.orders.closed().await;
+    }
+
     /// Finishes what runs, writes what is left to write, and stops.
     pub fn stop(mut self) {
         self.halt();
@@ -212,37 +228,60 @@ impl Drop for Running {
     }
 }
 
-fn recorder(loaded: &Loaded, isolation: Isolation) -> anyhow::Result<Recorder> {
+/// Asks the sidecar that runs with this configuration for everything it has.
+fn ask(loaded: &Loaded) -> anyhow::Result<Offer> {
+    let control = loaded.config.control.as_ref().context(
+        "`--take-over` needs `control.socket`: it is where the running sidecar is asked",
+    )?;
+    Offer::ask(&loaded.resolve(&control.socket), bind::bid(loaded)?)
+}
+
+fn security_log(loaded: &Loaded) -> PathBuf {
+    match &loaded.config.security_log {
+        Some(section) => loaded.resolve(&section.path),
+        None => loaded
+            .resolve(&loaded.config.decision_log.path)
+            .with_file_name("security.jsonl"),
+    }
+}
+
+fn recorder(
+    loaded: &Loaded,
+    isolation: Isolation,
+    mut offer: Option<&mut Offer>,
+) -> anyhow::Result<Recorder> {
+    let mut offered = |place| offer.as_mut().and_then(|offer| offer.take(&place));
     let section = &loaded.config.decision_log;
     let path = loaded.resolve(&section.path);
     let now = Timestamp::now();
-    let security = match &loaded.config.security_log {
-        Some(section) => loaded.resolve(&section.path),
-        None => path.with_file_name("security.jsonl"),
-    };
     let digests = match &section.digest_key {
         Some(file) => digest_key(&loaded.resolve(file))?,
         None => DigestKey::made(&aws_lc_rs::rand::SystemRandom::new())?,
     };
-    let log = Log::open(
-        &LogConfig {
-            key: section.key.as_deref().map(|key| loaded.resolve(key)),
-            durability: section.durability,
-            rotate: section.rotate.map(|rotate| Rotate {
-                size: rotate.size.map(|size| size.0 as u64),
-                age: rotate.age.map(|age| age.0),
-            }),
-            ..LogConfig::at(path)
-        },
-        now,
-    )?;
+    let config = LogConfig {
+        key: section.key.as_deref().map(|key| loaded.resolve(key)),
+        durability: section.durability,
+        rotate: section.rotate.map(|rotate| Rotate {
+            size: rotate.size.map(|size| size.0 as u64),
+            age: rotate.age.map(|age| age.0),
+        }),
+        ..LogConfig::at(path)
+    };
+    let log = match offered(Place::DecisionLog) {
+        Some(file) => Log::inherit(&config, file, now)?,
+        None => Log::open(&config, now)?,
+    };
+    let security = security_log(loaded);
+    let security = match offered(Place::SecurityLog) {
+        Some(file) => SecurityLog::inherit(security, file, now)?,
+        None => SecurityLog::open(security, now)?,
+    };
     let standing = Standing {
         agent: &loaded.config.agent.id.0,
         environment: &loaded.config.environment,
         isolation: isolation.as_str(),
     };
     let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), isolation.as_str()));
-    let security = SecurityLog::open(security, now)?;
     let recorder = Recorder::new(log, security, metrics, digests, &standing);
     Ok(match section.refusals {
         Some(beyond) => recorder.sharing(beyond),
@@ -335,112 +374,6 @@ fn open_task(loaded: &Loaded, outrider: &Outrider) -> anyhow::Result<String> {
         ],
     );
     Ok(task)
-}
-
-fn bind(
-    loaded: Loaded,
-    options: &Options,
-    outrider: Arc<Outrider>,
-    isolation: Isolation,
-) -> anyhow::Result<Edge> {
-    let control = loaded.config.control.as_ref().map(|section| {
-        let mut section = section.clone();
-        section.socket = loaded.resolve(&section.socket);
-        control::Socket::bind(&section)
-    });
-    let control = control.transpose()?;
-    let admin = loaded.config.admin.map(|admin| {
-        let listener = std::net::TcpListener::bind(admin.address)
-            .with_context(|| format!("`admin.address`: cannot listen on `{}`", admin.address))?;
-        listener.set_nonblocking(true)?;
-        anyhow::Ok(listener)
-    });
-    let admin = admin.transpose()?;
-    let listeners = loaded
-        .config
-        .listeners
-        .iter()
-        .map(|section| listener(&loaded, section))
-        .collect::<anyhow::Result<Vec<_>>>()?;
-    let (drain, draining) = Drain::new();
-    let observer = observer(&outrider);
-    let roots = if outrider
-        .snapshot()
-        .catalogue
-        .services()
-        .any(|service| service.upstream.is_secure())
-    {
-        TlsRoots::system().context("the system's certificate authorities")?
-    } else {
-        // A reload may name one.
-        TlsRoots::system().or_else(|_| TlsRoots::none())?
-    };
-    let shared = Arc::clone(&outrider);
-    let build = move |tasks: &workers::Tasks| {
-        let pool = Pool::new(PoolConfig::default(), roots.clone());
-        tasks.background(pool.clone().keep_clean());
-        Pipeline {
-            outrider: Arc::clone(&shared),
-            pool,
-            streams: tasks.clone(),
-        }
-    };
-    let count = loaded.config.workers.unwrap_or_else(default_workers);
-    let workers = Workers::start(count, build, &observer, &draining)?;
-    Ok(Edge {
-        outrider,
-        compiler: options.compiler.clone(),
-        isolation,
-        listeners,
-        admin,
-        control,
-        workers,
-        observer,
-        drain,
-        draining,
-        loaded,
-    })
-}
-
-fn default_workers() -> NonZeroUsize {
-    workers::default_count()
-}
-
-fn listener(
-    loaded: &Loaded,
-    section: &crate::config::Listener,
-) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
-    let bound = Bound::bind(&match &section.address {
-        ListenAddress::Unix(path) => ListenAddress::Unix(loaded.resolve(path)),
-        tcp @ ListenAddress::Tcp(_) => tcp.clone(),
-    })?;
-    let address = bound.address().clone();
-    let configured = section.hosts.as_deref().unwrap_or_default();
-    let facts = ListenerFacts {
-        name: section.name().into(),
-        mode: Mode::Reverse,
-        hosts: Hosts::new(configured, &address)
-            .with_context(|| format!("listener `{}`: `hosts`", section.name()))?,
-        origins: section.origins.clone(),
-        patience: Patience::default(),
-        max_connections: MAX_CONNECTIONS,
-        address,
-    };
-    Ok((bound, Arc::new(facts)))
-}
-
-/// Connection faults are no calls: they are counted and noted.
-fn observer(outrider: &Arc<Outrider>) -> Observer {
-    let recorder = Arc::clone(&outrider.recorder);
-    Arc::new(move |listener, peer, fault| {
-        recorder.metrics.connection_error(fault.as_str());
-        let peer = peer.map(ToString::to_string).unwrap_or_default();
-        recorder.event(
-            SecurityKind::ConnectionError,
-            Some(&listener.name),
-            &[("reason", fault.as_str()), ("peer", &peer)],
-        );
-    })
 }
 
 /// The peers of every listener: the agents, whom the control socket never serves.

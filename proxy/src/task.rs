@@ -80,7 +80,7 @@ impl Source {
 pub struct BudgetExhausted;
 
 /// What a task says when it is opened; nothing of it changes later.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Terms {
     /// The ID that records and `task show` use.
     pub id: Arc<str>,
@@ -111,11 +111,22 @@ pub struct Terms {
 }
 
 /// The final word on a task, if one was spoken.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[derive(
+    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize,
+)]
 enum End {
     NotYet,
     Closed,
     Revoked,
+}
+
+/// All of a task at one moment, for another process to go on with.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Standing {
+    terms: Terms,
+    end: End,
+    used: u64,
+    high_water: Level,
 }
 
 /// One task: its terms, which are read as fields, and what became of it so far.
@@ -172,6 +183,16 @@ impl Task {
             end: watch::Sender::new(End::NotYet),
             used: AtomicU64::new(0),
             high_water: AtomicU8::new(0),
+        }
+    }
+
+    /// All of it as it is now.
+    pub fn standing(&self) -> Standing {
+        Standing {
+            terms: self.terms.clone(),
+            end: *self.end.borrow(),
+            used: self.used(),
+            high_water: self.high_water(),
         }
     }
 
@@ -271,6 +292,17 @@ impl Task {
                 return State::Revoked;
             }
         }
+    }
+}
+
+impl From<Standing> for Task {
+    /// Goes on with a task of another process.
+    fn from(standing: Standing) -> Self {
+        let mut task = Self::new(standing.terms);
+        task.end = watch::Sender::new(standing.end);
+        task.used = standing.used.into();
+        task.raise_high_water(standing.high_water);
+        task
     }
 }
 

@@ -178,8 +178,14 @@ impl Workers {
     /// Waits for the workers after the drain has begun: up to `bound` for calls under way, which
     /// are then cut.
     pub async fn finish(self, bound: Duration) {
+        let Self {
+            handles,
+            dispatcher,
+        } = self;
+        // Workers end when no connection can come any more.
+        drop(dispatcher);
         let mut ends = vec![];
-        for handle in self.handles {
+        for handle in handles {
             // A worker that is gone needs no bound.
             handle.bound.send(bound).ok();
             ends.push((handle.thread, handle.ended));
@@ -251,7 +257,7 @@ impl Worker {
         Ok((thread, ended))
     }
 
-    /// Serves connections until the drain begins, then ends.
+    /// Serves connections until none can come any more and all have ended.
     async fn run<S, F>(mut self, build: &F)
     where
         S: Service,
@@ -269,11 +275,8 @@ impl Worker {
                     None => break,
                 },
                 Some(_ended) = connections.join_next() => {}
-                () = self.drain.begun() => break,
             }
         }
-        // What has arrived but was not begun is closed.
-        drop(self.arrivals);
         let done = async {
             while connections.join_next().await.is_some() {}
             tasks.done().await;

@@ -53,4 +53,6 @@ mod sessions;
 mod spoofing;
 mod streaming;
 mod support;
+mod take_over;
+mod tls;
 mod wire;

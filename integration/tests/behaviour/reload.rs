@@ -82,3 +82,18 @@ fn a_reload_forgets_no_task() {
     });
     assert!(agent.call("echo", &hi()).is_tool_success());
 }
+
+#[test]
+fn a_data_file_that_is_cut_to_nothing_keeps_what_was() {
+    let server = echo();
+    let sidecar = before(&server);
+    let mut agent = sidecar.agent();
+    let failed = || sidecar.metric("outrider_policy_reload_total", &["result=\"failed\""]);
+    for text in ["", " \n"] {
+        let before = failed();
+        fs::write(sidecar.path("data.yaml"), text).unwrap();
+        sidecar.signal("HUP");
+        until("the failed reload", || (failed() > before).then_some(()));
+        assert!(agent.call("echo", &hi()).is_tool_success());
+    }
+}

@@ -32,6 +32,10 @@ pub struct Args {
     /// Open a task of the only intent, bound to the only listener, for 24 h; off in production
     #[arg(long)]
     open_task: bool,
+    /// Take over from the sidecar that runs with this configuration: its sockets, log and tasks; no
+    /// connection is lost
+    #[arg(long, conflicts_with = "open_task")]
+    take_over: bool,
     /// Print where it listens as one line of JSON on standard output; log as JSON
     #[arg(long)]
     json: bool,
@@ -56,6 +60,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let options = Options {
         compiler: Compiler::of_this_program(),
         open_task: args.open_task,
+        take_over: args.take_over,
     };
     let signals = Signals::listen()?;
     let running = serve::start(loaded, &options)?;
@@ -93,7 +98,7 @@ impl Signals {
     }
 }
 
-/// Waits for a signal to stop; reloads on SIGHUP.
+/// Waits for a signal to stop, or until a successor has taken over; reloads on SIGHUP.
 fn until_told(running: &Running, signals: Signals) -> anyhow::Result<()> {
     let Signals {
         runtime,
@@ -106,6 +111,7 @@ fn until_told(running: &Running, signals: Signals) -> anyhow::Result<()> {
             tokio::select! {
                 _ = terminate.recv() => true,
                 _ = interrupt.recv() => true,
+                () = running.stopped() => true,
                 _ = hang_up.recv() => false,
             }
         });

@@ -68,6 +68,7 @@ fn status(fault: Fault) -> ExitCode {
         | Fault::UnknownIntent
         | Fault::UnknownListener
         | Fault::Unavailable
+        | Fault::Replaced
         | Fault::Unrecorded => 1,
         Fault::NotAllowed | Fault::Malformed | Fault::CurrentOff => 2,
     })

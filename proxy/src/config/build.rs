@@ -15,6 +15,7 @@ use crate::{
     headers::is_ours,
     identify::Required,
     limit::{self, Limits},
+    listen::ListenAddress,
     outrider::Snapshot,
     record::Labels,
     tag::IdentityLevel,
@@ -143,6 +144,13 @@ impl Loaded {
         for name in twice(config.listeners.iter().map(super::Listener::name)) {
             refuse(format!(
                 "`listeners`: two are named `{name}`: give each its own `name`"
+            ));
+        }
+        let secured = config.listeners.iter().filter(|one| one.tls.is_some());
+        for listener in secured.filter(|one| matches!(one.address, ListenAddress::Unix(_))) {
+            refuse(format!(
+                "listener `{}`: `tls` is for TCP: leave it out on a Unix socket",
+                listener.name()
             ));
         }
         for name in twice(config.services.iter().map(|service| service.name.as_str())) {

@@ -6,6 +6,7 @@ use std::{
 };
 
 use outrider_policy::{Problem, Source, data};
+use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use outrider_schemas::openapi;
@@ -13,6 +14,7 @@ use outrider_schemas::openapi;
 use super::{Config, Service, description};
 use crate::{
     call::ServiceName,
+    listen::tls::{self, BadIdentity, Identity},
     protocol::{self, Document, Spoken},
 };
 
@@ -29,6 +31,8 @@ pub struct Loaded {
     pub sources: Vec<Source>,
     /// What API teams published.
     pub spoken: Vec<(ServiceName, Spoken)>,
+    /// What listeners prove themselves by, by their names.
+    pub identities: Vec<(String, Identity)>,
     /// Every file and directory that was read, to be watched.
     pub watched: Vec<PathBuf>,
     /// What is wrong with the files beside the configuration, the first of each.
@@ -71,6 +75,7 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         documents: Vec::new(),
         sources: Vec::new(),
         spoken: Vec::new(),
+        identities: Vec::new(),
         watched: Vec::new(),
         found: Failure::default(),
     };
@@ -89,6 +94,13 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         loaded
             .spoken
             .extend(spoken.map(|spoken| (service.name.clone(), spoken)));
+    }
+    for listener in &loaded.config.listeners {
+        let tls = listener.tls.as_ref();
+        let identity = tls.and_then(|tls| reader.identity(file, tls));
+        loaded
+            .identities
+            .extend(identity.map(|identity| (listener.name().to_owned(), identity)));
     }
     loaded.watched = reader.watched;
     loaded.found = reader.found;
@@ -142,6 +154,12 @@ impl Reader {
 
     fn yaml<T: DeserializeOwned>(&mut self, file: &Path) -> Option<T> {
         let text = self.text(file)?;
+        if text.trim_ascii().is_empty() {
+            // To YAML it is a document, to its writer a file that was cut: say `{}` to say nothing.
+            let empty = problem(file, "is empty: write `{}` if that is meant");
+            self.found.problems.push(empty);
+            return None;
+        }
         match serde_saphyr::from_str(&text) {
             Ok(value) => Some(value),
             Err(error) => {
@@ -157,6 +175,21 @@ impl Reader {
                 None
             }
         }
+    }
+
+    /// What a listener proves itself by.
+    fn identity(&mut self, config: &Path, tls: &tls::Config) -> Option<Identity> {
+        let (certificate, key) = (beside(config, &tls.certificate), beside(config, &tls.key));
+        let (chain, secret) = (self.text(&certificate), self.text(&key));
+        let identity = Identity::read(&chain?, &SecretString::from(secret?));
+        let failed = |bad: BadIdentity| {
+            let file = match bad {
+                BadIdentity::NoKey => &key,
+                BadIdentity::NoCertificate | BadIdentity::Unusable(_) => &certificate,
+            };
+            self.found.problems.push(problem(file, bad.to_string()));
+        };
+        identity.map_err(failed).ok()
     }
 
     /// Policy data, under the name by which the configuration calls it.

@@ -23,7 +23,7 @@ use crate::{
     control,
     identify::Peers,
     limit,
-    listen::ListenAddress,
+    listen::{ListenAddress, tls},
     record::chain::Durability,
     tag::{self},
     units::{Period, Size},
@@ -157,8 +157,8 @@ pub struct Listener {
     pub origins: Vec<String>,
     /// Which local users may call.
     pub peers: Option<Peers>,
-    /// Interception.
-    pub tls: Option<NotBuilt>,
+    /// What it proves itself by; without it, it speaks plain HTTP.
+    pub tls: Option<tls::Config>,
 }
 
 impl Listener {

@@ -82,6 +82,11 @@ impl Access {
         let trusted = uid == 0 || uid == self.own || self.allow.contains(&uid);
         trusted && !self.peers.contains(&uid)
     }
+
+    /// Whether this user may have everything: whoever can read our memory already, and no agent.
+    pub fn admits_successor(&self, uid: u32) -> bool {
+        (uid == 0 || uid == self.own) && !self.peers.contains(&uid)
+    }
 }
 
 #[cfg(test)]
@@ -103,6 +108,7 @@ mod tests {
             (2000, false),
         ] {
             assert_eq!(access.admits(uid), served, "{uid}");
+            assert_eq!(access.admits_successor(uid), served && uid != 1000, "{uid}");
         }
     }
 
@@ -113,7 +119,8 @@ mod tests {
             allow: vec![1000],
             peers: vec![0, 500, 1000],
         };
-        assert!(![0, 500, 1000].into_iter().any(|uid| access.admits(uid)));
+        let served = |uid| access.admits(uid) || access.admits_successor(uid);
+        assert!(![0, 500, 1000].into_iter().any(served));
     }
 
     #[test]

@@ -4,10 +4,11 @@ use std::{
     io::{self, BufRead, BufReader, Read, Write},
     os::unix::net::UnixStream,
     path::{Path, PathBuf},
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
-use super::wire::{Reply, Request};
+use super::wire::{Fault, Reply, Request};
 
 /// How long a sidecar may take to answer.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -38,24 +39,55 @@ pub enum NoAnswer {
     Garbled(#[source] serde_json::Error),
 }
 
-/// Asks one thing and waits for the reply.
+/// Between two questions to a sidecar that is being replaced.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Asks one thing and waits for the reply, of a successor if there is one in a moment.
 ///
 /// # Errors
 /// [`NoAnswer`].
 pub fn ask(socket: &Path, request: &Request) -> Result<Reply, NoAnswer> {
-    let mut stream = UnixStream::connect(socket).map_err(|error| match error.kind() {
+    let end = Instant::now() + PATIENCE;
+    loop {
+        match ask_once(socket, request)? {
+            Reply::Refused(refusal) if refusal.fault == Fault::Replaced && Instant::now() < end => {
+                thread::sleep(PAUSE);
+            }
+            reply => return Ok(reply),
+        }
+    }
+}
+
+fn ask_once(socket: &Path, request: &Request) -> Result<Reply, NoAnswer> {
+    let mut stream = connect(socket)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    say(&mut stream, request)?;
+    let mut reply = Vec::new();
+    BufReader::new(stream.take(LONGEST_REPLY)).read_until(b'\n', &mut reply)?;
+    serde_json::from_slice(&reply).map_err(NoAnswer::Garbled)
+}
+
+/// Sends a request.
+///
+/// # Errors
+/// [`NoAnswer`].
+pub fn say(stream: &mut UnixStream, request: &Request) -> Result<(), NoAnswer> {
+    let mut line = serde_json::to_vec(request).map_err(NoAnswer::Garbled)?;
+    line.push(b'\n');
+    Ok(stream.write_all(&line)?)
+}
+
+/// Connects to a sidecar's control socket.
+///
+/// # Errors
+/// [`NoAnswer`].
+pub fn connect(socket: &Path) -> Result<UnixStream, NoAnswer> {
+    UnixStream::connect(socket).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
             NoAnswer::NoSidecar(socket.to_owned())
         }
         io::ErrorKind::PermissionDenied => NoAnswer::NotAllowed(socket.to_owned()),
         _ => NoAnswer::Broken(error),
-    })?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    let mut line = serde_json::to_vec(request).map_err(NoAnswer::Garbled)?;
-    line.push(b'\n');
-    stream.write_all(&line)?;
-    let mut reply = Vec::new();
-    BufReader::new(stream.take(LONGEST_REPLY)).read_until(b'\n', &mut reply)?;
-    serde_json::from_slice(&reply).map_err(NoAnswer::Garbled)
+    })
 }

@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read as _},
     os::{
-        fd::OwnedFd,
+        fd::{AsFd as _, OwnedFd},
         unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt},
     },
     path::{Path, PathBuf},
@@ -64,8 +64,8 @@ pub struct Socket {
 #[derive(Debug)]
 pub(super) struct File {
     path: PathBuf,
-    device: u64,
-    inode: u64,
+    /// Device and number while it is ours to remove.
+    identity: Option<(u64, u64)>,
 }
 
 impl Socket {
@@ -80,11 +80,10 @@ impl Socket {
         prepare_directory(path)?;
         clear(path, &address)?;
         let socket = make(path, &address, group)?;
-        let meta = fs::symlink_metadata(path).map_err(|error| refused("find", path, error))?;
+        let found = identity(path).map_err(|error| refused("find", path, error))?;
         let file = File {
             path: path.clone(),
-            device: meta.dev(),
-            inode: meta.ino(),
+            identity: Some(found),
         };
         Ok(Self {
             listener: socket.into(),
@@ -92,17 +91,49 @@ impl Socket {
         })
     }
 
+    /// The socket that a predecessor bound. Its file is ours once it is served.
+    pub(crate) fn inherit(path: PathBuf, socket: OwnedFd) -> Self {
+        let file = File {
+            path,
+            identity: None,
+        };
+        Self {
+            listener: socket.into(),
+            file,
+        }
+    }
+
+    /// The socket, for a successor.
+    ///
+    /// # Errors
+    /// When there are too many descriptors.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        self.listener.as_fd().try_clone_to_owned()
+    }
+
     /// For the runtime that serves it. The file goes when the second part is dropped.
     pub(super) fn into_listener(self) -> io::Result<(UnixListener, File)> {
-        Ok((UnixListener::from_std(self.listener)?, self.file))
+        let Self { listener, mut file } = self;
+        file.identity = file.identity.or_else(|| identity(&file.path).ok());
+        Ok((UnixListener::from_std(listener)?, file))
     }
+}
+
+impl File {
+    /// Leaves the file to a successor.
+    pub(super) fn leave(mut self) {
+        self.identity = None;
+    }
+}
+
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    fs::symlink_metadata(path).map(|meta| (meta.dev(), meta.ino()))
 }
 
 impl Drop for File {
     fn drop(&mut self) {
-        let ours = |meta: &fs::Metadata| (meta.dev(), meta.ino()) == (self.device, self.inode);
-        let gone = match fs::symlink_metadata(&self.path) {
-            Ok(meta) if ours(&meta) => fs::remove_file(&self.path),
+        let gone = match identity(&self.path) {
+            Ok(found) if Some(found) == self.identity => fs::remove_file(&self.path),
             _ => Ok(()),
         };
         if let Err(error) = gone {

@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{keys::SigningKey, task::State};
+use crate::{drain::Drain, keys::SigningKey, task::State};
 
 const NOW: i64 = 1_000_000;
 
@@ -68,6 +68,8 @@ fn control(log: &Log) -> Control {
             peers: vec![],
         },
         clock,
+        drain: Drain::new().1,
+        heirs: mpsc::unbounded_channel().0,
     }
 }
 
@@ -86,7 +88,7 @@ fn open() -> OpenTask {
 fn ask(control: &Control, request: &Request) -> Reply {
     let mut line = serde_json::to_vec(request).unwrap();
     line.push(b'\n');
-    control.answer(1000, &line)
+    control.answer(1000, parse(&line))
 }
 
 fn opened(control: &Control, open: OpenTask) -> (String, String) {
@@ -366,7 +368,7 @@ fn what_is_no_request_is_refused() {
         b"{\"revoke_task\":{\"id\":\"x\",\"reason\":null,\"force\":true}}\n",
         b"\xff\n",
     ] {
-        assert_fault(&control.answer(0, line), Fault::Malformed);
+        assert_fault(&control.answer(0, parse(line)), Fault::Malformed);
     }
 }
 

@@ -1,6 +1,6 @@
 //! The words of the control socket, spoken by the sidecar and by the command line.
 
-use std::fmt;
+use std::{fmt, path::PathBuf};
 
 use jiff::Timestamp;
 use outrider_policy::Level;
@@ -33,6 +33,20 @@ pub enum Request {
         /// Why, for the security log.
         reason: Option<String>,
     },
+    /// Takes over everything that the sidecar has. The reply is a refusal, or an empty line and
+    /// then no more of these words.
+    TakeOver(Bid),
+}
+
+/// What a process that wants to take over goes on with.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Bid {
+    /// The agent's ID.
+    pub agent: String,
+    /// The decision log.
+    pub decision_log: PathBuf,
+    /// The security log.
+    pub security_log: PathBuf,
 }
 
 /// The task that is asked for.
@@ -104,6 +118,8 @@ pub enum Fault {
     CurrentOff,
     /// It cannot be done at this moment.
     Unavailable,
+    /// Another process is taking over: ask that one.
+    Replaced,
     /// It could not be written to the security log: nothing was given; what was to be taken back
     /// is taken back all the same.
     Unrecorded,

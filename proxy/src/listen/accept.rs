@@ -3,9 +3,12 @@
 use std::{
     fs, io,
     net::{SocketAddr, TcpListener},
-    os::unix::{
-        fs::{FileTypeExt, MetadataExt},
-        net::{UnixListener, UnixStream},
+    os::{
+        fd::{AsFd, OwnedFd},
+        unix::{
+            fs::{FileTypeExt, MetadataExt},
+            net::{UnixListener, UnixStream},
+        },
     },
     path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicUsize},
@@ -14,13 +17,16 @@ use std::{
 
 use rustix::{
     fs::Mode as FileMode,
-    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType},
+    net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with},
 };
 
 use super::{
     Accepted, ConnectionFault, ListenAddress, ListenerFacts, Observer, PeerAddr, Place, Socket,
 };
-use crate::{drain::Draining, workers::Dispatcher};
+use crate::{
+    drain::{Draining, Phase},
+    workers::Dispatcher,
+};
 
 /// Connections that the kernel keeps for us.
 const BACKLOG: i32 = 1024;
@@ -63,7 +69,8 @@ enum BoundSocket {
 #[derive(Debug)]
 struct SocketFile {
     path: PathBuf,
-    inode: u64,
+    /// Its number while it is ours to remove.
+    inode: Option<u64>,
 }
 
 impl Bound {
@@ -105,49 +112,144 @@ impl Bound {
         &self.address
     }
 
-    /// Accepts connections until the drain begins. Faults go to `observer`.
+    /// A listener that a predecessor bound, by its socket. Its file is ours once it is served.
+    ///
+    /// # Errors
+    ///
+    /// When it is no such socket.
+    pub(crate) fn inherit(address: &ListenAddress, socket: OwnedFd) -> io::Result<Self> {
+        Ok(match address {
+            ListenAddress::Tcp(_) => {
+                let listener = TcpListener::from(socket);
+                let address = ListenAddress::Tcp(listener.local_addr()?);
+                let socket = BoundSocket::Tcp(listener);
+                Self { socket, address }
+            }
+            ListenAddress::Unix(path) => Self {
+                socket: BoundSocket::Unix(UnixListener::from(socket), SocketFile::left(path)),
+                address: address.clone(),
+            },
+        })
+    }
+
+    /// Its socket, for a successor.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many descriptors.
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
+        match &self.socket {
+            BoundSocket::Tcp(listener) => listener.as_fd().try_clone_to_owned(),
+            BoundSocket::Unix(listener, _) => listener.as_fd().try_clone_to_owned(),
+        }
+    }
+
+    /// Accepts connections until the drain begins; those that wait then are served yet. Faults go
+    /// to `observer`.
     ///
     /// # Errors
     ///
     /// When the socket cannot be watched: nothing was accepted then.
-    pub async fn accept(
-        self,
+    pub(crate) async fn accept(self, entrance: Entrance, mut drain: Draining) -> io::Result<()> {
+        let socket = Listening::new(self.socket)?;
+        loop {
+            let next = match drain.phase() {
+                Phase::Open => tokio::select! {
+                    biased;
+                    () = drain.changed() => continue,
+                    next = socket.next() => next,
+                },
+                Phase::Held => {
+                    drain.changed().await;
+                    continue;
+                }
+                Phase::Ending => match socket.waiting() {
+                    Err(error) if !lost_on_the_way(&error) => return Ok(()),
+                    next => next,
+                },
+                Phase::Departing(_) => {
+                    socket.leave();
+                    return Ok(());
+                }
+            };
+            entrance.admit(next).await;
+        }
+    }
+}
+
+/// Where the connections of one listener go.
+#[derive(Clone)]
+pub(crate) struct Entrance {
+    facts: Arc<ListenerFacts>,
+    dispatcher: Dispatcher,
+    observer: Observer,
+    places: Arc<AtomicUsize>,
+}
+
+impl Entrance {
+    pub(crate) fn new(
         facts: Arc<ListenerFacts>,
         dispatcher: Dispatcher,
         observer: Observer,
-        mut drain: Draining,
-    ) -> io::Result<()> {
-        let socket = Listening::new(self.socket)?;
-        let places = Arc::new(AtomicUsize::new(0));
-        loop {
-            let next = tokio::select! {
-                biased;
-                () = drain.begun() => return Ok(()),
-                next = socket.next() => next,
-            };
-            match next {
-                Ok((socket, peer)) => {
-                    let Some(place) = Place::take_below(&places, facts.max_connections) else {
-                        observer(&facts, Some(&peer), ConnectionFault::TooManyConnections);
-                        continue;
-                    };
-                    let listener = Arc::clone(&facts);
-                    dispatcher.dispatch(Accepted {
-                        socket,
-                        listener,
-                        peer,
-                        place,
-                    });
-                }
-                Err(error) if lost_on_the_way(&error) => {
-                    observer(&facts, None, ConnectionFault::Peer);
-                }
-                Err(_) => {
-                    observer(&facts, None, ConnectionFault::Accept);
-                    tokio::time::sleep(REST).await;
-                }
+    ) -> Self {
+        Self {
+            facts,
+            dispatcher,
+            observer,
+            places: Arc::default(),
+        }
+    }
+
+    /// The listener's name.
+    pub(crate) fn name(&self) -> &str {
+        &self.facts.name
+    }
+
+    /// Sends a connection to a worker, or notes why there is none.
+    async fn admit(&self, next: io::Result<(Socket, PeerAddr)>) {
+        let Self {
+            facts, observer, ..
+        } = self;
+        match next {
+            Ok((socket, peer)) => match Place::take_below(&self.places, facts.max_connections) {
+                Some(place) => self.dispatch(socket, peer, place, Vec::new()),
+                None => observer(facts, Some(&peer), ConnectionFault::TooManyConnections),
+            },
+            Err(error) if lost_on_the_way(&error) => {
+                observer(facts, None, ConnectionFault::Peer);
+            }
+            Err(_) => {
+                observer(facts, None, ConnectionFault::Accept);
+                tokio::time::sleep(REST).await;
             }
         }
+    }
+
+    /// Whether its connections are TCP, not Unix sockets.
+    pub(crate) fn is_tcp(&self) -> bool {
+        matches!(self.facts.address, ListenAddress::Tcp(_))
+    }
+
+    /// Takes a connection over that a predecessor accepted.
+    ///
+    /// # Errors
+    ///
+    /// When nobody is at its other end any more.
+    pub(crate) fn inherit(&self, socket: Socket, ahead: Vec<u8>) -> io::Result<()> {
+        let peer = socket.peer()?;
+        let place = Place::take(&self.places);
+        self.dispatch(socket, peer, place, ahead);
+        Ok(())
+    }
+
+    fn dispatch(&self, socket: Socket, peer: PeerAddr, place: Place, ahead: Vec<u8>) {
+        self.dispatcher.dispatch(Accepted {
+            socket,
+            listener: Arc::clone(&self.facts),
+            peer,
+            place,
+            ahead,
+        });
     }
 }
 
@@ -161,39 +263,61 @@ impl Listening {
     fn new(socket: BoundSocket) -> io::Result<Self> {
         match socket {
             BoundSocket::Tcp(listener) => listener.try_into().map(Self::Tcp),
-            BoundSocket::Unix(listener, file) => Ok(Self::Unix(listener.try_into()?, file)),
+            BoundSocket::Unix(listener, mut file) => {
+                file.own();
+                Ok(Self::Unix(listener.try_into()?, file))
+            }
         }
     }
 
     /// Accepts one connection, and gives it up again for the worker that will carry it.
     async fn next(&self) -> io::Result<(Socket, PeerAddr)> {
-        match self {
-            Self::Tcp(listener) => {
-                let (socket, peer) = listener.accept().await?;
-                let local = socket.local_addr()?;
-                Ok((
-                    Socket::Tcp(socket.into_std()?),
-                    PeerAddr::Tcp { peer, local },
-                ))
-            }
-            Self::Unix(listener, _file) => {
-                let (socket, _) = listener.accept().await?;
-                let peer = socket.peer_cred()?;
-                // A process of another PID namespace is shown as 0.
-                let (uid, pid) = (peer.uid(), peer.pid().filter(|pid| *pid > 0));
-                Ok((
-                    Socket::Unix(socket.into_std()?),
-                    PeerAddr::Unix { uid, pid },
-                ))
-            }
+        let socket = match self {
+            Self::Tcp(listener) => Socket::Tcp(listener.accept().await?.0.into_std()?),
+            Self::Unix(listener, _) => Socket::Unix(listener.accept().await?.0.into_std()?),
+        };
+        let peer = socket.peer()?;
+        Ok((socket, peer))
+    }
+
+    /// Accepts a connection that waits already. The kernel is asked: the runtime may not know yet.
+    fn waiting(&self) -> io::Result<(Socket, PeerAddr)> {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let socket = match self {
+            Self::Tcp(listener) => Socket::Tcp(accept_with(listener, flags)?.into()),
+            Self::Unix(listener, _) => Socket::Unix(accept_with(listener, flags)?.into()),
+        };
+        let peer = socket.peer()?;
+        Ok((socket, peer))
+    }
+
+    /// Goes without the listener's file, which a successor serves.
+    fn leave(self) {
+        if let Self::Unix(_, mut file) = self {
+            file.inode = None;
         }
+    }
+}
+
+impl SocketFile {
+    /// A file that somebody else still serves.
+    fn left(path: &Path) -> Self {
+        Self {
+            path: path.into(),
+            inode: None,
+        }
+    }
+
+    /// Takes the file as ours, if it is nobody's.
+    fn own(&mut self) {
+        self.inode = self.inode.or_else(|| inode(&self.path).ok());
     }
 }
 
 impl Drop for SocketFile {
     fn drop(&mut self) {
         // Another process may have replaced it meanwhile.
-        if inode(&self.path).is_ok_and(|inode| inode == self.inode) {
+        if inode(&self.path).is_ok_and(|inode| Some(inode) == self.inode) {
             // A file that cannot be removed is stale, and cleared at the next start.
             drop(fs::remove_file(&self.path));
         }
@@ -218,7 +342,7 @@ fn bind_unix(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
     rustix::net::listen(&socket, BACKLOG)?;
     let file = SocketFile {
         path: path.into(),
-        inode: inode(path)?,
+        inode: Some(inode(path)?),
     };
     Ok((UnixListener::from(socket), file))
 }

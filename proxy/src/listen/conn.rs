@@ -2,91 +2,152 @@
 
 use std::{
     convert::Infallible,
-    pin::{Pin, pin},
+    io,
+    pin::Pin,
     rc::Rc,
+    sync::Arc,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use bytes::Bytes;
-use http::Request;
+use http::{HeaderValue, Request, header};
 use http_body::{Body, Frame, SizeHint};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::sleep,
+};
 
 use super::{
-    Accepted, Connection, ConnectionFault, Observer, Service, Socket,
+    Accepted, Connection, ConnectionFault, Observer, Parked, Service, Socket,
     strict_head::{Gate, StrictHead},
 };
 use crate::drain::Draining;
 
 /// Bytes of a head, request line and trailers included.
 const HEAD_MAX: usize = 64 * 1024;
+/// How long an idle connection has for the last request, which is answered with
+/// `Connection: close`: one that is sent while we close would be lost.
+const LAST: Duration = Duration::from_millis(500);
 
-/// Serves one accepted socket until it ends or the drain does.
+/// Serves one accepted socket until it ends, the drain does, or it goes to a successor.
 pub(crate) async fn serve<S: Service>(
     accepted: Accepted,
     service: Rc<S>,
     observer: Observer,
-    drain: Draining,
+    mut drain: Draining,
 ) {
     let Accepted {
-        socket,
+        mut socket,
         listener,
         peer,
         place,
+        mut ahead,
     } = accepted;
-    let connection = Rc::new(Connection::new(listener, peer));
-    let outcome = match socket {
-        Socket::Tcp(socket) => match open_tcp(socket) {
-            Ok(stream) => requests(stream, &connection, service, drain).await,
-            Err(_) => Err(ConnectionFault::Peer),
-        },
-        Socket::Unix(socket) => match tokio::net::UnixStream::from_std(socket) {
-            Ok(stream) => requests(stream, &connection, service, drain).await,
-            Err(_) => Err(ConnectionFault::Peer),
-        },
+    let outcome = loop {
+        let connection = Connection::new(Arc::clone(&listener), peer, drain.turn());
+        match carry(socket, ahead, connection, &service, &drain).await {
+            Err(fault) => break Err(fault),
+            Ok(None) => break Ok(()),
+            Ok(Some(rest)) => (socket, ahead) = rest,
+        }
+        if let Some(way) = drain.departure().await {
+            let listener = Arc::clone(&listener.name);
+            let parked = Parked {
+                socket,
+                listener,
+                ahead,
+            };
+            // A successor that is gone takes nothing: the connection ends.
+            way.send(parked).ok();
+            break Ok(());
+        }
     };
     drop(place);
     if let Err(fault) = outcome {
-        observer(&connection.listener, Some(&connection.peer.address), fault);
+        observer(&listener, Some(&peer), fault);
     }
 }
 
+/// What is left of a connection that is parked.
+type Rest = (Socket, Vec<u8>);
+
+/// Serves a socket until it ends or is parked.
+async fn carry<S: Service>(
+    socket: Socket,
+    ahead: Vec<u8>,
+    connection: Connection,
+    service: &Rc<S>,
+    drain: &Draining,
+) -> Result<Option<Rest>, ConnectionFault> {
+    let lost = |_| ConnectionFault::Peer;
+    let connection = Rc::new(connection);
+    match socket {
+        Socket::Tcp(socket) => {
+            let stream = open_tcp(socket).map_err(lost)?;
+            if let Some(presented) = &connection.listener.tls {
+                let secured = presented.accept(stream, connection.listener.patience.head);
+                let stream = secured.await.map_err(|_| ConnectionFault::Tls)?;
+                // Its session stays here: it is never parked.
+                requests(stream, ahead, &connection, service, drain).await?;
+                return Ok(None);
+            }
+            let rest = requests(stream, ahead, &connection, service, drain).await?;
+            rest.map(|(stream, ahead)| Ok((Socket::Tcp(stream.into_std()?), ahead)))
+        }
+        Socket::Unix(socket) => {
+            let stream = tokio::net::UnixStream::from_std(socket).map_err(lost)?;
+            let rest = requests(stream, ahead, &connection, service, drain).await?;
+            rest.map(|(stream, ahead)| Ok((Socket::Unix(stream.into_std()?), ahead)))
+        }
+    }
+    .transpose()
+    .map_err(|_: io::Error| ConnectionFault::Peer)
+}
+
 /// Registers a TCP socket with this worker.
-fn open_tcp(socket: std::net::TcpStream) -> std::io::Result<tokio::net::TcpStream> {
+fn open_tcp(socket: std::net::TcpStream) -> io::Result<tokio::net::TcpStream> {
     let stream = tokio::net::TcpStream::from_std(socket)?;
     stream.set_nodelay(true)?;
     Ok(stream)
 }
 
-/// Serves the requests of one stream.
+/// Serves the requests of one stream; returns it, with what was read ahead, when it is parked.
 async fn requests<S, T>(
     stream: T,
+    ahead: Vec<u8>,
     connection: &Rc<Connection>,
-    service: Rc<S>,
-    drain: Draining,
-) -> Result<(), ConnectionFault>
+    service: &Rc<S>,
+    drain: &Draining,
+) -> Result<Option<(T, Vec<u8>)>, ConnectionFault>
 where
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let gate = Rc::new(Gate::default());
-    let stream = StrictHead::new(stream, Rc::clone(&gate), connection.listener.patience);
+    let gate = Rc::new(Gate::new(Rc::clone(connection)));
+    let patience = connection.listener.patience;
+    let stream = StrictHead::new(stream, ahead, Rc::clone(&gate), patience);
     let answer = service_fn(|request: Request<Incoming>| {
         let gate = Rc::clone(&gate);
-        let answer = Rc::clone(&service).call(Rc::clone(connection), request);
+        let answer = Rc::clone(service).call(Rc::clone(connection), request);
         async move {
-            let answer = answer.await;
+            let mut answer = answer.await;
+            if drain.is_ending() {
+                let close = HeaderValue::from_static("close");
+                answer.headers_mut().insert(header::CONNECTION, close);
+            }
             Ok::<_, Infallible>(answer.map(|body| Answer { body, gate }))
         }
     });
-    let http = pin!(engine().serve_connection(TokioIo::new(stream), answer));
-    let outcome = until_drained(http, drain).await;
+    let mut http = engine().serve_connection(TokioIo::new(stream), answer);
+    let outcome = until_drained(&mut http, drain.clone()).await;
     match (outcome, gate.fault()) {
         (_, Some(fault)) => Err(fault),
-        (Ok(()), None) => Ok(()),
-        (Err(error), None) => classify(&error),
+        (Err(error), None) => classify(&error).map(|()| None),
+        (Ok(()), None) if gate.parked() => Ok(Some(http.into_parts().io.into_inner().into_parts())),
+        (Ok(()), None) => Ok(None),
     }
 }
 
@@ -102,9 +163,9 @@ fn engine() -> http1::Builder {
     engine
 }
 
-/// Runs a connection; once the drain begins it takes no further request.
+/// Runs a connection; once the drain begins it takes no further request but the last.
 async fn until_drained<T, F, B>(
-    mut http: Pin<&mut http1::Connection<TokioIo<T>, F>>,
+    http: &mut http1::Connection<TokioIo<T>, F>,
     mut drain: Draining,
 ) -> hyper::Result<()>
 where
@@ -114,12 +175,20 @@ where
     B: Body + 'static,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
+    while !drain.is_ending() {
+        // Polled anew in another phase, the stream parks if it is to.
+        tokio::select! {
+            biased;
+            outcome = &mut *http => return outcome,
+            () = drain.changed() => {}
+        }
+    }
     tokio::select! {
         biased;
-        outcome = http.as_mut() => return outcome,
-        () = drain.begun() => {}
+        outcome = &mut *http => return outcome,
+        () = sleep(LAST) => {}
     }
-    http.as_mut().graceful_shutdown();
+    Pin::new(&mut *http).graceful_shutdown();
     http.await
 }
 

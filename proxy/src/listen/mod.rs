@@ -10,11 +10,13 @@ mod framing;
 pub mod path;
 pub mod reverse;
 mod strict_head;
+pub mod tls;
 
 use std::{
     cell::OnceCell,
     fmt,
     future::Future,
+    io,
     net::SocketAddr,
     path::PathBuf,
     rc::Rc,
@@ -32,7 +34,7 @@ use hyper::body::Incoming;
 
 pub use strict_head::Patience;
 
-use crate::identify::tcp_peer;
+use crate::{drain::Turn, identify::tcp_peer};
 
 pub(crate) use conn::serve;
 
@@ -131,6 +133,8 @@ pub struct ListenerFacts {
     pub patience: Patience,
     /// Connections at a time; one more is closed at once.
     pub max_connections: usize,
+    /// What it proves itself by, where it speaks TLS.
+    pub tls: Option<tls::Presented>,
 }
 
 /// Connections of a listener when the configuration does not say: 1,024.
@@ -182,15 +186,22 @@ pub struct Connection {
     pub peer: Peer,
     /// Whether that user may call, once asked.
     admitted: OnceCell<bool>,
+    turn: Turn,
 }
 
 impl Connection {
-    pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr) -> Self {
+    pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr, turn: Turn) -> Self {
         Self {
             listener,
             peer: Peer::from(peer),
             admitted: OnceCell::new(),
+            turn,
         }
+    }
+
+    /// The request under way is decided: what it still does changes no authority.
+    pub(crate) fn decided(&self) {
+        self.turn.give_back();
     }
 
     /// Whether the user at the other end may call: asked of the kernel and of `admit` once.
@@ -242,6 +253,8 @@ pub enum ConnectionFault {
     HeaderTooLarge,
     /// The head was not complete in time.
     HeaderTimeout,
+    /// The agent did not begin a TLS session in time, or at all.
+    Tls,
     /// The framing of a body is ambiguous; the call saw a body error.
     Framing,
     /// The agent did not read its answer in time.
@@ -256,10 +269,11 @@ pub enum ConnectionFault {
 
 impl ConnectionFault {
     /// Every fault, for a metric that shows zeros.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Parse,
         Self::HeaderTooLarge,
         Self::HeaderTimeout,
+        Self::Tls,
         Self::Framing,
         Self::AnswerUnread,
         Self::TooManyConnections,
@@ -273,6 +287,7 @@ impl ConnectionFault {
             Self::Parse => "parse",
             Self::HeaderTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",
+            Self::Tls => "tls",
             Self::Framing => "framing",
             Self::AnswerUnread => "answer_unread",
             Self::TooManyConnections => "too_many_connections",
@@ -292,6 +307,27 @@ pub(crate) enum Socket {
     Unix(std::os::unix::net::UnixStream),
 }
 
+impl Socket {
+    /// Who is at the other end.
+    fn peer(&self) -> io::Result<PeerAddr> {
+        match self {
+            Self::Tcp(socket) => Ok(PeerAddr::Tcp {
+                peer: socket.peer_addr()?,
+                local: socket.local_addr()?,
+            }),
+            Self::Unix(socket) => {
+                let peer = rustix::net::sockopt::socket_peercred(socket)?;
+                // A process of another PID namespace is shown as 0.
+                let pid = Some(peer.pid.as_raw_pid()).filter(|pid| *pid > 0);
+                Ok(PeerAddr::Unix {
+                    uid: peer.uid.as_raw(),
+                    pid,
+                })
+            }
+        }
+    }
+}
+
 /// An accepted connection on its way to a worker.
 #[derive(Debug)]
 pub(crate) struct Accepted {
@@ -299,6 +335,17 @@ pub(crate) struct Accepted {
     pub(crate) listener: Arc<ListenerFacts>,
     pub(crate) peer: PeerAddr,
     pub(crate) place: Place,
+    /// Bytes that were read from it already.
+    pub(crate) ahead: Vec<u8>,
+}
+
+/// A connection without a call, on its way to a successor.
+#[derive(Debug)]
+pub(crate) struct Parked {
+    pub(crate) socket: Socket,
+    pub(crate) listener: Arc<str>,
+    /// Bytes that were read from it already.
+    pub(crate) ahead: Vec<u8>,
 }
 
 /// One unit of a shared count, given back when dropped.

@@ -285,6 +285,7 @@ mod tests {
             origins: owned(origins),
             patience: Patience::default(),
             max_connections: MAX_CONNECTIONS,
+            tls: None,
         }
     }
 

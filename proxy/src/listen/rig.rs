@@ -23,7 +23,9 @@ use hyper::body::Incoming;
 
 use super::{
     Connection, ConnectionFault, ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Patience,
-    Service, accept::Bound, reverse::Hosts,
+    Service,
+    accept::{Bound, Entrance},
+    reverse::Hosts,
 };
 use crate::{
     drain::Drain,
@@ -106,6 +108,7 @@ impl Rig {
             origins: vec![],
             patience: setting.patience,
             max_connections: setting.max_connections,
+            tls: None,
         });
         let observer: super::Observer = Arc::new(move |_, _, seen| {
             fault.lock().unwrap().send(seen).ok();
@@ -122,7 +125,7 @@ impl Rig {
             runtime.unwrap().block_on(async move {
                 let dispatcher = workers.dispatcher();
                 bound
-                    .accept(facts, dispatcher, observer, draining)
+                    .accept(Entrance::new(facts, dispatcher, observer), draining)
                     .await
                     .unwrap();
                 let limit = *thread_limit.lock().unwrap();

@@ -24,7 +24,7 @@ use tokio::{
 };
 
 use super::{
-    ConnectionFault,
+    Connection, ConnectionFault,
     framing::{Framing, Phase, Scan},
 };
 
@@ -57,17 +57,31 @@ impl Default for Patience {
 }
 
 /// What the stream and the service of one connection tell each other.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Gate {
+    connection: Rc<Connection>,
     heads: Cell<u64>,
     answered: Cell<u64>,
     waiting: RefCell<Option<Waker>>,
     fault: Cell<Option<ConnectionFault>>,
+    parked: Cell<bool>,
 }
 
 impl Gate {
+    pub(super) fn new(connection: Rc<Connection>) -> Self {
+        Self {
+            connection,
+            heads: Cell::default(),
+            answered: Cell::default(),
+            waiting: RefCell::default(),
+            fault: Cell::default(),
+            parked: Cell::default(),
+        }
+    }
+
     /// Notes that an answer is out or will never be.
     pub(super) fn answered(&self) {
+        self.connection.decided();
         self.answered.set(self.answered.get() + 1);
         if let Some(waker) = self.waiting.borrow_mut().take() {
             waker.wake();
@@ -79,8 +93,24 @@ impl Gate {
         self.fault.get()
     }
 
+    /// Whether the stream ended here alone, between two requests: its socket goes on elsewhere.
+    pub(super) fn parked(&self) -> bool {
+        self.parked.get()
+    }
+
     fn is_shut(&self) -> bool {
         self.heads.get() > self.answered.get()
+    }
+
+    /// Whether the stream ends for the engine because no request may begin. That of TLS waits for
+    /// the end of the hold, and ends with it if a successor goes on: its session cannot go over.
+    fn ends(&self) -> bool {
+        let turn = &self.connection.turn;
+        if self.connection.listener.tls.is_some() {
+            return turn.is_departing();
+        }
+        self.parked.set(turn.is_held());
+        self.parked.get()
     }
 }
 
@@ -110,19 +140,25 @@ pub(super) struct StrictHead<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
-    pub(super) fn new(stream: S, gate: Rc<Gate>, patience: Patience) -> Self {
+    /// `ahead` was read from the stream before.
+    pub(super) fn new(stream: S, ahead: Vec<u8>, gate: Rc<Gate>, patience: Patience) -> Self {
         Self {
             stream,
             gate,
             patience,
             framing: Framing::new(),
             fate: Fate::Sound,
-            ahead: Vec::new(),
+            ahead,
             waiting_since: None,
             stalled_since: None,
             clock: None,
             lingering: None,
         }
+    }
+
+    /// The stream itself, and what was read from it and is not a request yet.
+    pub(super) fn into_parts(self) -> (S, Vec<u8>) {
+        (self.stream, self.ahead)
     }
 
     /// Delivers what follows a refused byte: the end of the head, then nothing.
@@ -153,7 +189,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
             self.gate.fault.set(Some(ConnectionFault::Peer));
             return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
         }
-        if !self.ahead.is_empty() {
+        // What is there to do once the answer is out, else a byte of the agent tells.
+        if !self.ahead.is_empty() || self.gate.connection.turn.is_held() {
             *self.gate.waiting.borrow_mut() = Some(cx.waker().clone());
         }
         Poll::Pending
@@ -168,6 +205,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         buf.put_slice(self.ahead.get(..taken).unwrap_or_default());
         self.ahead.drain(..taken);
         Poll::Ready(Ok(()))
+    }
+
+    /// Whether what was just read after `before` may begin a request; else it waits for whoever
+    /// goes on with the socket. The agent's end is nobody's request.
+    fn begins(&mut self, buf: &mut ReadBuf<'_>, before: usize) -> bool {
+        let fresh = buf.filled().get(before..).unwrap_or_default();
+        if fresh.is_empty() || self.gate.connection.turn.take() {
+            return true;
+        }
+        self.ahead.splice(..0, fresh.iter().copied());
+        buf.set_filled(before);
+        false
     }
 
     /// Cuts what was just read after `before` to what belongs to the current message.
@@ -308,14 +357,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
         if this.framing.phase() == Phase::Idle && this.gate.is_shut() {
             return this.watch(cx);
         }
+        let idle = this.framing.phase() == Phase::Idle;
+        if idle && this.stalled_since.is_none() && this.gate.ends() {
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         match this.fill(cx, buf) {
             Poll::Ready(Ok(())) => {}
             Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
             Poll::Pending => return this.lose_patience(cx),
         }
-        if this.framing.phase() == Phase::Idle {
+        if idle {
             this.waiting_since = None;
+            if !this.begins(buf, before) {
+                return if this.gate.ends() {
+                    Poll::Ready(Ok(()))
+                } else {
+                    Poll::Pending
+                };
+            }
         }
         Poll::Ready(this.judge(buf, before))
     }
@@ -354,6 +414,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
+        if this.gate.parked() {
+            return Poll::Ready(Ok(()));
+        }
         if this.lingering.is_none() {
             this.waiting_since = None;
             match Pin::new(&mut this.stream).poll_shutdown(cx) {

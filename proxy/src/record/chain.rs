@@ -7,6 +7,7 @@
 //! by itself.
 
 use std::{
+    os::fd::OwnedFd,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -60,7 +61,19 @@ impl Log {
     /// [`LogError`] when another process holds the file, when something else than a log stands
     /// there (which is left untouched), when its chain is broken, or when the key is unusable.
     pub fn open(config: &LogConfig, now: Timestamp) -> Result<Self, LogError> {
-        let keeper = Keeper::open(config, now)?;
+        Self::over(Keeper::open(config, now)?, config)
+    }
+
+    /// Goes on with the log of a predecessor, from [`Log::hold`]; as [`Log::open`].
+    ///
+    /// # Errors
+    ///
+    /// [`LogError`].
+    pub fn inherit(config: &LogConfig, file: OwnedFd, now: Timestamp) -> Result<Self, LogError> {
+        Self::over(Keeper::inherit(config, file, now)?, config)
+    }
+
+    fn over(keeper: Keeper, config: &LogConfig) -> Result<Self, LogError> {
         let (instance, public_jwk) = (keeper.instance().into(), keeper.public_jwk().to_owned());
         let shared = Arc::new(Shared {
             healthy: AtomicBool::new(true),
@@ -203,6 +216,34 @@ impl Log {
             tracing::error!(lost, "lines are lost: the decision log cannot be written");
         }
         self.shared.healthy.store(false, Ordering::Relaxed);
+    }
+
+    /// Writes a checkpoint, and from then on nothing; returns the file with its lock, with which a
+    /// successor goes on. What comes yet waits.
+    ///
+    /// # Errors
+    ///
+    /// [`Unwritable`]; then nothing is held.
+    pub fn hold(&self, now: Timestamp) -> Result<OwnedFd, Unwritable> {
+        self.shared.keeper().hold(now)
+    }
+
+    /// Goes on writing: there is no successor.
+    pub fn resume(&self) {
+        self.shared.keeper().resume();
+    }
+
+    /// The lines that wait while the log is held, each with a newline behind it: they are the
+    /// successor's to write.
+    pub fn take_waiting(&self) -> Vec<u8> {
+        self.shared.queue.flush();
+        self.shared.keeper().give_waiting()
+    }
+
+    /// The last of [`Log::take_waiting`]: no line is taken any more.
+    pub fn take_last(&self) -> Vec<u8> {
+        self.end_thread();
+        self.shared.keeper().give_waiting()
     }
 
     /// The public key of the checkpoints, a compact JWK (RFC 8037).

@@ -7,7 +7,10 @@ use std::{
     ffi::OsString,
     fs::File,
     io::{self, Write as _},
-    os::unix::fs::FileExt as _,
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::fs::FileExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -76,6 +79,26 @@ impl GrowingFile {
             Occupant::Ours => Ok(opened),
             Occupant::Nobody | Occupant::Other => Err(OpenError::Occupied("a file that changes")),
         }
+    }
+
+    /// Takes over the file at `path` from the process that holds it and passed it on: with it, its
+    /// lock.
+    pub(super) fn adopt(file: OwnedFd, path: &Path) -> Result<Self, OpenError> {
+        let stat = fs::fstat(&file).map_err(io::Error::from)?;
+        refuse_special(&stat)?;
+        let adopted = Self {
+            file: file.into(),
+            identity: identity(&stat),
+        };
+        match adopted.occupant(path)? {
+            Occupant::Ours => Ok(adopted),
+            Occupant::Nobody | Occupant::Other => Err(OpenError::Occupied("another file")),
+        }
+    }
+
+    /// The file and its lock, for another process.
+    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+        self.file.as_fd().try_clone_to_owned()
     }
 
     /// Takes a path that is free again: nothing, or an empty file, stands there.

@@ -1,13 +1,16 @@
 //! The file of a log: opened, watched, written to, and put aside when it is due; all of it under
 //! one lock, which the log holds.
 
-use std::path::{Path, PathBuf};
+use std::{
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
+};
 
 use jiff::Timestamp;
 
 use super::{
     chain::{Durability, LogConfig, LogError, Rotate, Unwritable},
-    file::{GrowingFile, Occupant, append_line, beside, rename_to_free, sync_with_name},
+    file::{GrowingFile, Occupant, OpenError, append_line, beside, rename_to_free, sync_with_name},
     queue::Line,
     resume::{known_keys, resume},
     whole::{Counts, Whole},
@@ -26,6 +29,8 @@ pub(super) struct Keeper {
     /// Whether the open file is no longer the one at the path.
     displaced: bool,
     closed: bool,
+    /// Nothing is written: a successor is about to, or does.
+    held: bool,
     /// Since when this file is written.
     since: Timestamp,
     /// Rotation is not tried before: one that fails is not tried four times a second.
@@ -44,9 +49,26 @@ struct Place {
 impl Keeper {
     /// Opens or creates the log and finds where its chain stands.
     pub(super) fn open(config: &LogConfig, now: Timestamp) -> Result<Self, LogError> {
+        Self::over(GrowingFile::open(&config.path), config, now)
+    }
+
+    /// Goes on in the file of a predecessor.
+    pub(super) fn inherit(
+        config: &LogConfig,
+        file: OwnedFd,
+        now: Timestamp,
+    ) -> Result<Self, LogError> {
+        Self::over(GrowingFile::adopt(file, &config.path), config, now)
+    }
+
+    fn over(
+        file: Result<GrowingFile, OpenError>,
+        config: &LogConfig,
+        now: Timestamp,
+    ) -> Result<Self, LogError> {
         let path = &config.path;
         let key = config.load_key()?;
-        let mut file = GrowingFile::open(path).map_err(|source| LogError::open(path, source))?;
+        let mut file = file.map_err(|source| LogError::open(path, source))?;
         let position = resume(&mut file, path, now).map_err(|source| LogError::Resume {
             path: path.clone(),
             source,
@@ -69,6 +91,7 @@ impl Keeper {
             writer,
             displaced: false,
             closed: false,
+            held: false,
             since: now,
             rotate_from: now,
         })
@@ -93,6 +116,28 @@ impl Keeper {
         !self.displaced && !self.closed
     }
 
+    /// Writes what waits and a checkpoint, and from then on nothing; returns the file with its lock.
+    pub(super) fn hold(&mut self, now: Timestamp) -> Result<OwnedFd, Unwritable> {
+        self.round(&mut Vec::new(), Some(now));
+        self.writer.sign();
+        if !self.ready() {
+            return Err(Unwritable);
+        }
+        let file = self.writer.sink().share().map_err(|_| Unwritable)?;
+        self.held = true;
+        Ok(file)
+    }
+
+    /// Goes on writing.
+    pub(super) fn resume(&mut self) {
+        self.held = false;
+    }
+
+    /// The lines that wait, each with a newline behind it, for somebody else to write.
+    pub(super) fn give_waiting(&mut self) -> Vec<u8> {
+        self.writer.give_waiting()
+    }
+
     /// Tells the operator how it now stands.
     pub(super) fn tell(&self) {
         let path = self.place.path.display();
@@ -109,7 +154,7 @@ impl Keeper {
 
     /// Appends a line, and those that wait; returns its `seq`.
     pub(super) fn append(&mut self, members: &[u8]) -> Result<u64, Unwritable> {
-        if self.open_here() {
+        if self.open_here() && !self.held {
             self.writer.append(members)
         } else {
             Err(Unwritable)
@@ -122,7 +167,7 @@ impl Keeper {
             return Err(Unwritable);
         }
         self.writer.defer(members)?;
-        if self.writer.is_full() && !self.displaced {
+        if self.writer.is_full() && !self.displaced && !self.held {
             self.writer.flush();
         }
         Ok(())
@@ -135,7 +180,7 @@ impl Keeper {
 
     /// Writes the lines that wait.
     pub(super) fn flush(&mut self) {
-        if self.open_here() {
+        if self.open_here() && !self.held {
             self.writer.flush();
         }
     }
@@ -143,6 +188,9 @@ impl Keeper {
     /// Writes `lines`, and does what is due when the time is given; only then a log that failed is
     /// tried anew. Those stay in `lines` that could not be written and for which nobody waits.
     pub(super) fn round(&mut self, lines: &mut Vec<Line>, tick: Option<Timestamp>) {
+        if self.held {
+            return self.keep(lines);
+        }
         if let (Some(now), false) = (tick, self.closed) {
             self.look_after_place(now);
         }
@@ -157,6 +205,11 @@ impl Keeper {
         }
     }
 
+    /// Keeps the lines for whoever writes next; who waits for one is refused.
+    fn keep(&mut self, lines: &mut Vec<Line>) {
+        lines.retain_mut(|line| line.unwritten() && self.writer.defer(line.members()).is_err());
+    }
+
     /// Writes the lines, many at once, and tells those who wait.
     fn write(&mut self, lines: &mut Vec<Line>) {
         while !lines.is_empty() {
@@ -169,7 +222,7 @@ impl Keeper {
 
     /// Writes the last checkpoint and hands the file to the disk.
     pub(super) fn close(&mut self) {
-        if self.open_here() {
+        if self.open_here() && !self.held {
             self.writer.sign();
             self.writer.sync();
         }

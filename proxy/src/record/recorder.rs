@@ -105,6 +105,12 @@ impl Recorder {
         self.log.close(now);
     }
 
+    /// The last lines for a successor to write: see [`Log::take_waiting`].
+    pub fn take_last(&self, now: Timestamp) -> Vec<u8> {
+        self.write_counted(self.refusals.rest(Instant::now()), now);
+        self.log.take_last()
+    }
+
     /// The decision whose line a refusal shares, if it is to have none of its own. While the log
     /// cannot be written nothing is shared.
     pub(super) fn share(&self, entry: &Entry, ruling: &Ruling) -> Option<DecisionId> {

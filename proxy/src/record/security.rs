@@ -6,6 +6,7 @@
 //! counted too. Changes of authority are never capped.
 
 use std::{
+    os::fd::OwnedFd,
     path::{Path, PathBuf},
     sync::{
         Mutex, PoisonError,
@@ -63,6 +64,8 @@ pub enum SecurityKind {
     TaskConfidence,
     /// A task, agent, subject or token was revoked.
     Revoked,
+    /// Another process took over, tasks and all.
+    TakenOver,
     /// A held call was approved or refused by a person.
     Approval,
 }
@@ -89,6 +92,7 @@ impl SecurityKind {
             Self::TaskResumed => "task_resumed",
             Self::TaskConfidence => "task_confidence",
             Self::Revoked => "revoked",
+            Self::TakenOver => "taken_over",
             Self::Approval => "approval",
         }
     }
@@ -102,6 +106,7 @@ impl SecurityKind {
             | Self::TaskResumed
             | Self::TaskConfidence
             | Self::Revoked
+            | Self::TakenOver
             | Self::Approval => true,
             Self::SchemaViolation
             | Self::HeaderForgery
@@ -206,18 +211,48 @@ impl SecurityLog {
     /// left untouched.
     pub fn open(path: impl Into<PathBuf>, now: Timestamp) -> Result<Self, OpenError> {
         let path = path.into();
-        let file = Whole::new(open_file(&path)?, Counts::Written);
+        let file = open_file(&path)?;
+        Ok(Self::over(file, path, now))
+    }
+
+    /// Goes on with the log of a predecessor, which may append to it as well to its end.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError`] when another file stands at `path`.
+    pub fn inherit(
+        path: impl Into<PathBuf>,
+        file: OwnedFd,
+        now: Timestamp,
+    ) -> Result<Self, OpenError> {
+        let path = path.into();
+        let file = GrowingFile::adopt(file, &path)?;
+        Ok(Self::over(file, path, now))
+    }
+
+    /// The file with its lock, for a successor.
+    ///
+    /// # Errors
+    ///
+    /// When there are too many descriptors.
+    pub fn share(&self) -> std::io::Result<OwnedFd> {
+        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.file.sink().share()
+    }
+
+    fn over(file: GrowingFile, path: PathBuf, now: Timestamp) -> Self {
+        let file = Whole::new(file, Counts::Written);
         let caps = [Cap::new(now); SecurityKind::COUNT];
         let state = Mutex::new(State {
             file,
             buffer: Vec::new(),
             caps,
         });
-        Ok(Self {
+        Self {
             path,
             failures: AtomicU64::new(0),
             state,
-        })
+        }
     }
 
     /// Writes `event`, unless too many of its kind came lately: then it is counted. A change of

@@ -198,6 +198,11 @@ impl<S: Sink> Writer<S> {
         Ok(())
     }
 
+    /// Gives away the lines that wait.
+    pub(super) fn give_waiting(&mut self) -> Vec<u8> {
+        mem::take(&mut self.waiting)
+    }
+
     /// Whether so much waits that it should be written now.
     pub(super) fn is_full(&self) -> bool {
         self.waiting.len() >= FULL && !self.failed()

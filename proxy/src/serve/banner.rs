@@ -20,6 +20,8 @@ pub struct Banner {
     services: Vec<String>,
     isolation: Isolation,
     task: Option<String>,
+    /// The names of the listeners that speak TLS.
+    secured: Vec<String>,
 }
 
 impl Banner {
@@ -51,6 +53,11 @@ impl Banner {
             agent: edge.outrider.agent.to_string(),
             services,
             isolation: edge.isolation,
+            secured: loaded
+                .identities
+                .iter()
+                .map(|(name, _)| name.clone())
+                .collect(),
             task,
         }
     }
@@ -87,7 +94,12 @@ impl fmt::Display for Banner {
         for (name, address) in &self.listening {
             match address {
                 ListenAddress::Tcp(address) => {
-                    writeln!(f, "  {name:<9} http://{address}/<service>")?;
+                    let scheme = if self.secured.contains(name) {
+                        "https"
+                    } else {
+                        "http"
+                    };
+                    writeln!(f, "  {name:<9} {scheme}://{address}/<service>")?;
                 }
                 ListenAddress::Unix(path) => writeln!(f, "  {name:<9} unix:{}", path.display())?,
             }

@@ -3,6 +3,7 @@
 //! [`Tasks`] is the embedded issuer with its memory. A token is known by its exact bytes: what
 //! was not issued here, down to the last bit, is not a token. Everything ends with the process.
 
+mod estate;
 mod token;
 
 use std::{
@@ -21,6 +22,7 @@ use crate::{
     keys::SigningKey,
     task::{State, Task, Terms},
 };
+pub use estate::Estate;
 
 /// How many tasks are remembered at most, ended ones included.
 pub const MOST_TASKS: usize = 16_384;

@@ -47,6 +47,7 @@ impl Sidecar {
         let options = Options {
             compiler,
             open_task: false,
+            take_over: false,
         };
         Ok(Self {
             running: serve::start(loaded, &options)?,

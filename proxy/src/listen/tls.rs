@@ -1,0 +1,105 @@
+//! TLS towards agents: what a listener proves itself by, and the handshake.
+
+use std::{fmt, io, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use rustls::{
+    ServerConfig,
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
+};
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::{net::TcpStream, time::timeout};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+/// `tls:` of a listener.
+#[derive(Debug, Clone, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The certificate and those that vouch for it, PEM.
+    pub certificate: PathBuf,
+    /// Its private key, PEM.
+    pub key: PathBuf,
+}
+
+/// A certificate or key that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BadIdentity {
+    /// There is no certificate in the file.
+    #[error("expected certificates in PEM: `BEGIN CERTIFICATE`")]
+    NoCertificate,
+    /// There is no private key in the file.
+    #[error("expected a private key in PEM: `BEGIN PRIVATE KEY`")]
+    NoKey,
+    /// They do not go together, or are of an unknown kind.
+    #[error("certificate and key cannot be used together: {0}")]
+    Unusable(rustls::Error),
+}
+
+/// What a listener proves itself by.
+#[derive(Clone)]
+pub struct Identity(Arc<ServerConfig>);
+
+impl Identity {
+    /// Joins a chain of certificates and the key of the first, both PEM. TLS 1.2 and 1.3, HTTP/1.1.
+    ///
+    /// # Errors
+    ///
+    /// [`BadIdentity`].
+    pub fn read(certificates: &str, key: &SecretString) -> Result<Self, BadIdentity> {
+        let chain: Vec<_> = CertificateDer::pem_slice_iter(certificates.as_bytes())
+            .collect::<Result<_, _>>()
+            .map_err(|_| BadIdentity::NoCertificate)?;
+        if chain.is_empty() {
+            return Err(BadIdentity::NoCertificate);
+        }
+        let key = PrivateKeyDer::from_pem_slice(key.expose_secret().as_bytes())
+            .map_err(|_| BadIdentity::NoKey)?;
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(BadIdentity::Unusable)?
+            .with_no_client_auth()
+            .with_single_cert(chain, key)
+            .map_err(BadIdentity::Unusable)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Self(Arc::new(config)))
+    }
+}
+
+impl fmt::Debug for Identity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Identity").finish_non_exhaustive()
+    }
+}
+
+/// The identity of a listener that is in force; a reload exchanges it.
+#[derive(Clone)]
+pub struct Presented(Arc<ArcSwap<ServerConfig>>);
+
+impl Presented {
+    /// Begins with this one.
+    pub fn new(identity: &Identity) -> Self {
+        Self(Arc::new(ArcSwap::new(Arc::clone(&identity.0))))
+    }
+
+    /// Presents another one from the next handshake on.
+    pub fn replace(&self, identity: &Identity) {
+        self.0.store(Arc::clone(&identity.0));
+    }
+
+    /// Makes a connection one of TLS, if its agent does within `bound`.
+    pub(super) async fn accept(
+        &self,
+        stream: TcpStream,
+        bound: Duration,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let acceptor = TlsAcceptor::from(self.0.load_full());
+        timeout(bound, acceptor.accept(stream)).await?
+    }
+}
+
+impl fmt::Debug for Presented {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Presented").finish_non_exhaustive()
+    }
+}

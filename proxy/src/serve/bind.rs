@@ -1,0 +1,190 @@
+//! Binding: every socket is there before anything is served, a predecessor's or our own.
+
+use std::{net::TcpListener, os::fd::OwnedFd, path::absolute, sync::Arc};
+
+use anyhow::Context as _;
+
+use super::{Edge, Options, hand_over::Heritage, link::Place, take_over::Offer};
+use crate::{
+    config::{Isolation, Listener, Loaded},
+    control::{self, wire::Bid},
+    drain::Drain,
+    listen::{
+        ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound,
+        reverse::Hosts, tls::Presented,
+    },
+    outrider::{Outrider, Snapshot},
+    pipeline::Pipeline,
+    record::security::SecurityKind,
+    upstream::{Pool, PoolConfig, TlsRoots},
+    workers::{self, Workers},
+};
+
+/// Whom upstreams may be vouched for by.
+pub(super) fn roots(snapshot: &Snapshot) -> anyhow::Result<TlsRoots> {
+    let secure = |service: &Arc<crate::catalogue::Service>| service.upstream.is_secure();
+    if snapshot.catalogue.services().any(secure) {
+        TlsRoots::system().context("the system's certificate authorities")
+    } else {
+        // A reload may name one.
+        Ok(TlsRoots::system().or_else(|_| TlsRoots::none())?)
+    }
+}
+
+/// What has to be the same for a successor to go on with it.
+pub(super) fn bid(loaded: &Loaded) -> anyhow::Result<Bid> {
+    Ok(Bid {
+        agent: loaded.config.agent.id.0.clone(),
+        decision_log: absolute(loaded.resolve(&loaded.config.decision_log.path))?,
+        security_log: absolute(super::security_log(loaded))?,
+    })
+}
+
+/// Binds everything, or takes it from the offer of a predecessor.
+pub(super) fn all(
+    loaded: Loaded,
+    options: &Options,
+    outrider: Arc<Outrider>,
+    isolation: Isolation,
+    roots: TlsRoots,
+    mut offer: Option<&mut Offer>,
+) -> anyhow::Result<Edge> {
+    let mut offered = |place: &Place| offer.as_mut().and_then(|offer| offer.take(place));
+    let mut sockets = Vec::new();
+    let control = match &loaded.config.control {
+        Some(section) => Some(control(&loaded, section, &mut offered, &mut sockets)?),
+        None => None,
+    };
+    let admin = match &loaded.config.admin {
+        Some(section) => Some(admin(section.address, &mut offered, &mut sockets)?),
+        None => None,
+    };
+    let mut listeners = Vec::new();
+    for section in &loaded.config.listeners {
+        listeners.push(listener(&loaded, section, &mut offered, &mut sockets)?);
+    }
+    let (drain, draining) = Drain::new();
+    let observer = observer(&outrider);
+    let shared = Arc::clone(&outrider);
+    let build = move |tasks: &workers::Tasks| {
+        let pool = Pool::new(PoolConfig::default(), roots.clone());
+        tasks.background(pool.clone().keep_clean());
+        Pipeline {
+            outrider: Arc::clone(&shared),
+            pool,
+            streams: tasks.clone(),
+        }
+    };
+    let count = loaded.config.workers.unwrap_or_else(workers::default_count);
+    let workers = Workers::start(count, build, &observer, &draining)?;
+    let heritage = Heritage {
+        bid: bid(&loaded)?,
+        sockets,
+    };
+    Ok(Edge {
+        outrider,
+        compiler: options.compiler.clone(),
+        isolation,
+        listeners,
+        admin,
+        control,
+        workers,
+        observer,
+        drain,
+        draining,
+        loaded,
+        heritage,
+        predecessor: None,
+    })
+}
+
+/// The sockets as a successor gets them.
+type Sockets = Vec<(Place, OwnedFd)>;
+
+fn control(
+    loaded: &Loaded,
+    section: &control::Config,
+    offered: &mut impl FnMut(&Place) -> Option<OwnedFd>,
+    sockets: &mut Sockets,
+) -> anyhow::Result<control::Socket> {
+    let mut section = section.clone();
+    section.socket = loaded.resolve(&section.socket);
+    let place = Place::Control(absolute(&section.socket)?);
+    let socket = match offered(&place) {
+        Some(socket) => control::Socket::inherit(section.socket, socket),
+        None => control::Socket::bind(&section)?,
+    };
+    sockets.push((place, socket.share()?));
+    Ok(socket)
+}
+
+fn admin(
+    address: std::net::SocketAddr,
+    offered: &mut impl FnMut(&Place) -> Option<OwnedFd>,
+    sockets: &mut Sockets,
+) -> anyhow::Result<TcpListener> {
+    let place = Place::Admin(address);
+    let listener = match offered(&place) {
+        Some(socket) => TcpListener::from(socket),
+        None => TcpListener::bind(address)
+            .with_context(|| format!("`admin.address`: cannot listen on `{address}`"))?,
+    };
+    listener.set_nonblocking(true)?;
+    sockets.push((place, OwnedFd::from(listener.try_clone()?)));
+    Ok(listener)
+}
+
+fn listener(
+    loaded: &Loaded,
+    section: &Listener,
+    offered: &mut impl FnMut(&Place) -> Option<OwnedFd>,
+    sockets: &mut Sockets,
+) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
+    let asked = match &section.address {
+        ListenAddress::Unix(path) => ListenAddress::Unix(loaded.resolve(path)),
+        tcp @ ListenAddress::Tcp(_) => tcp.clone(),
+    };
+    let known = match &asked {
+        ListenAddress::Unix(path) => ListenAddress::Unix(absolute(path)?),
+        tcp @ ListenAddress::Tcp(_) => tcp.clone(),
+    };
+    let place = Place::Listener {
+        name: section.name().to_owned(),
+        address: known.to_string(),
+    };
+    let bound = match offered(&place) {
+        Some(socket) => Bound::inherit(&asked, socket)?,
+        None => Bound::bind(&asked)?,
+    };
+    sockets.push((place, bound.share()?));
+    let mut identities = loaded.identities.iter();
+    let identity = identities.find(|(name, _)| name == section.name());
+    let address = bound.address().clone();
+    let configured = section.hosts.as_deref().unwrap_or_default();
+    let facts = ListenerFacts {
+        name: section.name().into(),
+        mode: Mode::Reverse,
+        hosts: Hosts::new(configured, &address)
+            .with_context(|| format!("listener `{}`: `hosts`", section.name()))?,
+        origins: section.origins.clone(),
+        patience: Patience::default(),
+        max_connections: MAX_CONNECTIONS,
+        tls: identity.map(|(_, identity)| Presented::new(identity)),
+        address,
+    };
+    Ok((bound, Arc::new(facts)))
+}
+
+/// Connection faults are no calls: they are counted and noted.
+fn observer(outrider: &Arc<Outrider>) -> Observer {
+    let recorder = Arc::clone(&outrider.recorder);
+    Arc::new(move |listener, peer, fault| {
+        recorder.metrics.connection_error(fault.as_str());
+        let peer = peer.map(ToString::to_string).unwrap_or_default();
+        recorder.event(
+            SecurityKind::ConnectionError,
+            Some(&listener.name),
+            &[("reason", fault.as_str()), ("peer", &peer)],
+        );
+    })
+}
