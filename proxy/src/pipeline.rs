@@ -8,9 +8,10 @@ mod case;
 mod outgoing;
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -28,6 +29,7 @@ use crate::{
     identify,
     listen::{self, Connection, reverse},
     outrider::Outrider,
+    overload::Load,
     protocol::{self, BodyManner, Hangup, Kind},
     record::{Entry, Facts, Permit, Ruling},
     rejection::{Malformed, Rejection},
@@ -52,6 +54,8 @@ pub struct Pipeline {
     pub pool: Pool,
     /// Where streams run beside their connections.
     pub streams: Tasks,
+    /// How much this worker has to do.
+    pub load: Load,
 }
 
 impl listen::Service for Pipeline {
@@ -67,8 +71,11 @@ impl listen::Service for Pipeline {
             &connection.listener.name,
             connection.peer,
         );
+        let _in_hand = self.load.enter();
         let mut said = None;
-        let bodied = !request.body().is_end_stream();
+        let (head, body) = request.into_parts();
+        let (bodied, mut body) = (!body.is_end_stream(), Some(body));
+        let request = Request::from_parts(head, &mut body);
         match self
             .decide(&connection, request, &mut entry, &mut said)
             .await
@@ -79,7 +86,7 @@ impl listen::Service for Pipeline {
             },
             Err(rejection) => {
                 let mut response = refusal(entry, &said, &rejection);
-                if bodied && leaves_unread(&said) {
+                if bodied && leaves_unread(body) {
                     let headers = response.headers_mut();
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -89,11 +96,19 @@ impl listen::Service for Pipeline {
     }
 }
 
-/// Whether a call was refused without its body being read: the engine then closes the connection,
-/// of which the agent must be told (RFC 9112 §9.6), or its next call is lost there.
-fn leaves_unread(said: &Said) -> bool {
-    said.as_ref()
-        .is_none_or(|(service, _)| service.protocol.manner().body == BodyManner::Streamed)
+/// Whether a refused call leaves bytes of its body unread, which are not here yet or were to be
+/// streamed: the engine then closes the connection, of which the agent must be told (RFC 9112 §9.6),
+/// or its next call is lost there.
+fn leaves_unread(body: Option<Incoming>) -> bool {
+    let Some(mut body) = body else { return true };
+    let mut now = Context::from_waker(Waker::noop());
+    loop {
+        match Pin::new(&mut body).poll_frame(&mut now) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(None) => return false,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => return true,
+        }
+    }
 }
 
 impl Pipeline {
@@ -101,7 +116,7 @@ impl Pipeline {
     async fn decide(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<&mut Option<Incoming>>,
         entry: &mut Entry,
         said: &mut Said,
     ) -> Result<(Permit, Errand), Rejection> {
@@ -171,7 +186,7 @@ impl Pipeline {
     async fn open(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<&mut Option<Incoming>>,
         entry: &mut Entry,
     ) -> Result<Case, Rejection> {
         let snapshot = self.outrider.snapshot();
@@ -180,6 +195,7 @@ impl Pipeline {
         self.outrider.admit(connection)?;
         let service = snapshot.service(target.service)?;
         entry.facts.service = Some(service.name.clone());
+        self.load.admit(snapshot.overload, entry.opened())?;
         let manner = service.protocol.manner();
         let rest = target
             .rest(manner.encoded_slash)
@@ -190,13 +206,14 @@ impl Pipeline {
         let tokens = identify::presented(&head.headers);
         entry.facts.forged = identify::strip(&mut head.headers, &service.passthrough);
         service.protocol.admit(&target.asked(&head, &[]))?;
+        let gone = || unread(Uncollected::Broken);
         let body = match manner.body {
-            BodyManner::Buffered => Body::Whole(
-                collect_request(body, snapshot.max_request, BODY_TIME)
-                    .await
-                    .map_err(unread)?,
-            ),
-            BodyManner::Streamed => Body::Stream(body),
+            BodyManner::Buffered => {
+                let body = body.as_mut().ok_or_else(gone)?;
+                let read = collect_request(body, snapshot.max_request, BODY_TIME).await;
+                Body::Whole(read.map_err(unread)?)
+            }
+            BodyManner::Streamed => Body::Stream(body.take().ok_or_else(gone)?),
         };
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();

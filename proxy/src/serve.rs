@@ -26,6 +26,7 @@ use crate::{
     },
     metrics::Metrics,
     outrider::Outrider,
+    overload::Load,
     pipeline::Pipeline,
     record::{
         Recorder, Standing,
@@ -379,6 +380,7 @@ fn bind(
             outrider: Arc::clone(&shared),
             pool,
             streams: tasks.clone(),
+            load: Load::watch(tasks),
         }
     };
     let count = loaded.config.workers.unwrap_or_else(default_workers);

@@ -24,6 +24,8 @@ use crate::{drain::Draining, workers::Dispatcher};
 
 /// Connections that the kernel keeps for us.
 const BACKLOG: i32 = 1024;
+/// Connections beyond a listener's number that may be on their way to take another's place.
+const WAITING: usize = 64;
 /// Rest after a failed accept: what it wants for (descriptors, memory) comes back slowly.
 const REST: Duration = Duration::from_millis(50);
 
@@ -127,7 +129,8 @@ impl Bound {
             };
             match next {
                 Ok((socket, peer)) => {
-                    let Some(place) = Place::take_below(&places, facts.max_connections) else {
+                    let most = facts.max_connections + WAITING;
+                    let Some(place) = Place::take_below(&places, most) else {
                         observer(&facts, Some(&peer), ConnectionFault::TooManyConnections);
                         continue;
                     };

@@ -29,6 +29,7 @@ pub(crate) async fn serve<S: Service>(
     service: Rc<S>,
     observer: Observer,
     drain: Draining,
+    gate: Rc<Gate>,
 ) {
     let Accepted {
         socket,
@@ -39,11 +40,11 @@ pub(crate) async fn serve<S: Service>(
     let connection = Rc::new(Connection::new(listener, peer));
     let outcome = match socket {
         Socket::Tcp(socket) => match open_tcp(socket) {
-            Ok(stream) => requests(stream, &connection, service, drain).await,
+            Ok(stream) => requests(stream, &connection, service, drain, gate).await,
             Err(_) => Err(ConnectionFault::Peer),
         },
         Socket::Unix(socket) => match tokio::net::UnixStream::from_std(socket) {
-            Ok(stream) => requests(stream, &connection, service, drain).await,
+            Ok(stream) => requests(stream, &connection, service, drain, gate).await,
             Err(_) => Err(ConnectionFault::Peer),
         },
     };
@@ -66,12 +67,12 @@ async fn requests<S, T>(
     connection: &Rc<Connection>,
     service: Rc<S>,
     drain: Draining,
+    gate: Rc<Gate>,
 ) -> Result<(), ConnectionFault>
 where
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin,
 {
-    let gate = Rc::new(Gate::default());
     let stream = StrictHead::new(stream, Rc::clone(&gate), connection.listener.patience);
     let answer = service_fn(|request: Request<Incoming>| {
         let gate = Rc::clone(&gate);

@@ -58,17 +58,22 @@ impl Default for Patience {
 
 /// What the stream and the service of one connection tell each other.
 #[derive(Debug, Default)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     heads: Cell<u64>,
     answered: Cell<u64>,
     waiting: RefCell<Option<Waker>>,
     fault: Cell<Option<ConnectionFault>>,
+    /// Since when the agent owes us a request or the rest of one.
+    waiting_since: Cell<Option<Instant>>,
+    /// Since when it does not read its answer.
+    stalled_since: Cell<Option<Instant>>,
 }
 
 impl Gate {
-    /// Notes that an answer is out or will never be.
+    /// Notes that an answer is out or will never be: from now on it is the agent's turn.
     pub(super) fn answered(&self) {
         self.answered.set(self.answered.get() + 1);
+        self.waiting_since.set(Some(Instant::now()));
         if let Some(waker) = self.waiting.borrow_mut().take() {
             waker.wake();
         }
@@ -79,8 +84,19 @@ impl Gate {
         self.fault.get()
     }
 
-    fn is_shut(&self) -> bool {
+    /// Since when the agent keeps us waiting; none while it waits for us.
+    pub(super) fn keeps_waiting(&self) -> Option<Instant> {
+        self.waiting_since.get().or(self.stalled_since.get())
+    }
+
+    /// Whether a call has begun and its answer is not out.
+    pub(super) fn is_in_a_call(&self) -> bool {
         self.heads.get() > self.answered.get()
+    }
+
+    /// Whether no call was ever made.
+    pub(super) fn never_called(&self) -> bool {
+        self.heads.get() == 0
     }
 }
 
@@ -103,8 +119,6 @@ pub(super) struct StrictHead<S> {
     framing: Framing,
     fate: Fate,
     ahead: Vec<u8>,
-    waiting_since: Option<Instant>,
-    stalled_since: Option<Instant>,
     clock: Option<Pin<Box<Sleep>>>,
     lingering: Option<Instant>,
 }
@@ -118,8 +132,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
             framing: Framing::new(),
             fate: Fate::Sound,
             ahead: Vec::new(),
-            waiting_since: None,
-            stalled_since: None,
             clock: None,
             lingering: None,
         }
@@ -137,7 +149,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
 
     /// Reads ahead while a call is under way, to see the agent's end; hands nothing out.
     fn watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.waiting_since = None;
+        self.gate.waiting_since.set(None);
         while self.ahead.len() < AHEAD_MAX {
             let mut space = [MaybeUninit::uninit(); 2048];
             let mut buf = ReadBuf::uninit(&mut space);
@@ -156,7 +168,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         if !self.ahead.is_empty() {
             *self.gate.waiting.borrow_mut() = Some(cx.waker().clone());
         }
+        self.keep_awake(cx);
         Poll::Pending
+    }
+
+    /// Sees to it that the clock runs: the engine does not ask again after an answer, and an agent
+    /// that sends nothing more would wake nobody.
+    fn keep_awake(&mut self, cx: &mut Context<'_>) {
+        if self.clock.as_ref().is_none_or(|clock| clock.is_elapsed()) {
+            self.clock = None;
+            self.is_past(cx, Instant::now() + self.patience.idle);
+        }
     }
 
     /// Takes bytes that were read ahead, else reads.
@@ -180,7 +202,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         match verdict {
             Scan::More => {}
             Scan::End(length) => {
-                self.waiting_since = None;
+                self.gate.waiting_since.set(None);
                 // What was read ahead earlier comes after what is left over now.
                 let rest = fresh.get(length..).unwrap_or_default();
                 self.ahead.splice(..0, rest.iter().copied());
@@ -210,13 +232,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
     /// closed it, a started head as an error.
     fn lose_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (limit, end) = match self.framing.phase() {
-            Phase::Body => return Poll::Pending,
+            Phase::Body => {
+                // The service bounds that.
+                since(&self.gate.waiting_since);
+                return Poll::Pending;
+            }
             // The answer is still on its way out; that has a bound of its own.
-            Phase::Idle if self.stalled_since.is_some() => return Poll::Pending,
+            Phase::Idle if self.gate.stalled_since.get().is_some() => return Poll::Pending,
             Phase::Idle => (self.patience.idle, Ok(())),
             Phase::Head => (self.patience.head, Err(io::ErrorKind::TimedOut.into())),
         };
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let since = since(&self.gate.waiting_since);
         if !self.is_past(cx, since + limit) {
             return Poll::Pending;
         }
@@ -250,11 +276,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.stalled_since = None;
+            self.gate.stalled_since.set(None);
             return outcome;
         }
-        let since = *self.stalled_since.get_or_insert_with(Instant::now);
-        self.waiting_since = None;
+        let since = since(&self.gate.stalled_since);
+        self.gate.waiting_since.set(None);
         if self.is_past(cx, since + self.patience.idle) {
             self.gate.fault.set(Some(ConnectionFault::AnswerUnread));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -271,10 +297,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         for _ in 0..64 {
             let mut buf = ReadBuf::uninit(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.waiting_since = None,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    self.gate.waiting_since.set(None);
+                }
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => {
-                    let quiet = *self.waiting_since.get_or_insert_with(Instant::now) + QUIET;
+                    let quiet = since(&self.gate.waiting_since) + QUIET;
                     if self.is_past(cx, end.min(quiet)) {
                         return Poll::Ready(Ok(()));
                     }
@@ -295,6 +323,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
     }
 }
 
+/// When it began, which is now if it has not.
+fn since(begin: &Cell<Option<Instant>>) -> Instant {
+    let since = begin.get().unwrap_or_else(Instant::now);
+    begin.set(Some(since));
+    since
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -305,7 +340,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
         if this.fate != Fate::Sound {
             return Poll::Ready(this.refuse(buf));
         }
-        if this.framing.phase() == Phase::Idle && this.gate.is_shut() {
+        if this.framing.phase() == Phase::Idle && this.gate.is_in_a_call() {
             return this.watch(cx);
         }
         let before = buf.filled().len();
@@ -315,7 +350,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
             Poll::Pending => return this.lose_patience(cx),
         }
         if this.framing.phase() == Phase::Idle {
-            this.waiting_since = None;
+            this.gate.waiting_since.set(None);
         }
         Poll::Ready(this.judge(buf, before))
     }
@@ -355,7 +390,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         if this.lingering.is_none() {
-            this.waiting_since = None;
+            this.gate.waiting_since.set(None);
             match Pin::new(&mut this.stream).poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => {}
                 outcome => return outcome,
@@ -366,5 +401,41 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
         } else {
             Poll::Ready(Ok(()))
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        task::{LocalSet, spawn_local, yield_now},
+    };
+
+    use super::*;
+
+    /// The engine does not read again after an answer; no wait before the call left a clock either.
+    #[tokio::test]
+    async fn a_connection_that_called_at_once_is_ended_when_it_is_idle() {
+        let gate = Rc::new(Gate::default());
+        let patience = Patience {
+            idle: Duration::from_millis(20),
+            ..Patience::default()
+        };
+        let (mut agent, stream) = duplex(1024);
+        let call = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+        agent.write_all(call).await.unwrap();
+        let mut stream = StrictHead::new(stream, Rc::clone(&gate), patience);
+        let mut space = [0; 1024];
+        assert_eq!(stream.read(&mut space).await.unwrap(), call.len());
+        let idle = async {
+            let next = spawn_local(async move { stream.read(&mut space).await.unwrap() });
+            yield_now().await;
+            gate.answered();
+            next.await.unwrap()
+        };
+        let local = LocalSet::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), local.run_until(idle)).await;
+        assert_eq!(ended.unwrap(), 0);
     }
 }

@@ -1,0 +1,36 @@
+//! What floods, slow and hostile agents do to good calls, and what the sidecar remembers costs: the
+//! release `outrider` is driven, what was measured is printed, a property that does not hold is a
+//! failure. The bounds are wide, so that a busy machine is none.
+#![expect(clippy::print_stdout, reason = "the report goes to standard output")]
+
+mod fire;
+mod flood;
+mod rig;
+mod server;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+#[derive(Debug, Parser)]
+#[command(about, version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+    /// The release binary
+    #[arg(long, global = true, default_value = "target/release/outrider")]
+    outrider: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Three times what can be carried
+    Flood,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Command::Flood => flood::run(&arguments.outrider),
+    }
+}
