@@ -4,16 +4,25 @@
 //! the reader. A proxy that judges one reading while the server acts on another has judged
 //! nothing, so all of those are refused here. I-JSON (RFC 7493) draws nearly the same line.
 
+mod room;
+
 use std::{cell::Cell, collections::btree_map::Entry, fmt, sync::Arc};
 
 use regorus::Value;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
+use self::room::Room;
+pub use self::room::memory;
+
 /// The most containers that may be open at once.
 pub const MAX_DEPTH: usize = 64;
 
-/// The most values of one text: in memory a value takes many times its bytes.
+/// The most values of one text.
 pub const MAX_VALUES: usize = 250_000;
+
+/// The most bytes that the values of one text may take in memory, where a value takes up to ninety
+/// times its bytes.
+pub const MAX_MEMORY: usize = 32 << 20;
 
 /// Bytes that are not one strict JSON text. Its text never repeats what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -68,8 +77,8 @@ pub enum Reason {
     /// More than [`MAX_DEPTH`] containers open at once.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// More than [`MAX_VALUES`] values.
-    #[error("more than {MAX_VALUES} values")]
+    /// More than [`MAX_VALUES`] values, or more than [`MAX_MEMORY`] for them.
+    #[error("more than {MAX_VALUES} values, or {} MiB of them in memory", MAX_MEMORY >> 20)]
     TooMany,
     /// A number that no IEEE 754 double can hold.
     #[error("number out of range")]
@@ -86,12 +95,12 @@ pub enum Reason {
 pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
     let text = utf8(bytes)?;
     let found = Cell::new(None);
-    let left = Cell::new(MAX_VALUES);
+    let room = Room::default();
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict {
         depth: 0,
         found: &found,
-        left: &left,
+        room: &room,
     }
     .deserialize(&mut reader)
     .map_err(|error| malformed(text, &error, found.get()))?;
@@ -168,7 +177,7 @@ fn offset_of(text: &str, line: usize, column: usize) -> usize {
 struct Strict<'a> {
     depth: usize,
     found: &'a Cell<Option<Reason>>,
-    left: &'a Cell<usize>,
+    room: &'a Room,
 }
 
 impl Strict<'_> {
@@ -177,10 +186,21 @@ impl Strict<'_> {
         E::custom("refused")
     }
 
+    /// Passes on what there is room for.
+    fn held<E: serde::de::Error>(self, room: Result<(), Reason>) -> Result<(), E> {
+        room.map_err(|reason| self.refuse(reason))
+    }
+
+    fn text<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.held(self.room.text(text.len()))?;
+        Ok(Value::String(Arc::from(text)))
+    }
+
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH {
             return Err(self.refuse(Reason::TooDeep));
         }
+        self.held(self.room.container())?;
         Ok(Self {
             depth: self.depth + 1,
             ..self
@@ -192,10 +212,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        let Some(left) = self.left.get().checked_sub(1) else {
-            return Err(self.refuse(Reason::TooMany));
-        };
-        self.left.set(left);
+        self.held(self.room.value())?;
         reader.deserialize_any(self)
     }
 }
@@ -231,14 +248,15 @@ impl<'de> Visitor<'de> for Strict<'_> {
         }
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(Arc::from(text)))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.text(text)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
         let mut values = Vec::new();
         while let Some(value) = items.next_element_seed(inner)? {
+            self.held(self.room.item())?;
             values.push(value);
         }
         Ok(Value::from(values))
@@ -247,7 +265,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
         let mut object = std::collections::BTreeMap::new();
-        while let Some(key) = members.next_key_seed(Key)? {
+        while let Some(key) = members.next_key_seed(Key(self))? {
+            self.held(self.room.member(object.len()))?;
             match object.entry(key) {
                 Entry::Occupied(_) => return Err(self.refuse(Reason::DuplicateKey)),
                 Entry::Vacant(place) => place.insert(members.next_value_seed(inner)?),
@@ -258,9 +277,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
 }
 
 /// The name of a member, unescaped.
-struct Key;
+struct Key<'a>(Strict<'a>);
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
@@ -268,15 +287,15 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-impl Visitor<'_> for Key {
+impl Visitor<'_> for Key<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object key")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(Arc::from(text)))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.0.text(text)
     }
 }
 

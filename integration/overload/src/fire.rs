@@ -86,7 +86,7 @@ impl Round {
             calls: calls
                 .filter(|call| call.at >= from && call.at < to)
                 .collect(),
-            elapsed: to - from,
+            elapsed: to.saturating_sub(from),
             ..Self::default()
         }
     }
@@ -170,13 +170,11 @@ impl Gun {
                 return Ok(round);
             }
             due += self.period;
-            let kind = match self.call(&mut stream, &mut buffer).await {
-                Ok(kind) => kind,
-                Err(_) => {
-                    stream = None;
-                    Kind::Lost
-                }
-            };
+            let kind = self.call(&mut stream, &mut buffer).await;
+            let kind = kind.unwrap_or_else(|_| {
+                stream = None;
+                Kind::Lost
+            });
             if matches!(kind, Kind::Shed | Kind::Other) && round.refusal.is_none() {
                 round.refusal = Some(String::from_utf8_lossy(&buffer).into_owned());
             }
@@ -189,13 +187,12 @@ impl Gun {
     }
 
     async fn call(&self, stream: &mut Option<TcpStream>, buffer: &mut Vec<u8>) -> io::Result<Kind> {
-        let wire = match stream {
-            Some(wire) => wire,
-            None => {
-                let wire = TcpStream::connect(self.to).await?;
-                wire.set_nodelay(true)?;
-                stream.insert(wire)
-            }
+        let wire = if let Some(wire) = stream {
+            wire
+        } else {
+            let wire = TcpStream::connect(self.to).await?;
+            wire.set_nodelay(true)?;
+            stream.insert(wire)
         };
         buffer.clear();
         wire.write_all(&self.bytes).await?;

@@ -2,9 +2,18 @@
 //! release `outrider` is driven, what was measured is printed, a property that does not hold is a
 //! failure. The bounds are wide, so that a busy machine is none.
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
+#![expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "counts and ratios that people read"
+)]
 
 mod fire;
 mod flood;
+mod hostile;
+mod memory;
+mod process;
 mod rig;
 mod server;
 
@@ -26,11 +35,17 @@ struct Arguments {
 enum Command {
     /// Three times what can be carried
     Flood,
+    /// Slow, idle and malformed agents in great numbers
+    Hostile,
+    /// Memory that hostile requests take for their bytes
+    Memory,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     match arguments.command {
         Command::Flood => flood::run(&arguments.outrider),
+        Command::Hostile => hostile::run(&arguments.outrider),
+        Command::Memory => memory::run(&arguments.outrider),
     }
 }

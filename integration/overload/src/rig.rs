@@ -13,6 +13,8 @@ use crate::server;
 pub(crate) struct Rig {
     pub(crate) sidecar: Sidecar,
     pub(crate) address: SocketAddr,
+    /// The token of its task.
+    pub(crate) token: String,
     /// The bytes of the call.
     pub(crate) call: Vec<u8>,
 }
@@ -46,6 +48,7 @@ impl Rig {
         Ok(Self {
             sidecar,
             address,
+            token,
             call,
         })
     }
