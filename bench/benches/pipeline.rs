@@ -30,7 +30,6 @@ use outrider::{
     classify::classify,
     config::{self, Compiler},
     limit::Subjects,
-    listen::PeerAddr,
     outrider::{Outrider, Snapshot},
     protocol::{Asked, Kind},
     record::{Entry, Facts, Ruling},
@@ -119,7 +118,6 @@ impl Rig {
 
     fn subjects<'a>(&'a self, tool: &'a Tool) -> Subjects<'a> {
         Subjects {
-            agent: &self.outrider().agent,
             subject: &self.task.subject,
             task: &self.task.id,
             service: "mcp",
@@ -166,9 +164,8 @@ impl Rig {
         let mut id = [0; 36];
         let facts = tag::Facts {
             decision_id: DecisionId::mint().encode(&mut id),
-            agent: &self.outrider().agent,
             task: Some(&self.task),
-            tool: "mcp/update_ticket",
+            tool: Some(&self.tool().told),
             classification: "internal",
             audience: self.service.upstream.origin(),
             method: "POST",
@@ -186,11 +183,11 @@ impl Rig {
     }
 
     fn entry(&self, input: Input) -> Entry {
-        let peer = PeerAddr::Unix {
-            uid: 1000,
-            pid: None,
-        };
-        let mut entry = Entry::open(&self.outrider().recorder, &"reverse".into(), peer);
+        let mut entry = Entry::open(
+            &self.outrider().recorder,
+            &"reverse".into(),
+            &"unix:uid=1000".into(),
+        );
         entry.facts = Facts {
             service: Some(self.service.name.clone()),
             tool: Some(self.tool().id.clone()),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use regorus::Value;
 
-use crate::value::{Shape, shared};
+use crate::value::{object, shared};
 
 /// What the policy says about one call.
 #[derive(Debug, Clone)]
@@ -22,8 +22,18 @@ pub struct Decision {
     pub redact: Vec<String>,
     /// Guards and grants (or `allow`) would permit the tool: violations of its schema may be shown to this caller.
     pub reachable: bool,
-    /// What the entry point returned, for the record; [`Value::Undefined`] after an error.
-    pub result: Value,
+    /// What the library answered, for the record.
+    pub answer: Answer,
+}
+
+/// What the library answered, or would have.
+#[derive(Debug, Clone)]
+pub enum Answer {
+    /// The usual call is permitted by the grant that [`Decision::rule`] names: nothing else is to be said, and the
+    /// library was not asked.
+    Granted,
+    /// What the entry point returned; [`Value::Undefined`] after an error.
+    Returned(Value),
 }
 
 /// Allow, deny or hold.
@@ -130,20 +140,6 @@ impl fmt::Display for Refusal {
     }
 }
 
-thread_local! {
-    static NOTHING: Value = Value::new_set();
-    static RESULT: Shape = Shape::new(&[
-        "allow",
-        "approvals",
-        "code",
-        "exception",
-        "failures",
-        "reachable",
-        "redact",
-        "rule",
-    ]);
-}
-
 impl Decision {
     /// The decision when there is none: the policy failed, and why.
     pub(crate) fn failed(message: &str, result: Value) -> Self {
@@ -158,32 +154,37 @@ impl Decision {
             exception: None,
             redact: Vec::new(),
             reachable: false,
-            result,
+            answer: Answer::Returned(result),
         }
     }
 
     /// What the library answers when the usual call is permitted by a grant.
     pub(crate) fn granted(grant: &str) -> Self {
-        let rule: Arc<str> = format!("grant:{grant}").into();
-        let empty = || NOTHING.with(Clone::clone);
-        let members = [
-            Value::from(true),
-            empty(),
-            Value::from("ok"),
-            Value::from(""),
-            empty(),
-            Value::from(true),
-            empty(),
-            shared(&rule),
-        ];
         Self {
             verdict: Verdict::Allow,
             reasons: Vec::new(),
-            rule,
+            rule: format!("grant:{grant}").into(),
             exception: None,
             redact: Vec::new(),
             reachable: true,
-            result: RESULT.with(|shape| shape.fill(members)),
+            answer: Answer::Granted,
+        }
+    }
+
+    /// The answer as a value.
+    pub fn result(&self) -> Value {
+        match &self.answer {
+            Answer::Returned(result) => result.clone(),
+            Answer::Granted => object([
+                ("allow", Value::from(true)),
+                ("approvals", Value::new_set()),
+                ("code", Value::from("ok")),
+                ("exception", Value::from("")),
+                ("failures", Value::new_set()),
+                ("reachable", Value::from(true)),
+                ("redact", Value::new_set()),
+                ("rule", shared(&self.rule)),
+            ]),
         }
     }
 

@@ -25,7 +25,7 @@ mod read;
 mod usual;
 mod value;
 
-pub use decision::{Approval, Decision, ExceptionUse, Reason, Refusal, Verdict};
+pub use decision::{Answer, Approval, Decision, ExceptionUse, Reason, Refusal, Verdict};
 pub use engine::{Bounds, Policy};
 pub use input::Input;
 pub use kind::ServiceKind;

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use regorus::Value;
 
-use crate::decision::{Approval, Decision, ExceptionUse, Reason, Refusal, Verdict};
+use crate::decision::{Answer, Approval, Decision, ExceptionUse, Reason, Refusal, Verdict};
 use crate::value::member;
 
 /// What is wrong with a result.
@@ -28,7 +28,10 @@ enum Malformed {
 /// The exceptions of the data, for the uses of the one that is named.
 pub(crate) fn decision(result: Value, exceptions: Option<&Value>) -> Decision {
     match read(&result, exceptions) {
-        Ok(decision) => Decision { result, ..decision },
+        Ok(decision) => Decision {
+            answer: Answer::Returned(result),
+            ..decision
+        },
         Err(malformed) => Decision::failed(&malformed.to_string(), result),
     }
 }
@@ -59,7 +62,7 @@ fn read(result: &Value, exceptions: Option<&Value>) -> Result<Decision, Malforme
         exception: exception(result, exceptions)?,
         redact: redactions(result)?,
         reachable: boolean(result, "reachable")?,
-        result: Value::Undefined,
+        answer: Answer::Returned(Value::Undefined),
     })
 }
 

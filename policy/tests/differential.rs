@@ -42,7 +42,7 @@ fn compare(rules: &str, inputs: &[Input]) -> Result<bool, TestCaseError> {
         let Some(expected) = interpreted(&text, policy.question(input), data.value()) else {
             continue;
         };
-        if matches!(answer.result, Value::Undefined) {
+        if matches!(answer.result(), Value::Undefined) {
             prop_assert!(
                 !expected.contains("\"allow\":true"),
                 "{}\n{:?}",
@@ -50,7 +50,7 @@ fn compare(rules: &str, inputs: &[Input]) -> Result<bool, TestCaseError> {
                 answer.reasons
             );
         } else {
-            prop_assert_eq!(answer.result.to_string(), expected, "{}", text);
+            prop_assert_eq!(answer.result().to_string(), expected, "{}", text);
         }
     }
     Ok(true)

@@ -116,9 +116,9 @@ fn compare(opa: &Path, rules: &str, inputs: &[Input]) -> bool {
     for (number, input) in inputs.iter().enumerate() {
         let ours = policy.decide(input);
         let theirs = answers.get(&number.to_string());
-        if let (Some(theirs), false) = (theirs, matches!(ours.result, Value::Undefined)) {
+        if let (Some(theirs), false) = (theirs, matches!(ours.result(), Value::Undefined)) {
             assert_eq!(
-                sorted(to_json(&ours.result)),
+                sorted(to_json(&ours.result())),
                 sorted(theirs.clone()),
                 "{text}\n{:#?}",
                 input.call.arguments

@@ -128,7 +128,7 @@ fn agree(library: &mut Library, policy: &Policy, input: &Input) -> bool {
     let question = policy.question(input);
     let decision: Decision = policy.decide(input);
     assert_eq!(
-        decision.result,
+        decision.result(),
         library.rule("decision", &question),
         "{input:#?}"
     );
@@ -147,7 +147,7 @@ fn agree(library: &mut Library, policy: &Policy, input: &Input) -> bool {
         "redact",
         "reachable",
     ] {
-        assert_eq!(decision.result[member], considered[member], "{input:#?}");
+        assert_eq!(decision.result()[member], considered[member], "{input:#?}");
     }
     let in_reach = library.rule("grants_in_reach", &alone);
     let in_reach = in_reach.as_set().unwrap();

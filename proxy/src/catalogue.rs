@@ -14,6 +14,7 @@ use outrider_schemas::catalogue as contract;
 use crate::{
     call::{ServiceName, ToolId},
     credentials::Credential,
+    headers::Told,
     limit::ToolTraits,
     protocol::Protocol,
     tag::IdentityLevel,
@@ -62,6 +63,8 @@ pub struct Tool {
     pub labels: Value,
     /// Its facts, ready for policy.
     pub facts: Ready<ToolFacts>,
+    /// Its ID, ready for headers.
+    pub told: Told,
 }
 
 impl Service {
@@ -141,6 +144,7 @@ impl Tool {
             open_world: contract.open_world,
         };
         Ok(Self {
+            told: Told::new(id.shared()),
             id,
             contract: Arc::clone(contract),
             level,

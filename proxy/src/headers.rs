@@ -1,9 +1,61 @@
-//! Header names as the least careful reader downstream may read them.
+//! Header names as the least careful reader downstream may read them, and values that say our words.
 
-use http::HeaderName;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue};
 
 /// Headers whose name begins like this are ours alone.
 const OURS: &str = "outrider-";
+
+/// A word of ours and the header value that says it, made once.
+#[derive(Debug, Clone)]
+pub struct Told {
+    text: Arc<str>,
+    value: Option<HeaderValue>,
+}
+
+impl Told {
+    /// The word, percent-encoded for a header.
+    pub fn new(text: Arc<str>) -> Self {
+        let value = HeaderValue::from_maybe_shared(Bytes::from(percent_encode(&text)));
+        Self {
+            text,
+            value: value.ok(),
+        }
+    }
+
+    /// The word.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What says it; none where a header cannot.
+    pub fn value(&self) -> Option<&HeaderValue> {
+        self.value.as_ref()
+    }
+}
+
+/// Encodes everything outside 0x21 to 0x7E, and `%` itself (RFC 3986 §2.1), so that no word can
+/// end a line or begin another header.
+fn percent_encode(text: &str) -> String {
+    let stays = |byte: u8| (0x21..=0x7e).contains(&byte) && byte != b'%';
+    if text.bytes().all(stays) {
+        return text.to_owned();
+    }
+    let mut encoded = String::with_capacity(3 * text.len());
+    for byte in text.bytes() {
+        if stays(byte) {
+            encoded.push(char::from(byte));
+        } else {
+            let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
+            let digits = [digit(byte >> 4), digit(byte & 15)];
+            encoded.push('%');
+            encoded.extend(digits.map(|digit| digit.to_ascii_uppercase()));
+        }
+    }
+    encoded
+}
 
 /// Whether the name belongs to us: `outrider-…` in any spelling. Neither agents nor upstreams
 /// may send such a header.

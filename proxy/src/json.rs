@@ -2,6 +2,9 @@
 //!
 //! Policy values and strings come in, compact UTF-8 JSON (RFC 8259) goes out.
 
+use std::cell::RefCell;
+
+use jiff::Timestamp;
 use outrider_policy::Value;
 
 /// Lower-case hexadecimal digits.
@@ -27,18 +30,55 @@ pub fn write_str(text: &str, out: &mut Vec<u8>) {
 }
 
 /// Writes `number` in decimal.
-pub fn write_u64(mut number: u64, out: &mut Vec<u8>) {
-    let mut digits = [b'0'; 20];
-    let mut used = 0;
-    for slot in digits.iter_mut().rev() {
-        *slot = b'0' + u8::try_from(number % 10).unwrap_or_default();
-        number /= 10;
-        used += 1;
-        if number == 0 {
-            break;
-        }
+pub fn write_u64(number: u64, out: &mut Vec<u8>) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+thread_local! {
+    /// The last second that was written and its text: most lines of a thread fall into the same.
+    static SECOND: RefCell<(i64, String)> = const { RefCell::new((i64::MIN, String::new())) };
+}
+
+/// Writes a time as RFC 3339 says, in UTC and with nine digits of a second, without quotes.
+pub fn write_time(time: Timestamp, out: &mut Vec<u8>) {
+    let nanoseconds = time.subsec_nanosecond();
+    if nanoseconds < 0 {
+        // Before 1970 a fraction counts backwards.
+        out.extend_from_slice(format!("{time:.9}").as_bytes());
+        return;
     }
-    out.extend_from_slice(digits.get(digits.len() - used..).unwrap_or_default());
+    let second = time.as_second();
+    SECOND.with_borrow_mut(|(last, text)| {
+        if *last != second {
+            *text = format!("{time:.0}");
+            text.truncate(text.len().saturating_sub(1));
+            *last = second;
+        }
+        out.extend_from_slice(text.as_bytes());
+    });
+    // The leading digit stands for the point: so no digit is left out.
+    let fraction = 1_000_000_000 + nanoseconds.unsigned_abs();
+    let digits = out.len();
+    out.extend_from_slice(itoa::Buffer::new().format(fraction).as_bytes());
+    if let Some(point) = out.get_mut(digits) {
+        *point = b'.';
+    }
+    out.push(b'Z');
+}
+
+/// Writes a time with as many digits of a second as it has, without quotes.
+pub fn write_short_time(time: Timestamp, out: &mut Vec<u8>) {
+    write_time(time, out);
+    out.pop();
+    let kept = out
+        .iter()
+        .rposition(|byte| *byte != b'0')
+        .unwrap_or_default();
+    out.truncate(kept + 1);
+    if out.last() == Some(&b'.') {
+        out.pop();
+    }
+    out.push(b'Z');
 }
 
 /// Writes `bytes` as lower-case hexadecimal, without quotes.
@@ -118,6 +158,20 @@ impl<'a> Object<'a> {
         // Writing to a vector cannot fail.
         self.with(name, |line| {
             write!(line, "\"{shown}\"").unwrap_or_default();
+        })
+    }
+
+    /// A time in quotes, written by `write`.
+    pub(crate) fn time(
+        &mut self,
+        name: &str,
+        time: Timestamp,
+        write: impl FnOnce(Timestamp, &mut Vec<u8>),
+    ) -> &mut Self {
+        self.with(name, |line| {
+            line.push(b'"');
+            write(time, line);
+            line.push(b'"');
         })
     }
 
@@ -305,6 +359,26 @@ mod tests {
             let mut out = Vec::new();
             write_u64(number, &mut out);
             prop_assert_eq!(String::from_utf8(out).unwrap(), number.to_string());
+        }
+    }
+
+    #[test]
+    fn a_time_is_written_as_its_own_type_writes_it() {
+        for text in [
+            "2026-11-25T23:43:39.129180664Z",
+            "2026-11-25T23:43:39.1Z",
+            "2026-11-25T23:43:39.00000001Z",
+            "2026-11-25T23:43:40Z",
+            "1970-01-01T00:00:00Z",
+            "1969-12-31T23:59:59.5Z",
+            "9999-12-30T22:00:00Z",
+        ] {
+            let time: Timestamp = text.parse().unwrap();
+            let (mut long, mut short) = (Vec::new(), Vec::new());
+            write_time(time, &mut long);
+            write_short_time(time, &mut short);
+            assert_eq!(String::from_utf8(long).unwrap(), format!("{time:.9}"));
+            assert_eq!(String::from_utf8(short).unwrap(), time.to_string());
         }
     }
 

@@ -66,11 +66,11 @@ impl listen::Service for Pipeline {
         connection: Rc<Connection>,
         request: Request<Incoming>,
     ) -> Response<Answer> {
-        let mut entry = Entry::open(
+        let mut entry = Box::new(Entry::open(
             &self.outrider.recorder,
             &connection.listener.name,
-            connection.peer,
-        );
+            &connection.peer_name,
+        ));
         let _in_hand = self.load.enter();
         let mut said = None;
         let (head, body) = request.into_parts();
@@ -119,7 +119,7 @@ impl Pipeline {
         request: Request<&mut Option<Incoming>>,
         entry: &mut Entry,
         said: &mut Said,
-    ) -> Result<(Permit, Errand), Rejection> {
+    ) -> Result<(Permit, Box<Errand>), Rejection> {
         let (case, ruling) = match self.open(connection, request, entry).await {
             Ok(case) => judged(case).await,
             Err(rejection) => (None, Ruling::refused(rejection)),
@@ -137,8 +137,8 @@ impl Pipeline {
     async fn carry(
         &self,
         permit: Permit,
-        errand: Errand,
-        mut entry: Entry,
+        errand: Box<Errand>,
+        mut entry: Box<Entry>,
         said: Said,
     ) -> Response<Answer> {
         match self.act(permit, errand, &mut entry).await {
@@ -152,8 +152,8 @@ impl Pipeline {
     async fn outlived(
         self: Rc<Self>,
         permit: Permit,
-        errand: Errand,
-        entry: Entry,
+        errand: Box<Errand>,
+        entry: Box<Entry>,
         said: Said,
     ) -> Response<Answer> {
         let (mut tell, told) = oneshot::channel();
@@ -188,7 +188,7 @@ impl Pipeline {
         connection: &Connection,
         request: Request<&mut Option<Incoming>>,
         entry: &mut Entry,
-    ) -> Result<Case, Rejection> {
+    ) -> Result<Box<Case>, Rejection> {
         let snapshot = self.outrider.snapshot();
         let (mut head, body) = request.into_parts();
         let target = reverse::admit(&connection.listener, &head)?;
@@ -218,7 +218,7 @@ impl Pipeline {
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();
         let service = snapshot.service(service.name.as_str())?;
-        Ok(Case {
+        Ok(Box::new(Case {
             outrider: Arc::clone(&self.outrider),
             listener: Arc::clone(&connection.listener.name),
             known: Known {
@@ -238,21 +238,21 @@ impl Pipeline {
             head,
             target,
             body,
-        })
+        }))
     }
 
     /// Sends what was permitted and receives what may pass, unless the task ends first.
     async fn act(
         &self,
         permit: Permit,
-        errand: Errand,
+        errand: Box<Errand>,
         entry: &mut Entry,
     ) -> Result<Accepted, Rejection> {
         let Errand {
             request,
             service,
             expected,
-        } = errand;
+        } = *errand;
         let task = expected.task.clone();
         let asked = expected.session.clone().zip(expected.exchange.id.clone());
         let started = Instant::now();
@@ -288,7 +288,7 @@ impl Pipeline {
 }
 
 /// Says a refusal in the words of those who can read it.
-fn refusal(entry: Entry, said: &Said, rejection: &Rejection) -> Response<Answer> {
+fn refusal(entry: Box<Entry>, said: &Said, rejection: &Rejection) -> Response<Answer> {
     let form = said
         .as_ref()
         .map(|(service, exchange)| (&*service.protocol, exchange));
@@ -296,23 +296,24 @@ fn refusal(entry: Entry, said: &Said, rejection: &Rejection) -> Response<Answer>
 }
 
 /// Judges a case, off the event loop when its body is large.
-async fn judged(case: Case) -> (Option<Case>, Ruling) {
-    let (case, ruling) = if case.body.bytes().len() <= LARGE {
-        judge(case)
-    } else {
-        match tokio::task::spawn_blocking(move || judge(case)).await {
-            Ok(judged) => judged,
-            Err(_) => return (None, Ruling::refused(Rejection::PolicyError)),
-        }
-    };
-    (Some(case), ruling)
+async fn judged(mut case: Box<Case>) -> (Option<Box<Case>>, Ruling) {
+    if case.body.bytes().len() <= LARGE {
+        let ruling = judge(&mut case);
+        return (Some(case), ruling);
+    }
+    let judged = tokio::task::spawn_blocking(move || {
+        let ruling = judge(&mut case);
+        (Some(case), ruling)
+    });
+    judged
+        .await
+        .unwrap_or_else(|_| (None, Ruling::refused(Rejection::PolicyError)))
 }
 
 /// The ruling on one case; every error of a stage is a refusal.
-fn judge(mut case: Case) -> (Case, Ruling) {
-    let ruling = prove(&mut case).unwrap_or_else(Ruling::refused);
-    let ruling = case.prepare(ruling);
-    (case, ruling)
+fn judge(case: &mut Case) -> Ruling {
+    let ruling = prove(case).unwrap_or_else(Ruling::refused);
+    case.prepare(ruling)
 }
 
 /// The order of the stages.

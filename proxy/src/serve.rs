@@ -109,7 +109,11 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         format!("outrider:{}", recorder.log.instance()),
         SigningKey::generate()?,
     ));
-    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl);
+    let signer = Signer::new(
+        assertion_key(&loaded)?,
+        loaded.config.assertion.ttl,
+        Arc::clone(&recorder.agent),
+    );
     let peers = loaded
         .config
         .listeners

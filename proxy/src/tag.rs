@@ -1,9 +1,9 @@
 //! Says to the upstream who calls, for whom, for what, and proves it with a signed assertion.
 //!
-//! Comes last, on headers from which `strip` has taken everything of ours; values go out
-//! percent-encoded, so that no ID can end a line or begin another header.
+//! Comes last, on headers from which `strip` has taken everything of ours; words that stay the same
+//! from call to call come as ready values ([`Told`]).
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use aws_lc_rs::digest;
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
+    headers::Told,
     json::{Object, write_str},
     keys::{SigningKey, Unsigned},
     task::Task,
@@ -131,12 +132,10 @@ impl TryFrom<String> for Algorithm {
 pub struct Facts<'a> {
     /// The decision that permits the call.
     pub decision_id: &'a str,
-    /// The agent's ID.
-    pub agent: &'a str,
     /// The task; a call without one has no subject, actor, task or intent to tell of.
     pub task: Option<&'a Task>,
-    /// The tool's ID.
-    pub tool: &'a str,
+    /// The tool's ID; none for a message that is no tool call.
+    pub tool: Option<&'a Told>,
     /// The level of the data.
     pub classification: &'static str,
     /// The origin of the service that is to believe the assertion.
@@ -157,16 +156,18 @@ pub struct Signer {
     key: SigningKey,
     header: String,
     ttl: i64,
+    agent: Told,
 }
 
 impl Signer {
-    /// Keeps the key, which signs nothing but assertions.
-    pub fn new(key: SigningKey, ttl: Ttl) -> Self {
+    /// Keeps the key, which signs nothing but assertions of that agent's calls.
+    pub fn new(key: SigningKey, ttl: Ttl, agent: Arc<str>) -> Self {
         let ttl = i64::try_from(ttl.0.as_secs()).unwrap_or(1);
         Self {
             header: key.jose_header(TYP),
             key,
             ttl,
+            agent: Told::new(agent),
         }
     }
 
@@ -199,67 +200,57 @@ pub fn write(
     if level == IdentityLevel::None {
         return Ok(());
     }
-    put(headers, DECISION_ID, facts.decision_id)?;
+    put_ready(
+        headers,
+        DECISION_ID,
+        Bytes::copy_from_slice(facts.decision_id.as_bytes()),
+    )?;
     if level == IdentityLevel::Full {
-        say(facts, headers)?;
+        say(facts, &signer.agent, headers)?;
     }
     if matches!(level, IdentityLevel::Full | IdentityLevel::Assertion) {
-        let token = signer
-            .key
-            .compact(&signer.header, &claims(facts, signer.ttl))?;
-        put_ready(headers, ASSERTION, token)?;
+        let token = signer.key.compact(&signer.header, &claims(facts, signer))?;
+        put_ready(headers, ASSERTION, token.into())?;
     }
     Ok(())
 }
 
 /// The headers that inform and prove nothing.
-fn say(facts: &Facts<'_>, headers: &mut HeaderMap) -> Result<(), Unsigned> {
-    put(headers, AGENT, facts.agent)?;
+fn say(facts: &Facts<'_>, agent: &Told, headers: &mut HeaderMap) -> Result<(), Unsigned> {
+    put(headers, AGENT, agent)?;
     if let Some(task) = facts.task {
-        put(headers, SUBJECT, &task.subject)?;
-        put(headers, TASK, &task.id)?;
-        put(headers, INTENT, &task.intent)?;
+        put(headers, SUBJECT, &task.told.subject)?;
+        put(headers, TASK, &task.told.id)?;
+        put(headers, INTENT, &task.told.intent)?;
     }
-    put(headers, TOOL, facts.tool)?;
-    put(headers, CLASSIFICATION, facts.classification)
+    match facts.tool {
+        Some(tool) => put(headers, TOOL, tool)?,
+        None => drop(headers.insert(TOOL, HeaderValue::from_static(""))),
+    }
+    let level = HeaderValue::from_static(facts.classification);
+    headers.insert(CLASSIFICATION, level);
+    Ok(())
 }
 
-fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) -> Result<(), Unsigned> {
-    put_ready(headers, name, percent_encode(value))
+/// Were a word ever not to be said, silence would be the worse answer.
+fn put(headers: &mut HeaderMap, name: HeaderName, word: &Told) -> Result<(), Unsigned> {
+    let value = word.value().ok_or(Unsigned)?;
+    headers.insert(name, value.clone());
+    Ok(())
 }
 
-fn put_ready(headers: &mut HeaderMap, name: HeaderName, value: String) -> Result<(), Unsigned> {
-    // What comes here is visible ASCII; were it ever not, silence would be the worse answer.
-    let value = HeaderValue::from_maybe_shared(Bytes::from(value)).map_err(|_| Unsigned)?;
+/// Puts what is visible ASCII by its making.
+fn put_ready(headers: &mut HeaderMap, name: HeaderName, value: Bytes) -> Result<(), Unsigned> {
+    let value = HeaderValue::from_maybe_shared(value).map_err(|_| Unsigned)?;
     headers.insert(name, value);
     Ok(())
 }
 
-/// Encodes everything outside 0x21 to 0x7E, and `%` itself (RFC 3986 §2.1).
-fn percent_encode(text: &str) -> String {
-    let stays = |byte: u8| (0x21..=0x7e).contains(&byte) && byte != b'%';
-    if text.bytes().all(stays) {
-        return text.to_owned();
-    }
-    let mut encoded = String::with_capacity(3 * text.len());
-    for byte in text.bytes() {
-        if stays(byte) {
-            encoded.push(char::from(byte));
-        } else {
-            let digit = |value: u8| char::from_digit(u32::from(value), 16).unwrap_or('0');
-            let digits = [digit(byte >> 4), digit(byte & 15)];
-            encoded.push('%');
-            encoded.extend(digits.map(|digit| digit.to_ascii_uppercase()));
-        }
-    }
-    encoded
-}
-
 /// The claims of one assertion, as compact JSON written by hand: no map, no second pass.
-fn claims(facts: &Facts<'_>, ttl: i64) -> Vec<u8> {
+fn claims(facts: &Facts<'_>, signer: &Signer) -> Vec<u8> {
     let mut claims = Vec::with_capacity(768);
     let mut json = Object::begin(&mut claims);
-    json.text("iss", facts.agent);
+    json.text("iss", signer.agent.as_str());
     json.text("aud", facts.audience);
     if let Some(task) = facts.task {
         json.text("sub", &task.subject);
@@ -270,7 +261,7 @@ fn claims(facts: &Facts<'_>, ttl: i64) -> Vec<u8> {
         json.text("intent", &task.intent);
     }
     json.text("txn", facts.decision_id);
-    json.text("tool", facts.tool);
+    json.text("tool", facts.tool.map_or("", Told::as_str));
     json.text("cls", facts.classification);
     json.text("htm", facts.method);
     json.text("htu", facts.uri);
@@ -278,7 +269,7 @@ fn claims(facts: &Facts<'_>, ttl: i64) -> Vec<u8> {
         json.text("bsh", &URL_SAFE_NO_PAD.encode(hash));
     }
     json.integer("iat", facts.now_s);
-    json.integer("exp", facts.now_s.saturating_add(ttl));
+    json.integer("exp", facts.now_s.saturating_add(signer.ttl));
     let mut jti = uuid::Uuid::encode_buffer();
     json.text(
         "jti",
@@ -289,7 +280,7 @@ fn claims(facts: &Facts<'_>, ttl: i64) -> Vec<u8> {
 }
 
 /// `act`, nested: the outermost is the nearest (RFC 8693 §4.1).
-fn chain(actors: &[std::sync::Arc<str>], json: &mut Vec<u8>) {
+fn chain(actors: &[Arc<str>], json: &mut Vec<u8>) {
     for (depth, actor) in actors.iter().enumerate() {
         json.extend_from_slice(if depth == 0 {
             br#"{"sub":"#

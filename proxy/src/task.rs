@@ -18,6 +18,8 @@ use outrider_policy::{
 };
 use tokio::sync::watch;
 
+use crate::headers::Told;
+
 /// The longest sleep towards an expiry, so that a step of the wall clock is noticed.
 const CLOCK_CHECK: Duration = Duration::from_secs(30);
 
@@ -126,9 +128,22 @@ pub struct Task {
     pub scope: Option<Ready<Patterns>>,
     /// When it is over, ready for policy.
     pub over: Moment,
+    /// What upstreams are told of it.
+    pub told: TaskTold,
     end: watch::Sender<End>,
     used: AtomicU64,
     high_water: AtomicU8,
+}
+
+/// What upstreams are told of a task, ready for their headers.
+#[derive(Debug)]
+pub struct TaskTold {
+    /// The principal acted for.
+    pub subject: Told,
+    /// The task's ID.
+    pub id: Told,
+    /// What the work is for.
+    pub intent: Told,
 }
 
 impl std::ops::Deref for Task {
@@ -148,6 +163,11 @@ impl Task {
             chain: Ready::new(terms.actors.iter().map(actor).collect()),
             scope: terms.tools.as_ref().map(scope),
             over: terms.expires.into(),
+            told: TaskTold {
+                subject: Told::new(Arc::clone(&terms.subject)),
+                id: Told::new(Arc::clone(&terms.id)),
+                intent: Told::new(Arc::clone(&terms.intent)),
+            },
             terms,
             end: watch::Sender::new(End::NotYet),
             used: AtomicU64::new(0),

@@ -165,6 +165,8 @@ pub struct Connection {
     pub listener: Arc<ListenerFacts>,
     /// Who is at the other end.
     pub peer: PeerAddr,
+    /// The same as text, for records.
+    pub peer_name: Arc<str>,
     /// Whether that user may call, once asked.
     admitted: OnceCell<bool>,
 }
@@ -174,6 +176,7 @@ impl Connection {
         Self {
             listener,
             peer,
+            peer_name: peer.to_string().into(),
             admitted: OnceCell::new(),
         }
     }

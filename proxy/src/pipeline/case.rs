@@ -64,6 +64,8 @@ pub(super) struct Known {
     pub(super) until: Option<Arc<Task>>,
     /// The operation and arguments of a call.
     pub(super) call: Option<Called>,
+    /// The tool of a call.
+    pub(super) tool: Option<Arc<Tool>>,
 }
 
 /// What is to be sent, and what is expected back.
@@ -219,6 +221,7 @@ impl Case {
         self.known.facts.tool = Some(tool.id.clone());
         self.known.facts.classification = tool.level.as_str();
         self.known.level = Some(tool.level);
+        self.known.tool = Some(Arc::clone(tool));
         self.known.call = Some(Called {
             operation: Arc::clone(&call.operation),
             arguments: call.arguments.clone(),
@@ -291,11 +294,11 @@ impl Case {
     /// Spends what a passing ruling spends, hands what became known to the entry, and gives the
     /// errand of a passing case.
     pub(super) fn settle(
-        self,
+        self: Box<Self>,
         ruling: Ruling,
         entry: &mut Entry,
         said: &mut Said,
-    ) -> (Ruling, Option<Errand>) {
+    ) -> (Ruling, Option<Box<Errand>>) {
         let ruling = self.spend(ruling);
         if ruling.passes() {
             self.ask();
@@ -317,7 +320,7 @@ impl Case {
         ruling
     }
 
-    fn errand(self, entry: &mut Entry, said: &mut Said) -> Option<Errand> {
+    fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {
         let shown = self.shown();
         let Known {
             exchange,
@@ -335,7 +338,7 @@ impl Case {
         entry.hold(admitted);
         let exchange = exchange?;
         *said = Some((Arc::clone(&self.service), exchange.clone()));
-        Some(Errand {
+        Some(Box::new(Errand {
             request: request?,
             expected: Expected {
                 service: Arc::clone(&self.service),
@@ -349,7 +352,7 @@ impl Case {
                 memory: Arc::clone(&self.outrider.memory),
             },
             service: self.service,
-        })
+        }))
     }
 
     /// The session knows what is asked in it, so that the answer can also come on its stream.

@@ -115,9 +115,8 @@ impl Case {
         let mut id = [0; 36];
         let said = tag::Facts {
             decision_id: self.id.encode(&mut id),
-            agent: &self.outrider.agent,
             task: facts.task.as_deref(),
-            tool: facts.tool.as_ref().map_or("", |tool| tool.as_str()),
+            tool: self.known.tool.as_ref().map(|tool| &tool.told),
             classification: facts.classification,
             audience: upstream.origin(),
             method: self.head.method.as_str(),

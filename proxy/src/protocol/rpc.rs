@@ -42,12 +42,20 @@ fn is_json(value: &[u8]) -> bool {
         && matches!(charset.as_str(), "" | "charset=utf-8" | "charset=\"utf-8\"")
 }
 
+/// Members among which a name is looked for without making a text of it.
+const FEW: usize = 16;
+
 /// The member `name` of an object.
 pub(super) fn member<'a>(tree: &'a Value, name: &str) -> Option<&'a Value> {
-    match tree {
-        Value::Object(members) => members.get(&Value::from(name)),
-        _ => None,
+    let Value::Object(members) = tree else {
+        return None;
+    };
+    if members.len() > FEW {
+        return members.get(&Value::from(name));
     }
+    let is_it = |key: &Value| matches!(key, Value::String(key) if **key == *name);
+    let found = members.iter().find(|(key, _)| is_it(key));
+    found.map(|(_, value)| value)
 }
 
 /// The text at `name`.

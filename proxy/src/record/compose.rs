@@ -5,12 +5,14 @@
 
 use std::{borrow::Cow, cell::RefCell};
 
+use outrider_policy::{Answer, Decision};
+
 use super::{
     entry::{Ended, Entry, Ruling},
     input::{self, Veil},
 };
 use crate::{
-    json::{Object, write_items, write_str},
+    json::{Object, write_items, write_str, write_time, write_value},
     rejection::Rejection,
 };
 
@@ -49,7 +51,7 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     members.text("path", "outrider/decision");
     evidence(entry, ruling, &mut members);
     members.object("metrics", |metrics| timers(entry, metrics));
-    members.display("requested_by", &entry.peer);
+    members.text("requested_by", &entry.peer);
     verdict(ruling, &mut members);
     members.text("tool", facts.tool.as_ref().map_or("", |tool| tool.as_str()));
     let service = facts.service.as_ref();
@@ -95,7 +97,7 @@ pub(super) fn outcome(entry: &Entry, ended: Ended, line: &mut Vec<u8>) {
 fn head(entry: &Entry, kind: &str, time: jiff::Timestamp, members: &mut Object<'_>) {
     members.text("type", kind);
     members.text("decision_id", entry.id.encode(&mut [0; 36]));
-    members.display("timestamp", &format_args!("{time:.9}"));
+    members.time("timestamp", time, write_time);
 }
 
 /// `input` (masked), `result`, `erased`, `masked`.
@@ -112,7 +114,7 @@ fn evidence(entry: &Entry, ruling: &Ruling, members: &mut Object<'_>) {
         None => members.raw("input", "{}"),
     };
     match decision {
-        Some(decision) => members.value("result", &decision.result),
+        Some(decision) => members.with("result", |line| result(decision, line)),
         None => members.raw("result", "{}"),
     };
     members.with("erased", |line| {
@@ -129,6 +131,20 @@ fn evidence(entry: &Entry, ruling: &Ruling, members: &mut Object<'_>) {
             None => "[]",
         },
     );
+}
+
+/// What the library answered, in the order of its members.
+fn result(decision: &Decision, line: &mut Vec<u8>) {
+    match &decision.answer {
+        Answer::Returned(result) => write_value(result, line),
+        Answer::Granted => {
+            line.extend_from_slice(
+                br#"{"allow":true,"approvals":[],"code":"ok","exception":"","failures":[],"reachable":true,"redact":[],"rule":"#,
+            );
+            write_str(&decision.rule, line);
+            line.push(b'}');
+        }
+    }
 }
 
 fn timers(entry: &Entry, metrics: &mut Object<'_>) {

@@ -33,7 +33,6 @@ use outrider_policy::{Decision, Input};
 use super::{Recorder, compose};
 use crate::{
     call::{DecisionId, ServiceName, ToolId, Trace},
-    listen::PeerAddr,
     metrics::InFlight,
     rejection::{Code, Rejection},
     task::Task,
@@ -218,7 +217,7 @@ pub struct Entry {
     pub(super) time: Timestamp,
     pub(super) recorder: Arc<Recorder>,
     pub(super) listener: Arc<str>,
-    pub(super) peer: PeerAddr,
+    pub(super) peer: Arc<str>,
     /// What is known so far.
     pub facts: Facts,
     /// What the stages took so far.
@@ -235,14 +234,14 @@ pub struct Entry {
 
 impl Entry {
     /// Opens the record of a call that has just arrived.
-    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: PeerAddr) -> Self {
+    pub fn open(recorder: &Arc<Recorder>, listener: &Arc<str>, peer: &Arc<str>) -> Self {
         Self {
             id: DecisionId::mint(),
             opened: Instant::now(),
             time: Timestamp::now(),
             recorder: Arc::clone(recorder),
             listener: Arc::clone(listener),
-            peer,
+            peer: Arc::clone(peer),
             held: None,
             under_way: recorder.enter(listener),
             facts: Facts {

@@ -9,7 +9,7 @@ use outrider_policy::{
 };
 
 use super::digest::DigestKey;
-use crate::json::{Object, write_items};
+use crate::json::{Object, write_items, write_short_time};
 
 /// How the values of a call are hidden.
 #[derive(Debug, Clone, Copy)]
@@ -56,7 +56,7 @@ fn call(call: &CallFacts, phase: Phase, veil: Veil<'_>, line: &mut Vec<u8>) {
     object.text("phase", phase.as_str());
     object.number("port", u64::from(call.port));
     object.text("protocol", call.protocol);
-    object.display("time", &call.time);
+    object.time("time", call.time, write_short_time);
     object.integer("time_ns", nanoseconds(call.time));
     object.hex("trace_id", call.trace_id.as_ref().map_or(&[], |id| id));
     object.end();

@@ -47,13 +47,13 @@ impl Answer {
         Self(Inner::Bytes(bytes))
     }
 
-    pub(super) fn whole(bytes: Bytes, mut entry: Entry) -> Self {
+    pub(super) fn whole(bytes: Bytes, mut entry: Box<Entry>) -> Self {
         if bytes.is_empty() {
             // The HTTP engine asks no frames of an empty body.
             entry.close(Ended::Completed, Code::Ok);
             return Self(Inner::Ended);
         }
-        Self(Inner::Whole(bytes, Box::new(entry)))
+        Self(Inner::Whole(bytes, entry))
     }
 
     pub(super) fn events(events: Receiver<Said>, length: Option<u64>) -> Self {

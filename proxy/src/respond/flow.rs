@@ -24,7 +24,7 @@ use crate::{
 pub(super) struct Flow {
     upstream: UpstreamBody,
     expected: Expected,
-    entry: Entry,
+    entry: Box<Entry>,
     agent: Sender<Said>,
 }
 
@@ -42,7 +42,7 @@ impl Flow {
     pub(super) fn new(
         upstream: UpstreamBody,
         expected: Expected,
-        entry: Entry,
+        entry: Box<Entry>,
     ) -> (Self, Receiver<Said>) {
         let (agent, pieces) = channel(1);
         let flow = Self {

@@ -281,7 +281,7 @@ async fn inspect(expected: &Expected, message: Bytes) -> Result<Passed, Rejectio
 }
 
 /// Ties an accepted answer to its entry.
-pub fn answer(accepted: Accepted, mut entry: Entry, streams: &Tasks) -> Response<Answer> {
+pub fn answer(accepted: Accepted, mut entry: Box<Entry>, streams: &Tasks) -> Response<Answer> {
     let id = entry.id();
     let (Accepted::Whole(head, _) | Accepted::Events(head, ..) | Accepted::Flow(head, ..)) =
         &accepted;
@@ -305,7 +305,7 @@ pub fn answer(accepted: Accepted, mut entry: Entry, streams: &Tasks) -> Response
 
 /// Says a refusal and ends the entry's call with it.
 pub fn refuse(
-    mut entry: Entry,
+    mut entry: Box<Entry>,
     said: Option<(&dyn Protocol, &Exchange)>,
     rejection: &Rejection,
 ) -> Response<Answer> {

@@ -57,7 +57,7 @@ pub(super) struct Relay {
     patience: Duration,
     changes: watch::Receiver<u64>,
     expected: Expected,
-    entry: Entry,
+    entry: Box<Entry>,
     agent: Sender<Said>,
 }
 
@@ -81,7 +81,7 @@ impl Relay {
     pub(super) fn new(
         upstream: UpstreamBody,
         expected: Expected,
-        entry: Entry,
+        entry: Box<Entry>,
     ) -> (Self, Receiver<Said>) {
         let (agent, events) = channel(1);
         let relay = Self {

@@ -6,7 +6,15 @@ use super::*;
 use crate::task::Terms;
 
 fn signer() -> Signer {
-    Signer::new(SigningKey::generate().unwrap(), Ttl::default())
+    signer_of("spiffe://example.org/agent/triage", Ttl::default())
+}
+
+fn signer_of(agent: &str, ttl: Ttl) -> Signer {
+    Signer::new(SigningKey::generate().unwrap(), ttl, agent.into())
+}
+
+fn tool(id: &str) -> &'static Told {
+    Box::leak(Box::new(Told::new(id.into())))
 }
 
 fn task(subject: &str, actors: &[&str]) -> Task {
@@ -30,9 +38,8 @@ fn task(subject: &str, actors: &[&str]) -> Task {
 fn facts<'a>(task: Option<&'a Task>, body: &'a [u8; 32]) -> Facts<'a> {
     Facts {
         decision_id: "0198c6f4-0000-7000-8000-000000000001",
-        agent: "spiffe://example.org/agent/triage",
         task,
-        tool: "tickets/search",
+        tool: Some(tool("tickets/search")),
         classification: "internal",
         audience: "https://tickets.example.org",
         method: "POST",

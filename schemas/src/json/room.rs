@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use regorus::Value;
 
-use super::{MAX_MEMORY, MAX_VALUES, Reason};
+use super::{MAX_MEMORY, MAX_VALUES};
 
 /// One value in its place.
 const VALUE: usize = size_of::<Value>();
@@ -35,27 +35,27 @@ impl Default for Room {
 
 impl Room {
     /// Room for one more value, whatever it is.
-    pub(super) fn value(&self) -> Result<(), Reason> {
+    pub(super) fn value(&self) -> Option<()> {
         take(&self.values, 1)
     }
 
     /// Room for a string of that length.
-    pub(super) fn text(&self, length: usize) -> Result<(), Reason> {
+    pub(super) fn text(&self, length: usize) -> Option<()> {
         take(&self.bytes, SHARED + length)
     }
 
     /// Room for an array or an object itself.
-    pub(super) fn container(&self) -> Result<(), Reason> {
+    pub(super) fn container(&self) -> Option<()> {
         take(&self.bytes, 2 * SHARED)
     }
 
     /// Room for one more item in an array.
-    pub(super) fn item(&self) -> Result<(), Reason> {
+    pub(super) fn item(&self) -> Option<()> {
         take(&self.bytes, ITEM)
     }
 
     /// Room for one more member in an object that has so many.
-    pub(super) fn member(&self, before: usize) -> Result<(), Reason> {
+    pub(super) fn member(&self, before: usize) -> Option<()> {
         take(&self.bytes, member(before))
     }
 }
@@ -68,9 +68,9 @@ fn member(before: usize) -> usize {
     }
 }
 
-fn take(from: &Cell<usize>, wanted: usize) -> Result<(), Reason> {
-    from.set(from.get().checked_sub(wanted).ok_or(Reason::TooMany)?);
-    Ok(())
+fn take(from: &Cell<usize>, wanted: usize) -> Option<()> {
+    from.set(from.get().checked_sub(wanted)?);
+    Some(())
 }
 
 /// What a value that was read takes in memory, in bytes.

@@ -127,6 +127,75 @@ fn escaped(key: &str) -> String {
         .fold(String::new(), |text, unit| text + &format!("\\u{unit:04x}"))
 }
 
+/// Text that is nearly JSON: tokens in any order, so that every way to be wrong comes up.
+fn nearly() -> impl Strategy<Value = String> {
+    let token = prop::sample::select(vec![
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        " ",
+        "\n",
+        "\"",
+        "\"a\"",
+        "\"b\"",
+        "\"\\u0061\"",
+        "\"\\\"\"",
+        "\\",
+        "\"\\ud83d\\ude00\"",
+        "\"\\ud800\"",
+        "\"\\x\"",
+        "\"\u{1}\"",
+        "0",
+        "-",
+        "-0",
+        "1",
+        "12",
+        "01",
+        "1.5",
+        "1.",
+        "1e3",
+        "1e999",
+        "-7",
+        "999999999999999999",
+        "9999999999999999999",
+        "18446744073709551616",
+        "-9223372036854775809",
+        "true",
+        "tru",
+        "false",
+        "null",
+        "nul",
+        "é",
+        "\u{feff}",
+        "+1",
+        ".5",
+        "e",
+    ]);
+    prop::collection::vec(token, 0..12).prop_map(|tokens| tokens.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(4096))]
+
+    #[test]
+    fn both_readers_take_the_same_texts_for_the_same_values(text in prop_oneof![
+        nearly(),
+        nearly().prop_map(|inner| format!("[{inner}]")),
+        nearly().prop_map(|inner| format!("{{\"a\":{inner}}}")),
+        documents().prop_map(|document| document.to_string()),
+        ".{0,40}",
+    ]) {
+        let decided = reader::read(&text);
+        prop_assert_eq!(&decided, &explain::read(&text).ok());
+        if decided.is_some() {
+            prop_assert!(serde_json::from_str::<serde_json::Value>(&text).is_ok());
+        }
+    }
+}
+
 proptest! {
     #[test]
     fn it_agrees_with_the_common_reader_where_keys_are_unique(document in documents()) {
