@@ -17,7 +17,7 @@ use std::{
 
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use self::{
     case::{Case, Errand, Known, Said},
@@ -42,7 +42,7 @@ use crate::{
 /// From the first to the last byte of a request's body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// Bodies larger than this are judged off the event loop.
+/// Bodies larger than this are judged off the event loop, one at a time.
 const LARGE: usize = 32 * 1024;
 
 /// The pipeline of one worker.
@@ -56,6 +56,8 @@ pub struct Pipeline {
     pub streams: Tasks,
     /// How much this worker has to do.
     pub load: Load,
+    /// The turns of large bodies: in memory their values take many times their bytes.
+    pub turns: Semaphore,
 }
 
 impl listen::Service for Pipeline {
@@ -121,7 +123,7 @@ impl Pipeline {
         said: &mut Said,
     ) -> Result<(Permit, Box<Errand>), Rejection> {
         let (case, ruling) = match self.open(connection, request, entry).await {
-            Ok(case) => judged(case).await,
+            Ok(case) => self.judged(case).await,
             Err(rejection) => (None, Ruling::refused(rejection)),
         };
         let (ruling, errand) = match case {
@@ -241,6 +243,22 @@ impl Pipeline {
         }))
     }
 
+    /// Judges a case, off the event loop when its body is large.
+    async fn judged(&self, mut case: Box<Case>) -> (Option<Box<Case>>, Ruling) {
+        if case.body.bytes().len() <= LARGE {
+            let ruling = judge(&mut case);
+            return (Some(case), ruling);
+        }
+        let turn = self.turns.acquire().await;
+        let judged = tokio::task::spawn_blocking(move || {
+            let ruling = judge(&mut case);
+            (Some(case), ruling)
+        });
+        let judged = judged.await;
+        drop(turn);
+        judged.unwrap_or_else(|_| (None, Ruling::refused(Rejection::PolicyError)))
+    }
+
     /// Sends what was permitted and receives what may pass, unless the task ends first.
     async fn act(
         &self,
@@ -293,21 +311,6 @@ fn refusal(entry: Box<Entry>, said: &Said, rejection: &Rejection) -> Response<An
         .as_ref()
         .map(|(service, exchange)| (&*service.protocol, exchange));
     respond::refuse(entry, form, rejection)
-}
-
-/// Judges a case, off the event loop when its body is large.
-async fn judged(mut case: Box<Case>) -> (Option<Box<Case>>, Ruling) {
-    if case.body.bytes().len() <= LARGE {
-        let ruling = judge(&mut case);
-        return (Some(case), ruling);
-    }
-    let judged = tokio::task::spawn_blocking(move || {
-        let ruling = judge(&mut case);
-        (Some(case), ruling)
-    });
-    judged
-        .await
-        .unwrap_or_else(|_| (None, Ruling::refused(Rejection::PolicyError)))
 }
 
 /// The ruling on one case; every error of a stage is a refusal.

@@ -11,7 +11,7 @@ use std::{
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc, oneshot};
 
 pub use banner::Banner;
 
@@ -385,6 +385,7 @@ fn bind(
             pool,
             streams: tasks.clone(),
             load: Load::watch(tasks),
+            turns: Semaphore::new(1),
         }
     };
     let count = loaded.config.workers.unwrap_or_else(default_workers);

@@ -14,6 +14,7 @@ mod flood;
 mod hostile;
 mod memory;
 mod process;
+mod remembered;
 mod rig;
 mod server;
 
@@ -39,6 +40,8 @@ enum Command {
     Hostile,
     /// Memory that hostile requests take for their bytes
     Memory,
+    /// Tasks and keys of limits up to their caps
+    Remembered,
 }
 
 fn main() -> anyhow::Result<()> {
@@ -47,5 +50,6 @@ fn main() -> anyhow::Result<()> {
         Command::Flood => flood::run(&arguments.outrider),
         Command::Hostile => hostile::run(&arguments.outrider),
         Command::Memory => memory::run(&arguments.outrider),
+        Command::Remembered => remembered::run(&arguments.outrider),
     }
 }
