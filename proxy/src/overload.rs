@@ -22,8 +22,9 @@ use crate::{units::Period, workers::Tasks};
 const INTERVAL: Duration = Duration::from_millis(100);
 /// Between two probes.
 const PAUSE: Duration = Duration::from_millis(1);
-/// Calls that a worker takes in hand whatever the delay: so few are slow, but no flood.
-const ALWAYS: usize = 64;
+/// Calls that may come while a probe is on its way, whatever the delay: so few are no flood, and a
+/// worker that is slow with them is held up by something else.
+const FEW: usize = 32;
 
 /// The `overload` section of the configuration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
@@ -52,21 +53,12 @@ pub struct Load(Rc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
-    in_hand: Cell<usize>,
     /// The probe that is on its way: when it was sent, and the bound it is judged by.
     probe: Cell<Option<(Instant, Duration)>>,
+    /// Calls that came since.
+    came: Cell<usize>,
     wanted: Notify,
     gauge: Cell<Option<Gauge>>,
-}
-
-/// A call in hand, until this is dropped.
-#[derive(Debug)]
-pub struct InHand(Rc<Shared>);
-
-impl Drop for InHand {
-    fn drop(&mut self) {
-        self.0.in_hand.set(self.0.in_hand.get().saturating_sub(1));
-    }
 }
 
 impl Load {
@@ -77,26 +69,23 @@ impl Load {
         load
     }
 
-    /// Takes a call in hand until its answer begins.
-    pub fn enter(&self) -> InHand {
-        self.0.in_hand.set(self.0.in_hand.get() + 1);
-        InHand(Rc::clone(&self.0))
-    }
-
     /// Admits a call that arrived at `now`.
     ///
     /// # Errors
     /// The worker cannot keep up.
     pub fn admit(&self, config: Config, now: Instant) -> Result<(), Overloaded> {
-        let shared = &self.0;
-        let (bound, gauge) = (config.max_delay.0, shared.gauge.get());
-        let on_its_way = shared.probe.get().map(|(sent, _)| now.duration_since(sent));
-        if on_its_way.is_none() && gauge.is_none_or(|gauge| now.duration_since(gauge.at) >= PAUSE) {
-            shared.probe.set(Some((now, bound)));
-            shared.wanted.notify_one();
+        let (shared, bound) = (&self.0, config.max_delay.0);
+        shared.came.set(shared.came.get() + 1);
+        let gauge = shared.gauge.get();
+        if gauge.is_none_or(|gauge| now.duration_since(gauge.at) >= PAUSE) {
+            shared.send(now, bound);
         }
-        let late = gauge.is_some_and(|gauge| gauge.is_late(on_its_way.unwrap_or_default(), bound));
-        if late && shared.in_hand.get() > ALWAYS {
+        let Some(gauge) = gauge else { return Ok(()) };
+        let sent = shared.probe.get().map_or(now, |(sent, _)| sent);
+        let told = gauge.told(sent);
+        let delay = told.delay.max(now.duration_since(sent));
+        let came = told.came.max(shared.came.get());
+        if gauge.is_late() && delay > bound && came > FEW {
             Err(Overloaded)
         } else {
             Ok(())
@@ -109,18 +98,43 @@ impl Load {
         loop {
             shared.wanted.notified().await;
             if let Some((sent, bound)) = shared.probe.take() {
-                let gauge = Gauge::next(shared.gauge.get(), sent, Instant::now(), bound);
+                let turn = Turn {
+                    delay: sent.elapsed(),
+                    came: shared.came.get(),
+                };
+                let gauge = Gauge::next(shared.gauge.get(), sent, turn, bound);
                 shared.gauge.set(Some(gauge));
             }
         }
     }
 }
 
+impl Shared {
+    /// Sends the probe, unless it is on its way.
+    fn send(&self, now: Instant, bound: Duration) {
+        if self.probe.get().is_none() {
+            self.probe.set(Some((now, bound)));
+            self.came.set(0);
+            self.wanted.notify_one();
+        }
+    }
+}
+
+/// One turn of a worker's queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Turn {
+    /// How long it took.
+    delay: Duration,
+    /// Calls that came meanwhile.
+    came: usize,
+}
+
 /// What the probes have told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Gauge {
+    /// When the last one came back.
     at: Instant,
-    delay: Duration,
+    turn: Turn,
     standing: Standing,
 }
 
@@ -136,30 +150,35 @@ enum Standing {
 }
 
 impl Gauge {
-    /// What a probe adds that was sent and came back then.
-    fn next(before: Option<Self>, sent: Instant, at: Instant, bound: Duration) -> Self {
+    /// What a probe adds that was sent then and saw that turn.
+    fn next(before: Option<Self>, sent: Instant, turn: Turn, bound: Duration) -> Self {
         // What was long ago says nothing about now.
         let recent = before.filter(|before| sent.duration_since(before.at) <= INTERVAL);
         let standing = recent.map_or(Standing::Calm, |before| before.standing);
-        let delay = at.duration_since(sent);
+        let at = sent + turn.delay;
         let stood = |since| at.duration_since(since) >= INTERVAL;
-        let standing = match (standing, delay > bound) {
+        let standing = match (standing, turn.delay > bound) {
             (Standing::Calm, true) => Standing::Rising(sent),
             (Standing::Rising(since), true) if !stood(since) => Standing::Rising(since),
             (Standing::Rising(_) | Standing::Late(_), true) => Standing::Late(at),
             (Standing::Late(last), false) if !stood(last) => Standing::Late(last),
             (_, false) => Standing::Calm,
         };
-        Self {
-            at,
-            delay,
-            standing,
+        Self { at, turn, standing }
+    }
+
+    /// The last turn, if that was just before then: a flood leaves no pause.
+    fn told(&self, then: Instant) -> Turn {
+        if then.duration_since(self.at) <= 10 * PAUSE {
+            self.turn
+        } else {
+            Turn::default()
         }
     }
 
-    /// Whether a call that comes now is too much, with a probe that has been on its way for so long.
-    fn is_late(&self, on_its_way: Duration, bound: Duration) -> bool {
-        matches!(self.standing, Standing::Late(_)) && self.delay.max(on_its_way) > bound
+    /// Whether the delay has stood for long enough, and is not forgotten.
+    fn is_late(&self) -> bool {
+        matches!(self.standing, Standing::Late(_))
     }
 }
 
@@ -170,61 +189,60 @@ mod tests {
 
     const BOUND: Duration = Duration::from_millis(5);
 
-    /// The gauge after probes that were sent at those milliseconds and took so many.
+    /// What probes tell that were sent at those milliseconds and took so many.
     fn after(probes: impl IntoIterator<Item = (u64, u64)>) -> Gauge {
         let start = Instant::now();
         let ms = Duration::from_millis;
         let gauge = probes.into_iter().fold(None, |gauge, (sent, took)| {
-            let sent = start + ms(sent);
-            Some(Gauge::next(gauge, sent, sent + ms(took), BOUND))
+            let turn = Turn {
+                delay: ms(took),
+                came: 0,
+            };
+            Some(Gauge::next(gauge, start + ms(sent), turn, BOUND))
         });
         gauge.unwrap()
     }
 
-    fn is_late(probes: impl IntoIterator<Item = (u64, u64)>) -> bool {
-        after(probes).is_late(Duration::ZERO, BOUND)
-    }
-
     #[test]
     fn a_delay_counts_once_it_has_stood_for_an_interval() {
-        assert!(!is_late([(0, 6)]));
-        assert!(!is_late((0..9).map(|n| (n * 10, 6))));
-        assert!(is_late((0..11).map(|n| (n * 10, 6))));
-        assert!(is_late([(0, 150), (151, 150)]));
+        assert!(!after([(0, 6)]).is_late());
+        assert!(!after((0..9).map(|n| (n * 10, 6))).is_late());
+        assert!(after((0..11).map(|n| (n * 10, 6))).is_late());
+        assert!(after([(0, 150), (151, 150)]).is_late());
     }
 
     #[test]
     fn one_quick_turn_shows_that_a_delay_was_a_burst() {
         let burst = (0..20).map(|n| (n * 10, if n % 9 == 8 { 1 } else { 9 }));
-        assert!(!is_late(burst));
+        assert!(!after(burst).is_late());
     }
 
     #[test]
-    fn calls_are_admitted_again_as_soon_as_the_delay_is_gone() {
+    fn a_flood_that_goes_on_is_let_in_by_no_second_burst() {
         let flood = (0..20).map(|n| (n * 10, 9));
-        let gauge = after(flood.clone().chain([(200, 1)]));
-        assert!(!gauge.is_late(Duration::ZERO, BOUND));
-        // Of a flood that goes on no second burst is let in.
-        assert!(gauge.is_late(Duration::from_millis(6), BOUND));
-        assert!(is_late(flood.clone().chain([(200, 1), (210, 6)])));
-        let calm = flood.chain((0..11).map(|n| (200 + n * 10, 1)));
-        assert!(!is_late(calm.chain([(310, 6)])));
+        assert!(after(flood.clone().chain([(200, 1)])).is_late());
+        let calm = flood.clone().chain((0..11).map(|n| (200 + n * 10, 1)));
+        assert!(!after(calm.clone()).is_late());
+        assert!(!after(calm.chain([(310, 6)])).is_late());
     }
 
     #[test]
     fn what_was_long_ago_does_not_count() {
         let flood = (0..20).map(|n| (n * 10, 9));
-        assert!(!is_late(flood.chain([(1_000, 9)])));
-        assert!(!is_late([(0, 6), (1_000, 6)]));
+        assert!(!after(flood.chain([(1_000, 9)])).is_late());
+        assert!(!after([(0, 6), (1_000, 6)]).is_late());
     }
 
-    /// A worker whose queue is late: the probe finds it so whenever it is asked.
-    fn late() -> (Load, Instant) {
+    /// A worker whose queue is late, to whom so many calls came.
+    fn late(came: usize) -> (Load, Instant) {
         let load = Load::default();
         let now = Instant::now();
         load.0.gauge.set(Some(Gauge {
             at: now,
-            delay: BOUND * 2,
+            turn: Turn {
+                delay: BOUND * 2,
+                came,
+            },
             standing: Standing::Late(now),
         }));
         (load, now)
@@ -232,22 +250,40 @@ mod tests {
 
     #[test]
     fn few_calls_are_never_refused() {
-        let (load, now) = late();
-        let mut hands: Vec<_> = (0..ALWAYS).map(|_| load.enter()).collect();
+        let (load, now) = late(FEW);
         assert_eq!(load.admit(Config::default(), now), Ok(()));
-        hands.push(load.enter());
+        let (load, now) = late(FEW + 1);
         assert_eq!(load.admit(Config::default(), now), Err(Overloaded));
-        hands.pop();
-        assert_eq!(load.admit(Config::default(), now), Ok(()));
+    }
+
+    #[test]
+    fn calls_are_admitted_while_the_delay_is_below_its_bound() {
+        let (load, now) = late(FEW + 1);
+        let bound = |delay| Config {
+            max_delay: Period(delay),
+        };
+        assert_eq!(load.admit(bound(BOUND * 2), now), Ok(()));
+        // What is on its way for longer counts.
+        load.admit(bound(BOUND * 2), now + PAUSE).unwrap();
+        let later = now + PAUSE + BOUND * 3;
+        assert_eq!(load.admit(bound(BOUND * 2), later), Err(Overloaded));
+    }
+
+    #[test]
+    fn the_first_call_after_a_flood_is_admitted() {
+        let (load, now) = late(FEW + 1);
+        let later = now + 11 * PAUSE;
+        assert_eq!(load.admit(Config::default(), later), Ok(()));
     }
 
     #[test]
     fn one_probe_is_sent_at_a_time() {
-        let (load, now) = late();
+        let (load, now) = late(0);
         load.admit(Config::default(), now).unwrap();
         assert_eq!(load.0.probe.get(), None);
         load.admit(Config::default(), now + PAUSE).unwrap();
         load.admit(Config::default(), now + PAUSE * 5).unwrap();
         assert_eq!(load.0.probe.get(), Some((now + PAUSE, BOUND)));
+        assert_eq!(load.0.came.get(), 1);
     }
 }

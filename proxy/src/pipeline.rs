@@ -73,7 +73,6 @@ impl listen::Service for Pipeline {
             &connection.listener.name,
             &connection.peer_name,
         ));
-        let _in_hand = self.load.enter();
         let mut said = None;
         let (head, body) = request.into_parts();
         let (bodied, mut body) = (!body.is_end_stream(), Some(body));

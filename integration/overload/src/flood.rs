@@ -27,7 +27,7 @@ const QUIET: f64 = 0.3;
 /// and who floods shares the machine.
 const CARRIED: f64 = 0.4;
 /// The longest that all but one in a hundred carried calls take in the flood.
-const SLOWEST: Duration = Duration::from_millis(150);
+const SLOWEST: Duration = Duration::from_millis(500);
 /// When everything is as before, at the latest.
 const BACK: Duration = Duration::from_secs(2);
 /// What is looked at together afterwards.
