@@ -36,6 +36,8 @@ const GOOD: (usize, f64) = (8, 400.0);
 /// Connections that say a byte now and then, and connections that say nothing.
 const SLOW: usize = 1000;
 const IDLE: usize = 1000;
+/// When who was cut off comes again.
+const AGAIN: Duration = Duration::from_secs(1);
 /// Malformed calls a second, over so many connections.
 const MALFORMED: (usize, f64) = (16, 1000.0);
 /// What a machine that does other things besides adds to a quantile.
@@ -163,7 +165,7 @@ async fn slow(to: SocketAddr, number: usize) {
         };
         // Whatever ended it, it is tried again.
         told.await.ok();
-        sleep(Duration::from_millis(100)).await;
+        sleep(AGAIN).await;
     }
 }
 
@@ -173,7 +175,7 @@ async fn idle(to: SocketAddr) {
         if let Ok(mut wire) = TcpStream::connect(to).await {
             wire.read_u8().await.ok();
         }
-        sleep(Duration::from_millis(100)).await;
+        sleep(AGAIN).await;
     }
 }
 

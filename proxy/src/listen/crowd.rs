@@ -13,9 +13,10 @@ use tokio::{
 
 use super::{ConnectionFault, ListenerFacts, Observer, PeerAddr, strict_head::Gate};
 
-/// Who is in the middle of a call may take so long over it; and who has not called within it is
-/// the first to go.
+/// Who is in the middle of a call may take so long over it.
 const GRACE: Duration = Duration::from_secs(1);
+/// Who has not called within this is the first to go.
+const FIRST_CALL: Duration = Duration::from_millis(100);
 
 /// The connections of one worker.
 #[derive(Debug, Default)]
@@ -66,8 +67,8 @@ impl Member {
     /// waiting. None may not go.
     fn rank(&self, now: Instant) -> Option<(bool, Duration)> {
         let waited = now.duration_since(self.gate.keeps_waiting()?);
-        let patient = waited < GRACE;
-        let may_go = !(patient && self.gate.is_in_a_call());
-        may_go.then_some((!patient && self.gate.never_called(), waited))
+        let may_go = waited >= GRACE || !self.gate.is_in_a_call();
+        let mute = waited >= FIRST_CALL && self.gate.never_called();
+        may_go.then_some((mute, waited))
     }
 }
