@@ -17,20 +17,18 @@ use crate::{
     rig::Rig,
 };
 
-/// Requests at once.
-const TOGETHER: usize = 64;
 /// What the memory of a request may be, in its own bytes.
 const MOST: f64 = 10.0;
-/// Bytes of a request that asks for the most.
-const LARGE: usize = 1 << 20;
-/// Bytes of one that is judged in passing.
-const SMALL: usize = 30 * 1024;
+/// Requests at once, and the bytes of each: the largest there may be, and those that are judged in
+/// passing.
+const LARGE: (usize, usize) = (64, 1 << 20);
+const SMALL: (usize, usize) = (512, 30 * 1024);
 
 pub(crate) fn run(outrider: &Path) -> Result<()> {
     let mut worst = 0.0_f64;
     for (name, text) in shapes() {
-        for size in [LARGE, SMALL] {
-            let ratio = measure(outrider, name, &text, size)?;
+        for (together, size) in [LARGE, SMALL] {
+            let ratio = measure(outrider, name, &text, together, size)?;
             worst = worst.max(ratio);
         }
     }
@@ -63,21 +61,27 @@ fn shapes() -> Vec<(&'static str, Shape)> {
 }
 
 /// Sends as many of one shape at once, and returns how much memory they took for their bytes.
-fn measure(outrider: &Path, name: &str, shape: &Shape, size: usize) -> Result<f64> {
+fn measure(
+    outrider: &Path,
+    name: &str,
+    shape: &Shape,
+    together: usize,
+    size: usize,
+) -> Result<f64> {
     let rig = Rig::start(outrider, |_| {})?;
     let memory = Memory(rig.sidecar.pid());
     let call = call(&rig, shape, size);
     let runtime = runtime()?;
     // What the first calls take is there for good.
-    runtime.block_on(send(&rig, &rig.call, TOGETHER))?;
+    runtime.block_on(send(&rig, &rig.call, together))?;
     memory.forget()?;
     let before = memory.now()?;
-    let statuses = runtime.block_on(send(&rig, &call, TOGETHER))?;
+    let statuses = runtime.block_on(send(&rig, &call, together))?;
     let grown = memory.peak()?.saturating_sub(before);
-    let sent = (call.len() * TOGETHER) as u64;
+    let sent = (call.len() * together) as u64;
     let ratio = grown as f64 / sent as f64;
     println!(
-        "{name}, {TOGETHER} x {} KiB: {:.1} MiB more at the peak, {ratio:.1} times their bytes; {statuses}",
+        "{name}, {together} x {} KiB: {:.1} MiB more at the peak, {ratio:.1} times their bytes; {statuses}",
         call.len() / 1024,
         mib(grown)
     );
