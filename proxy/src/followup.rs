@@ -96,7 +96,7 @@ mod tests {
             owner: Owner::of(None),
             call: Called {
                 operation: operation.into(),
-                arguments: outrider_policy::Value::new_object(),
+                arguments: crate::protocol::Kept::of(&outrider_policy::Value::new_object(), 1),
                 bytes: 1,
             },
         }

@@ -10,6 +10,7 @@ pub mod credentials;
 pub mod identify;
 pub mod limit;
 pub mod listen;
+pub mod overload;
 pub mod protocol;
 pub mod record;
 pub mod respond;

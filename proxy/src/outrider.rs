@@ -16,6 +16,7 @@ use crate::{
     limit::Limits,
     listen::Connection,
     memory::Memory,
+    overload,
     record::Recorder,
     rejection::Rejection,
     state::Tasks,
@@ -41,6 +42,8 @@ pub struct Snapshot {
     pub max_request: usize,
     /// Bytes of a buffered answer, or of one event.
     pub max_response: usize,
+    /// When calls are too many.
+    pub overload: overload::Config,
 }
 
 impl Snapshot {

@@ -8,15 +8,16 @@ mod case;
 mod outgoing;
 
 use std::{
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::oneshot;
+use tokio::sync::{Semaphore, oneshot};
 
 use self::{
     case::{Case, Errand, Known, Said},
@@ -28,6 +29,7 @@ use crate::{
     identify,
     listen::{self, Connection, reverse},
     outrider::Outrider,
+    overload::Load,
     protocol::{self, BodyManner, Hangup, Kind},
     record::{Entry, Facts, Permit, Ruling},
     rejection::{Malformed, Rejection},
@@ -40,7 +42,7 @@ use crate::{
 /// From the first to the last byte of a request's body.
 const BODY_TIME: Duration = Duration::from_secs(10);
 
-/// Bodies larger than this are judged off the event loop.
+/// Bodies larger than this are judged off the event loop, one at a time.
 const LARGE: usize = 32 * 1024;
 
 /// The pipeline of one worker.
@@ -52,6 +54,10 @@ pub struct Pipeline {
     pub pool: Pool,
     /// Where streams run beside their connections.
     pub streams: Tasks,
+    /// How much this worker has to do.
+    pub load: Load,
+    /// The turns of large bodies: in memory their values take many times their bytes.
+    pub turns: Semaphore,
 }
 
 impl listen::Service for Pipeline {
@@ -68,7 +74,9 @@ impl listen::Service for Pipeline {
             &connection.peer,
         ));
         let mut said = None;
-        let bodied = !request.body().is_end_stream();
+        let (head, body) = request.into_parts();
+        let (bodied, mut body) = (!body.is_end_stream(), Some(body));
+        let request = Request::from_parts(head, &mut body);
         let decided = self
             .decide(&connection, request, &mut entry, &mut said)
             .await;
@@ -80,7 +88,7 @@ impl listen::Service for Pipeline {
             },
             Err(rejection) => {
                 let mut response = refusal(entry, &said, &rejection);
-                if bodied && leaves_unread(&said) {
+                if bodied && leaves_unread(body) {
                     let headers = response.headers_mut();
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
@@ -90,11 +98,19 @@ impl listen::Service for Pipeline {
     }
 }
 
-/// Whether a call was refused without its body being read: the engine then closes the connection,
-/// of which the agent must be told (RFC 9112 §9.6), or its next call is lost there.
-fn leaves_unread(said: &Said) -> bool {
-    said.as_ref()
-        .is_none_or(|(service, _)| service.protocol.manner().body == BodyManner::Streamed)
+/// Whether a refused call leaves bytes of its body unread, which are not here yet or were to be
+/// streamed: the engine then closes the connection, of which the agent must be told (RFC 9112 §9.6),
+/// or its next call is lost there.
+fn leaves_unread(body: Option<Incoming>) -> bool {
+    let Some(mut body) = body else { return true };
+    let mut now = Context::from_waker(Waker::noop());
+    loop {
+        match Pin::new(&mut body).poll_frame(&mut now) {
+            Poll::Ready(Some(Ok(_))) => {}
+            Poll::Ready(None) => return false,
+            Poll::Ready(Some(Err(_))) | Poll::Pending => return true,
+        }
+    }
 }
 
 impl Pipeline {
@@ -102,12 +118,12 @@ impl Pipeline {
     async fn decide(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<&mut Option<Incoming>>,
         entry: &mut Entry,
         said: &mut Said,
     ) -> Result<(Permit, Box<Errand>), Rejection> {
         let (case, ruling) = match self.open(connection, request, entry).await {
-            Ok(case) => judged(case).await,
+            Ok(case) => self.judged(case).await,
             Err(rejection) => (None, Ruling::refused(rejection)),
         };
         let (ruling, errand) = match case {
@@ -172,7 +188,7 @@ impl Pipeline {
     async fn open(
         &self,
         connection: &Connection,
-        request: Request<Incoming>,
+        request: Request<&mut Option<Incoming>>,
         entry: &mut Entry,
     ) -> Result<Box<Case>, Rejection> {
         let snapshot = self.outrider.snapshot();
@@ -181,6 +197,7 @@ impl Pipeline {
         self.outrider.admit(connection)?;
         let service = snapshot.service(target.service)?;
         entry.facts.service = Some(service.name.clone());
+        self.load.admit(snapshot.overload, entry.opened())?;
         let manner = service.protocol.manner();
         let rest = target
             .rest(manner.encoded_slash)
@@ -191,13 +208,14 @@ impl Pipeline {
         let tokens = identify::presented(&head.headers);
         entry.facts.forged = identify::strip(&mut head.headers, &service.passthrough);
         service.protocol.admit(&target.asked(&head, &[]))?;
+        let gone = || unread(Uncollected::Broken);
         let body = match manner.body {
-            BodyManner::Buffered => Body::Whole(
-                collect_request(body, snapshot.max_request, BODY_TIME)
-                    .await
-                    .map_err(unread)?,
-            ),
-            BodyManner::Streamed => Body::Stream(body),
+            BodyManner::Buffered => {
+                let body = body.as_mut().ok_or_else(gone)?;
+                let read = collect_request(body, snapshot.max_request, BODY_TIME).await;
+                Body::Whole(read.map_err(unread)?)
+            }
+            BodyManner::Streamed => Body::Stream(body.take().ok_or_else(gone)?),
         };
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();
@@ -223,6 +241,22 @@ impl Pipeline {
             target,
             body,
         }))
+    }
+
+    /// Judges a case, off the event loop when its body is large.
+    async fn judged(&self, mut case: Box<Case>) -> (Option<Box<Case>>, Ruling) {
+        if case.body.bytes().len() <= LARGE {
+            let ruling = judge(&mut case);
+            return (Some(case), ruling);
+        }
+        let turn = self.turns.acquire().await;
+        let judged = tokio::task::spawn_blocking(move || {
+            let ruling = judge(&mut case);
+            (Some(case), ruling)
+        });
+        let judged = judged.await;
+        drop(turn);
+        judged.unwrap_or_else(|_| (None, Ruling::refused(Rejection::PolicyError)))
     }
 
     /// Sends what was permitted and receives what may pass, unless the task ends first.
@@ -277,21 +311,6 @@ fn refusal(entry: Box<Entry>, said: &Said, rejection: &Rejection) -> Response<An
         .as_ref()
         .map(|(service, exchange)| (&*service.protocol, exchange));
     respond::refuse(entry, form, rejection)
-}
-
-/// Judges a case, off the event loop when its body is large.
-async fn judged(mut case: Box<Case>) -> (Option<Box<Case>>, Ruling) {
-    if case.body.bytes().len() <= LARGE {
-        let ruling = judge(&mut case);
-        return (Some(case), ruling);
-    }
-    let judged = tokio::task::spawn_blocking(move || {
-        let ruling = judge(&mut case);
-        (Some(case), ruling)
-    });
-    judged
-        .await
-        .unwrap_or_else(|_| (None, Ruling::refused(Rejection::PolicyError)))
 }
 
 /// The ruling on one case; every error of a stage is a refusal.

@@ -11,7 +11,8 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, upstream::Unreachable,
+    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, overload::Overloaded,
+    upstream::Unreachable,
 };
 
 /// Makes [`Code`] and the rows of [`Rejection::row`] of one table.
@@ -70,7 +71,7 @@ refusals! {
     ApprovalRequired        "approval_required"        FORBIDDEN              WithApproval  "a person has to approve this call"
     PolicyError             "policy_error"             SERVICE_UNAVAILABLE    After         "policy gave no verdict"
     RecordUnavailable       "record_unavailable"       SERVICE_UNAVAILABLE    After         "the decision cannot be recorded"
-    Overloaded              "overloaded"               SERVICE_UNAVAILABLE    After         "too many calls are running"
+    Overloaded              "overloaded"               SERVICE_UNAVAILABLE    After         "more calls come than can be served"
     BodyTooLarge            "body_too_large"           PAYLOAD_TOO_LARGE      WithChange    "the body is too large"
     MediaTypeRefused        "media_type_refused"       UNSUPPORTED_MEDIA_TYPE WithChange    "the media type is not served"
     UpstreamUnreachable     "upstream_unreachable"     BAD_GATEWAY            No            "the service cannot be reached"
@@ -201,8 +202,8 @@ pub enum Rejection {
     PolicyError,
     /// The decision could not be recorded.
     RecordUnavailable,
-    /// More calls are running than we serve.
-    Overloaded,
+    /// More calls come than this worker can serve.
+    Overloaded(Overloaded),
     /// The body is larger than allowed.
     BodyTooLarge,
     /// A media type or content encoding which this service does not take.
@@ -308,7 +309,7 @@ impl Rejection {
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::RateLimited(spent) => Some(spent.retry_after_s()),
-            Self::RecordUnavailable | Self::PolicyError | Self::Overloaded => Some(1),
+            Self::RecordUnavailable | Self::PolicyError | Self::Overloaded(_) => Some(1),
             _ => None,
         }
     }
@@ -355,6 +356,12 @@ impl From<Throttled> for Rejection {
                 .window_s
                 .map(|window| (spent.policy.quota, window)),
         })
+    }
+}
+
+impl From<Overloaded> for Rejection {
+    fn from(overloaded: Overloaded) -> Self {
+        Self::Overloaded(overloaded)
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::{
 
 use crate::{
     drain::Draining,
-    listen::{self, Accepted, Observer, Place, Service},
+    listen::{self, Accepted, ConnectionFault, Crowd, Member, Observer, Place, Service, Waits},
 };
 
 /// Stack of a worker and of its helpers: input nested to the permitted depth must fit.
@@ -266,15 +266,16 @@ impl Worker {
         let tasks = Tasks::default();
         let service = Rc::new(build(&tasks));
         let mut connections = JoinSet::new();
+        let crowd = Crowd::default();
         loop {
             tokio::select! {
                 arrival = self.arrivals.recv() => match arrival {
-                    Some(arrival) => {
-                        connections.spawn_local(self.connection(arrival, &service));
-                    }
+                    Some(arrival) => self.begin(arrival, &service, &mut connections, &crowd),
                     None => break,
                 },
-                Some(_ended) = connections.join_next() => {}
+                Some(ended) = connections.join_next_with_id() => {
+                    crowd.leave(ended.map_or_else(|error| error.id(), |(id, ())| id));
+                }
             }
         }
         let done = async {
@@ -290,17 +291,48 @@ impl Worker {
         tasks.done().await;
     }
 
+    /// Begins a connection, in another's place where its listener is full.
+    fn begin<S: Service>(
+        &self,
+        arrival: Arrival,
+        service: &Rc<S>,
+        connections: &mut JoinSet<()>,
+        crowd: &Crowd,
+    ) {
+        let Accepted {
+            listener,
+            peer,
+            place,
+            ..
+        } = &arrival.accepted;
+        let (listener, peer) = (Arc::clone(listener), *peer);
+        if place.number() > listener.max_connections && !crowd.make_room(&listener, &self.observer)
+        {
+            (self.observer)(&listener, Some(&peer), ConnectionFault::TooManyConnections);
+            return;
+        }
+        let waits = Rc::new(Waits::default());
+        let serving = self.connection(arrival, service, Rc::clone(&waits));
+        crowd.join(Member {
+            listener,
+            peer,
+            waits,
+            task: connections.spawn_local(serving),
+        });
+    }
+
     /// One connection, counted until it ends.
     fn connection<S: Service>(
         &self,
         arrival: Arrival,
         service: &Rc<S>,
+        waits: Rc<Waits>,
     ) -> impl Future<Output = ()> + 'static {
         let Arrival { accepted, busy } = arrival;
         let (service, observer) = (Rc::clone(service), Arc::clone(&self.observer));
         let drain = self.drain.clone();
         async move {
-            listen::serve(accepted, service, observer, drain).await;
+            listen::serve(accepted, service, observer, drain, waits).await;
             drop(busy);
         }
     }

@@ -7,16 +7,23 @@
 mod explain;
 mod plain;
 mod reader;
+mod room;
 
 pub use plain::plain;
 
 use regorus::Value;
 
+pub use self::room::memory;
+
 /// The most containers that may be open at once.
 pub const MAX_DEPTH: usize = 64;
 
-/// The most values of one text: in memory a value takes many times its bytes.
+/// The most values of one text.
 pub const MAX_VALUES: usize = 250_000;
+
+/// The most bytes that the values of one text may take in memory, where a value takes up to ninety
+/// times its bytes.
+pub const MAX_MEMORY: usize = 32 << 20;
 
 /// Bytes that are not one strict JSON text. Its text never repeats what was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -71,8 +78,8 @@ pub enum Reason {
     /// More than [`MAX_DEPTH`] containers open at once.
     #[error("nested deeper than {MAX_DEPTH} levels")]
     TooDeep,
-    /// More than [`MAX_VALUES`] values.
-    #[error("more than {MAX_VALUES} values")]
+    /// More than [`MAX_VALUES`] values, or more than [`MAX_MEMORY`] for them.
+    #[error("more than {MAX_VALUES} values, or {} MiB of them in memory", MAX_MEMORY >> 20)]
     TooMany,
     /// A number that no IEEE 754 double can hold.
     #[error("number out of range")]

@@ -132,3 +132,24 @@ fn a_refusal_that_leaves_a_body_unread_says_that_the_connection_ends() {
         }
     }
 }
+
+#[test]
+fn a_refusal_whose_body_has_arrived_keeps_the_connection() {
+    let server = echo();
+    let sidecar = before(&server);
+    let agent = sidecar.agent();
+    let call = Request::call("echo", &hi());
+    for request in [
+        call.clone().target("/nothing"),
+        call.clone().with("Content-Type", "text/plain"),
+    ] {
+        let mut connection = agent.connect();
+        connection.send(&agent.bytes(&request)).unwrap();
+        let answer = connection.answer().unwrap().expect("an answer");
+        assert_eq!(answer.head.get("connection"), None, "{:?}", answer.head);
+        connection.send(&agent.bytes(&call)).unwrap();
+        let next = connection.answer().unwrap().expect("an answer");
+        assert!(next.is_tool_success());
+    }
+    assert_eq!(server.calls().len(), 2);
+}

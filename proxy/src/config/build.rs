@@ -126,6 +126,7 @@ impl Loaded {
             },
             max_request: config.body.max_request.0,
             max_response: config.body.max_response.0,
+            overload: config.overload,
             catalogue,
             policy,
             data,

@@ -24,6 +24,7 @@ use crate::{
     identify::Peers,
     limit,
     listen::{ListenAddress, tls},
+    overload,
     record::chain::Durability,
     tag::{self},
     units::{Period, Size},
@@ -77,6 +78,9 @@ pub struct Config {
     /// Bounds of buffered bodies.
     #[serde(default)]
     pub body: Body,
+    /// When calls are too many.
+    #[serde(default)]
+    pub overload: overload::Config,
     /// Threads that carry calls.
     pub workers: Option<std::num::NonZeroUsize>,
     /// The interception CA.

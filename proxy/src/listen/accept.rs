@@ -30,6 +30,8 @@ use crate::{
 
 /// Connections that the kernel keeps for us.
 const BACKLOG: i32 = 1024;
+/// Connections beyond a listener's number that may be on their way to take another's place.
+const WAITING: usize = 64;
 /// Rest after a failed accept: what it wants for (descriptors, memory) comes back slowly.
 const REST: Duration = Duration::from_millis(50);
 
@@ -211,10 +213,12 @@ impl Entrance {
             facts, observer, ..
         } = self;
         match next {
-            Ok((socket, peer)) => match Place::take_below(&self.places, facts.max_connections) {
-                Some(place) => self.dispatch(socket, peer, place, Vec::new()),
-                None => observer(facts, Some(&peer), ConnectionFault::TooManyConnections),
-            },
+            Ok((socket, peer)) => {
+                match Place::take_below(&self.places, facts.max_connections + WAITING) {
+                    Some(place) => self.dispatch(socket, peer, place, Vec::new()),
+                    None => observer(facts, Some(&peer), ConnectionFault::TooManyConnections),
+                }
+            }
             Err(error) if lost_on_the_way(&error) => {
                 observer(facts, None, ConnectionFault::Peer);
             }

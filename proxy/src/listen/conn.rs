@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     Accepted, Connection, ConnectionFault, Observer, Parked, Service, Socket,
-    strict_head::{Gate, StrictHead},
+    strict_head::{Gate, StrictHead, Waits},
 };
 use crate::drain::Draining;
 
@@ -38,6 +38,7 @@ pub(crate) async fn serve<S: Service>(
     service: Rc<S>,
     observer: Observer,
     mut drain: Draining,
+    waits: Rc<Waits>,
 ) {
     let Accepted {
         mut socket,
@@ -47,7 +48,8 @@ pub(crate) async fn serve<S: Service>(
         mut ahead,
     } = accepted;
     let outcome = loop {
-        let connection = Connection::new(Arc::clone(&listener), peer, drain.turn());
+        let connection =
+            Connection::new(Arc::clone(&listener), peer, drain.turn(), Rc::clone(&waits));
         match carry(socket, ahead, connection, &service, &drain).await {
             Err(fault) => break Err(fault),
             Ok(None) => break Ok(()),

@@ -6,6 +6,7 @@
 
 pub mod accept;
 mod conn;
+mod crowd;
 mod framing;
 pub mod path;
 pub mod reverse;
@@ -37,6 +38,8 @@ pub use strict_head::Patience;
 use crate::{drain::Turn, identify::tcp_peer};
 
 pub(crate) use conn::serve;
+pub(crate) use crowd::{Crowd, Member};
+pub(crate) use strict_head::Waits;
 
 #[cfg(test)]
 pub(crate) mod rig;
@@ -131,7 +134,7 @@ pub struct ListenerFacts {
     pub origins: Vec<String>,
     /// How long its agents may take.
     pub patience: Patience,
-    /// Connections at a time; one more is closed at once.
+    /// Connections at a time; one more takes the place of one that keeps us waiting, or is closed.
     pub max_connections: usize,
     /// What it proves itself by, where it speaks TLS.
     pub tls: Option<tls::Presented>,
@@ -187,15 +190,22 @@ pub struct Connection {
     /// Whether that user may call, once asked.
     admitted: OnceCell<bool>,
     turn: Turn,
+    waits: Rc<Waits>,
 }
 
 impl Connection {
-    pub(crate) fn new(listener: Arc<ListenerFacts>, peer: PeerAddr, turn: Turn) -> Self {
+    pub(crate) fn new(
+        listener: Arc<ListenerFacts>,
+        peer: PeerAddr,
+        turn: Turn,
+        waits: Rc<Waits>,
+    ) -> Self {
         Self {
             listener,
             peer: Peer::from(peer),
             admitted: OnceCell::new(),
             turn,
+            waits,
         }
     }
 
@@ -259,8 +269,10 @@ pub enum ConnectionFault {
     Framing,
     /// The agent did not read its answer in time.
     AnswerUnread,
-    /// The listener has its full number of connections.
+    /// The listener has its full number of connections, and all are in a call.
     TooManyConnections,
+    /// It kept us waiting, and its place went to another when the listener was full.
+    Displaced,
     /// The agent went away in the middle of a message, or its socket failed.
     Peer,
     /// The system could not accept a connection, for want of descriptors or memory.
@@ -269,7 +281,7 @@ pub enum ConnectionFault {
 
 impl ConnectionFault {
     /// Every fault, for a metric that shows zeros.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::Parse,
         Self::HeaderTooLarge,
         Self::HeaderTimeout,
@@ -277,6 +289,7 @@ impl ConnectionFault {
         Self::Framing,
         Self::AnswerUnread,
         Self::TooManyConnections,
+        Self::Displaced,
         Self::Peer,
         Self::Accept,
     ];
@@ -291,6 +304,7 @@ impl ConnectionFault {
             Self::Framing => "framing",
             Self::AnswerUnread => "answer_unread",
             Self::TooManyConnections => "too_many_connections",
+            Self::Displaced => "displaced",
             Self::Peer => "peer",
             Self::Accept => "accept",
         }
@@ -350,24 +364,34 @@ pub(crate) struct Parked {
 
 /// One unit of a shared count, given back when dropped.
 #[derive(Debug)]
-pub(crate) struct Place(Arc<AtomicUsize>);
+pub(crate) struct Place {
+    count: Arc<AtomicUsize>,
+    number: usize,
+}
 
 impl Place {
     /// Takes a place.
     pub(crate) fn take(count: &Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(Arc::clone(count))
+        Self {
+            number: count.fetch_add(1, Ordering::Relaxed) + 1,
+            count: Arc::clone(count),
+        }
     }
 
     /// Takes a place unless `max` are taken.
     pub(crate) fn take_below(count: &Arc<AtomicUsize>, max: usize) -> Option<Self> {
         let place = Self::take(count);
-        (count.load(Ordering::Relaxed) <= max).then_some(place)
+        (place.number <= max).then_some(place)
+    }
+
+    /// How many were taken with this one.
+    pub(crate) fn number(&self) -> usize {
+        self.number
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
+        self.count.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -57,11 +57,64 @@ impl Default for Patience {
 }
 
 /// What the stream and the service of one connection tell each other.
+/// How an agent keeps us waiting; seen from outside its connection, too.
+#[derive(Debug)]
+pub(crate) struct Waits {
+    heads: Cell<u64>,
+    answered: Cell<u64>,
+    called: Cell<bool>,
+    /// Since when the agent owes us a request or the rest of one.
+    owed_since: Cell<Option<Instant>>,
+    /// Since when it does not read its answer.
+    stalled_since: Cell<Option<Instant>>,
+}
+
+impl Default for Waits {
+    /// Of an agent that has just connected: it is its turn.
+    fn default() -> Self {
+        Self {
+            heads: Cell::default(),
+            answered: Cell::default(),
+            called: Cell::default(),
+            owed_since: Cell::new(Some(Instant::now())),
+            stalled_since: Cell::default(),
+        }
+    }
+}
+
+impl Waits {
+    /// Since when the agent keeps us waiting; none while it waits for us.
+    pub(super) fn keeps_waiting(&self) -> Option<Instant> {
+        self.owed_since.get().or(self.stalled_since.get())
+    }
+
+    /// Whether a call has begun and its answer is not out.
+    pub(super) fn is_in_a_call(&self) -> bool {
+        self.heads.get() > self.answered.get()
+    }
+
+    /// Whether no call was ever made.
+    pub(super) fn never_called(&self) -> bool {
+        !self.called.get()
+    }
+
+    /// Notes how many heads came through this stream.
+    fn heads(&self, heads: u64) {
+        self.heads.set(heads);
+        self.called.set(true);
+    }
+
+    /// Counts anew: the connection goes on in another stream, between two calls.
+    fn begin(&self) {
+        self.heads.set(0);
+        self.answered.set(0);
+    }
+}
+
+/// What the stream and the service of one connection tell each other.
 #[derive(Debug)]
 pub(super) struct Gate {
     connection: Rc<Connection>,
-    heads: Cell<u64>,
-    answered: Cell<u64>,
     waiting: RefCell<Option<Waker>>,
     fault: Cell<Option<ConnectionFault>>,
     parked: Cell<bool>,
@@ -69,20 +122,25 @@ pub(super) struct Gate {
 
 impl Gate {
     pub(super) fn new(connection: Rc<Connection>) -> Self {
+        connection.waits.begin();
         Self {
             connection,
-            heads: Cell::default(),
-            answered: Cell::default(),
             waiting: RefCell::default(),
             fault: Cell::default(),
             parked: Cell::default(),
         }
     }
 
-    /// Notes that an answer is out or will never be.
+    fn waits(&self) -> &Waits {
+        &self.connection.waits
+    }
+
+    /// Notes that an answer is out or will never be: from now on it is the agent's turn.
     pub(super) fn answered(&self) {
         self.connection.decided();
-        self.answered.set(self.answered.get() + 1);
+        let waits = self.waits();
+        waits.answered.set(waits.answered.get() + 1);
+        waits.owed_since.set(Some(Instant::now()));
         if let Some(waker) = self.waiting.borrow_mut().take() {
             waker.wake();
         }
@@ -96,10 +154,6 @@ impl Gate {
     /// Whether the stream ended here alone, between two requests: its socket goes on elsewhere.
     pub(super) fn parked(&self) -> bool {
         self.parked.get()
-    }
-
-    fn is_shut(&self) -> bool {
-        self.heads.get() > self.answered.get()
     }
 
     /// Whether the stream ends for the engine because no request may begin. That of TLS waits for
@@ -133,8 +187,6 @@ pub(super) struct StrictHead<S> {
     framing: Framing,
     fate: Fate,
     ahead: Vec<u8>,
-    waiting_since: Option<Instant>,
-    stalled_since: Option<Instant>,
     clock: Option<Pin<Box<Sleep>>>,
     lingering: Option<Instant>,
 }
@@ -149,8 +201,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
             framing: Framing::new(),
             fate: Fate::Sound,
             ahead,
-            waiting_since: None,
-            stalled_since: None,
             clock: None,
             lingering: None,
         }
@@ -173,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
 
     /// Reads ahead while a call is under way, to see the agent's end; hands nothing out.
     fn watch(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.waiting_since = None;
+        self.gate.waits().owed_since.set(None);
         while self.ahead.len() < AHEAD_MAX {
             let mut space = [MaybeUninit::uninit(); 2048];
             let mut buf = ReadBuf::uninit(&mut space);
@@ -193,7 +243,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         if !self.ahead.is_empty() || self.gate.connection.turn.is_held() {
             *self.gate.waiting.borrow_mut() = Some(cx.waker().clone());
         }
+        self.keep_awake(cx);
         Poll::Pending
+    }
+
+    /// Sees to it that the clock runs: the engine does not ask again after an answer, and an agent
+    /// that sends nothing more would wake nobody.
+    fn keep_awake(&mut self, cx: &mut Context<'_>) {
+        if self.clock.as_ref().is_none_or(|clock| clock.is_elapsed()) {
+            self.clock = None;
+            self.is_past(cx, Instant::now() + self.patience.idle);
+        }
     }
 
     /// Takes bytes that were read ahead, else reads.
@@ -225,11 +285,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
             return Ok(());
         };
         let verdict = self.framing.scan(fresh);
-        self.gate.heads.set(self.framing.heads());
+        self.gate.waits().heads(self.framing.heads());
         match verdict {
             Scan::More => {}
             Scan::End(length) => {
-                self.waiting_since = None;
+                self.gate.waits().owed_since.set(None);
                 // What was read ahead earlier comes after what is left over now.
                 let rest = fresh.get(length..).unwrap_or_default();
                 self.ahead.splice(..0, rest.iter().copied());
@@ -259,13 +319,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
     /// closed it, a started head as an error.
     fn lose_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (limit, end) = match self.framing.phase() {
-            Phase::Body => return Poll::Pending,
+            Phase::Body => {
+                // The service bounds that.
+                since(&self.gate.waits().owed_since);
+                return Poll::Pending;
+            }
             // The answer is still on its way out; that has a bound of its own.
-            Phase::Idle if self.stalled_since.is_some() => return Poll::Pending,
+            Phase::Idle if self.gate.waits().stalled_since.get().is_some() => return Poll::Pending,
             Phase::Idle => (self.patience.idle, Ok(())),
             Phase::Head => (self.patience.head, Err(io::ErrorKind::TimedOut.into())),
         };
-        let since = *self.waiting_since.get_or_insert_with(Instant::now);
+        let since = since(&self.gate.waits().owed_since);
         if !self.is_past(cx, since + limit) {
             return Poll::Pending;
         }
@@ -299,11 +363,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         outcome: Poll<io::Result<T>>,
     ) -> Poll<io::Result<T>> {
         if outcome.is_ready() {
-            self.stalled_since = None;
+            self.gate.waits().stalled_since.set(None);
             return outcome;
         }
-        let since = *self.stalled_since.get_or_insert_with(Instant::now);
-        self.waiting_since = None;
+        let since = since(&self.gate.waits().stalled_since);
+        self.gate.waits().owed_since.set(None);
         if self.is_past(cx, since + self.patience.idle) {
             self.gate.fault.set(Some(ConnectionFault::AnswerUnread));
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
@@ -320,10 +384,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
         for _ in 0..64 {
             let mut buf = ReadBuf::uninit(&mut space);
             match Pin::new(&mut self.stream).poll_read(cx, &mut buf) {
-                Poll::Ready(Ok(())) if !buf.filled().is_empty() => self.waiting_since = None,
+                Poll::Ready(Ok(())) if !buf.filled().is_empty() => {
+                    self.gate.waits().owed_since.set(None);
+                }
                 Poll::Ready(_) => return Poll::Ready(Ok(())),
                 Poll::Pending => {
-                    let quiet = *self.waiting_since.get_or_insert_with(Instant::now) + QUIET;
+                    let quiet = since(&self.gate.waits().owed_since) + QUIET;
                     if self.is_past(cx, end.min(quiet)) {
                         return Poll::Ready(Ok(()));
                     }
@@ -344,6 +410,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
     }
 }
 
+/// When it began, which is now if it has not.
+fn since(begin: &Cell<Option<Instant>>) -> Instant {
+    let since = begin.get().unwrap_or_else(Instant::now);
+    begin.set(Some(since));
+    since
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -354,11 +427,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
         if this.fate != Fate::Sound {
             return Poll::Ready(this.refuse(buf));
         }
-        if this.framing.phase() == Phase::Idle && this.gate.is_shut() {
+        if this.framing.phase() == Phase::Idle && this.gate.waits().is_in_a_call() {
             return this.watch(cx);
         }
         let idle = this.framing.phase() == Phase::Idle;
-        if idle && this.stalled_since.is_none() && this.gate.ends() {
+        if idle && this.gate.waits().stalled_since.get().is_none() && this.gate.ends() {
             return Poll::Ready(Ok(()));
         }
         let before = buf.filled().len();
@@ -368,7 +441,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
             Poll::Pending => return this.lose_patience(cx),
         }
         if idle {
-            this.waiting_since = None;
+            this.gate.waits().owed_since.set(None);
             if !this.begins(buf, before) {
                 return if this.gate.ends() {
                     Poll::Ready(Ok(()))
@@ -418,7 +491,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
             return Poll::Ready(Ok(()));
         }
         if this.lingering.is_none() {
-            this.waiting_since = None;
+            this.gate.waits().owed_since.set(None);
             match Pin::new(&mut this.stream).poll_shutdown(cx) {
                 Poll::Ready(Ok(())) => {}
                 outcome => return outcome,
@@ -429,5 +502,62 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
         } else {
             Poll::Ready(Ok(()))
         }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt, duplex},
+        task::{LocalSet, spawn_local, yield_now},
+    };
+
+    use super::*;
+    use crate::{
+        drain::Drain,
+        listen::{ListenAddress, ListenerFacts, Mode, PeerAddr, reverse::Hosts},
+    };
+
+    fn connection() -> Connection {
+        let address: ListenAddress = "127.0.0.1:1".parse().unwrap();
+        let facts = ListenerFacts {
+            name: "reverse".into(),
+            mode: Mode::Reverse,
+            hosts: Hosts::new(&[], &address).unwrap(),
+            address,
+            origins: Vec::new(),
+            patience: Patience::default(),
+            max_connections: 1,
+            tls: None,
+        };
+        let peer = PeerAddr::Unix { uid: 1, pid: None };
+        let turn = Drain::new().1.turn();
+        Connection::new(std::sync::Arc::new(facts), peer, turn, Rc::default())
+    }
+
+    /// The engine does not read again after an answer; no wait before the call left a clock either.
+    #[tokio::test]
+    async fn a_connection_that_called_at_once_is_ended_when_it_is_idle() {
+        let gate = Rc::new(Gate::new(Rc::new(connection())));
+        let patience = Patience {
+            idle: Duration::from_millis(20),
+            ..Patience::default()
+        };
+        let (mut agent, stream) = duplex(1024);
+        let call = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
+        agent.write_all(call).await.unwrap();
+        let mut stream = StrictHead::new(stream, Vec::new(), Rc::clone(&gate), patience);
+        let mut space = [0; 1024];
+        assert_eq!(stream.read(&mut space).await.unwrap(), call.len());
+        let idle = async {
+            let next = spawn_local(async move { stream.read(&mut space).await.unwrap() });
+            yield_now().await;
+            gate.answered();
+            next.await.unwrap()
+        };
+        let local = LocalSet::new();
+        let ended = tokio::time::timeout(Duration::from_secs(20), local.run_until(idle)).await;
+        assert_eq!(ended.unwrap(), 0);
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use http_body_util::BodyExt;
 
 use super::{
-    ConnectionFault, ListenAddress, Patience, PeerAddr,
+    ConnectionFault, ListenAddress, MAX_CONNECTIONS, Patience, PeerAddr,
     accept::{BindError, Bound},
     rig::{HANG, Rig, Setting, receive, text},
 };
@@ -31,7 +31,9 @@ fn echo(setting: &Setting) -> (Rig, Arc<AtomicUsize>) {
             counted.fetch_add(1, Ordering::SeqCst);
             async move {
                 let path = request.uri().path().to_owned();
-                match collect_request(request.into_body(), 1 << 20, Duration::from_secs(20)).await {
+                match collect_request(&mut request.into_body(), 1 << 20, Duration::from_secs(20))
+                    .await
+                {
                     Ok(body) => text(200, [path.as_bytes(), b"|", &body].concat()),
                     Err(_) => text(400, "bad body"),
                 }
@@ -52,11 +54,20 @@ impl Drop for Alarm {
 
 /// A rig whose calls never end; the channel says `called` and `dropped`.
 fn endless() -> (Rig, mpsc::Receiver<&'static str>) {
+    endless_for(MAX_CONNECTIONS)
+}
+
+/// The same for so many connections.
+fn endless_for(max_connections: usize) -> (Rig, mpsc::Receiver<&'static str>) {
     let (sender, words) = mpsc::channel();
     let sender = std::sync::Mutex::new(sender);
-    let rig = Rig::answering(move || {
+    let setting = Setting {
+        max_connections,
+        ..Setting::default()
+    };
+    let rig = Rig::start(&setting, move |_| {
         let sender = sender.lock().unwrap().clone();
-        move |_, request| {
+        super::rig::Func(move |_, request: http::Request<hyper::body::Incoming>| {
             let sender = sender.clone();
             async move {
                 let _alarm = Alarm(sender.clone());
@@ -64,7 +75,7 @@ fn endless() -> (Rig, mpsc::Receiver<&'static str>) {
                 sender.send("called").unwrap();
                 pending().await
             }
-        }
+        })
     });
     (rig, words)
 }
@@ -284,8 +295,8 @@ fn a_body_that_ends_early_is_no_body() {
 fn a_body_has_a_time() {
     let rig = Rig::answering(|| {
         |_, request: http::Request<hyper::body::Incoming>| async move {
-            let body = request.into_body();
-            let outcome = collect_request(body, 100, Duration::from_millis(50)).await;
+            let mut body = request.into_body();
+            let outcome = collect_request(&mut body, 100, Duration::from_millis(50)).await;
             text(400, format!("{outcome:?}"))
         }
     });
@@ -398,16 +409,35 @@ fn an_answer_given_before_the_body_is_read_arrives() {
 }
 
 #[test]
-fn one_connection_too_many_is_closed_at_once() {
+fn a_connection_too_many_takes_the_place_of_one_that_waits() {
     let (rig, _) = echo(&Setting {
-        max_connections: 1,
+        max_connections: 2,
         ..Setting::default()
     });
     let mut first = rig.connect();
     first.send(GET).answer();
+    let mut half = rig.connect();
+    half.send("GET /a HTTP/1.1\r\n");
+    let mut second = rig.connect();
+    second.send(GET).answer();
+    assert_eq!(rig.fault(), ConnectionFault::Displaced);
+    assert!(first.is_closed());
+    rig.connect().send(GET).answer();
+    assert_eq!(rig.fault(), ConnectionFault::Displaced);
+    assert!(half.is_closed());
+    second.send(GET).answer();
+}
+
+#[test]
+fn a_connection_too_many_is_closed_when_all_others_are_in_a_call() {
+    let (rig, words) = endless_for(1);
+    let mut first = rig.connect();
+    first.send(GET);
+    assert_eq!(receive(&words), "called");
     assert!(rig.connect().is_closed());
     assert_eq!(rig.fault(), ConnectionFault::TooManyConnections);
-    first.send(GET).answer();
+    drop(first);
+    assert_eq!(receive(&words), "dropped");
 }
 
 #[test]

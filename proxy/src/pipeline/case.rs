@@ -15,7 +15,7 @@ use crate::{
     identify,
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
-    protocol::{Answers, Called, Exchange, Form, Kind, Message, Pending, Session},
+    protocol::{Answers, Called, Exchange, Form, Kept, Kind, Message, Pending, Session},
     record::{Entry, Facts, Ruling, Timers},
     rejection::{Malformed, Rejection, Unknown},
     respond::{self, Expected},
@@ -177,7 +177,7 @@ impl Case {
         let origin = origin.ok_or(Rejection::ToolUnknown(Unknown::Work))?;
         Ok(ToolCall {
             operation: origin.call.operation,
-            arguments: origin.call.arguments,
+            arguments: origin.call.arguments.values(),
             input_responses,
             opaque: false,
             unread: Vec::new(),
@@ -224,7 +224,7 @@ impl Case {
         self.known.tool = Some(Arc::clone(tool));
         self.known.call = Some(Called {
             operation: Arc::clone(&call.operation),
-            arguments: call.arguments.clone(),
+            arguments: Kept::of(&call.arguments, self.body.bytes().len()),
             bytes: self.body.bytes().len(),
         });
         Ok(Arc::clone(tool))

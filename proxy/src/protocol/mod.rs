@@ -5,6 +5,7 @@
 
 pub mod http;
 pub mod jsonrpc;
+mod kept;
 pub mod mcp;
 pub mod openapi;
 mod rpc;
@@ -12,6 +13,7 @@ pub mod sse;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
+pub use self::kept::Kept;
 use ::http::{StatusCode, request::Parts};
 use bytes::Bytes;
 use outrider_policy::{Problem, Value};
@@ -257,7 +259,7 @@ pub struct Called {
     /// The operation.
     pub operation: Arc<str>,
     /// Its arguments.
-    pub arguments: Value,
+    pub arguments: Kept,
     /// Bytes of the message that brought them.
     pub bytes: usize,
 }

@@ -266,6 +266,11 @@ impl Entry {
         self.id
     }
 
+    /// When the call arrived, on the clock of this process.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
     /// When the call arrived.
     pub fn time(&self) -> Timestamp {
         self.time

@@ -3,6 +3,7 @@
 use std::{net::TcpListener, os::fd::OwnedFd, path::absolute, sync::Arc};
 
 use anyhow::Context as _;
+use tokio::sync::Semaphore;
 
 use super::{Edge, Options, hand_over::Heritage, link::Place, take_over::Offer};
 use crate::{
@@ -14,6 +15,7 @@ use crate::{
         reverse::Hosts, tls::Presented,
     },
     outrider::{Outrider, Snapshot},
+    overload::Load,
     pipeline::Pipeline,
     record::security::SecurityKind,
     upstream::{Pool, PoolConfig, TlsRoots},
@@ -73,6 +75,8 @@ pub(super) fn all(
             outrider: Arc::clone(&shared),
             pool,
             streams: tasks.clone(),
+            load: Load::watch(tasks),
+            turns: Semaphore::new(1),
         }
     };
     let count = loaded.config.workers.unwrap_or_else(workers::default_count);

@@ -25,7 +25,7 @@ use crate::{
 pub use estate::Estate;
 
 /// How many tasks are remembered at most, ended ones included.
-pub const MOST_TASKS: usize = 16_384;
+pub const MOST_TASKS: usize = 131_072;
 
 /// The longest time for which a task may be opened.
 pub const LONGEST_TASK: Duration = Duration::from_hours(24);

@@ -41,7 +41,7 @@ pub async fn collect(body: UpstreamBody, max: usize, time: Duration) -> Result<B
 ///
 /// When it is larger, slower or incomplete.
 pub async fn collect_request(
-    body: Incoming,
+    body: &mut Incoming,
     max: usize,
     time: Duration,
 ) -> Result<Bytes, Uncollected> {

@@ -53,12 +53,12 @@ async fn pass(
     request: Request<Incoming>,
     patience: Duration,
 ) -> Response<TestBody> {
-    let (mut parts, body) = request.into_parts();
+    let (mut parts, mut body) = request.into_parts();
     let streamed = parts.headers.remove("x-stream").is_some();
     let body = if streamed {
         RequestBody::Stream(body)
     } else {
-        let body = collect_request(body, 1 << 24, PATIENT).await.unwrap();
+        let body = collect_request(&mut body, 1 << 24, PATIENT).await.unwrap();
         RequestBody::from(body)
     };
     let request = Request::from_parts(parts, body);

@@ -12,7 +12,7 @@ use std::{
 use regorus::Value;
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 
-use super::{MAX_DEPTH, MAX_VALUES, Malformed, Reason};
+use super::{MAX_DEPTH, Malformed, Reason, room::Room};
 
 /// The reason and the place of what was refused.
 #[cold]
@@ -29,12 +29,12 @@ pub(super) fn refusal(text: &str) -> Malformed {
 /// Reads one text as strictly as the deciding reader.
 pub(super) fn read(text: &str) -> Result<Value, Malformed> {
     let found = Cell::new(None);
-    let left = Cell::new(MAX_VALUES);
+    let room = Room::default();
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict {
         depth: 0,
         found: &found,
-        left: &left,
+        room: &room,
     }
     .deserialize(&mut reader)
     .map_err(|error| malformed(text, &error, found.get()))?;
@@ -84,7 +84,7 @@ fn offset_of(text: &str, line: usize, column: usize) -> usize {
 struct Strict<'a> {
     depth: usize,
     found: &'a Cell<Option<Reason>>,
-    left: &'a Cell<usize>,
+    room: &'a Room,
 }
 
 impl Strict<'_> {
@@ -93,10 +93,21 @@ impl Strict<'_> {
         E::custom("refused")
     }
 
+    /// Passes on what there is room for.
+    fn held<E: serde::de::Error>(self, room: Option<()>) -> Result<(), E> {
+        room.ok_or_else(|| self.refuse(Reason::TooMany))
+    }
+
+    fn text<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.held(self.room.text(text.len()))?;
+        Ok(Value::String(Arc::from(text)))
+    }
+
     fn deeper<E: serde::de::Error>(self) -> Result<Self, E> {
         if self.depth >= MAX_DEPTH {
             return Err(self.refuse(Reason::TooDeep));
         }
+        self.held(self.room.container())?;
         Ok(Self {
             depth: self.depth + 1,
             ..self
@@ -108,10 +119,7 @@ impl<'de> DeserializeSeed<'de> for Strict<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
-        let Some(left) = self.left.get().checked_sub(1) else {
-            return Err(self.refuse(Reason::TooMany));
-        };
-        self.left.set(left);
+        self.held(self.room.value())?;
         reader.deserialize_any(self)
     }
 }
@@ -147,14 +155,15 @@ impl<'de> Visitor<'de> for Strict<'_> {
         }
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(Arc::from(text)))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.text(text)
     }
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
         let mut values = Vec::new();
         while let Some(value) = items.next_element_seed(inner)? {
+            self.held(self.room.item())?;
             values.push(value);
         }
         Ok(Value::from(values))
@@ -163,7 +172,8 @@ impl<'de> Visitor<'de> for Strict<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Value, A::Error> {
         let inner = self.deeper()?;
         let mut object = BTreeMap::new();
-        while let Some(key) = members.next_key_seed(Key)? {
+        while let Some(key) = members.next_key_seed(Key(self))? {
+            self.held(self.room.member(object.len()))?;
             match object.entry(key) {
                 Entry::Occupied(_) => return Err(self.refuse(Reason::DuplicateKey)),
                 Entry::Vacant(place) => place.insert(members.next_value_seed(inner)?),
@@ -174,9 +184,9 @@ impl<'de> Visitor<'de> for Strict<'_> {
 }
 
 /// The name of a member, unescaped.
-struct Key;
+struct Key<'a>(Strict<'a>);
 
-impl<'de> DeserializeSeed<'de> for Key {
+impl<'de> DeserializeSeed<'de> for Key<'_> {
     type Value = Value;
 
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<Value, D::Error> {
@@ -184,14 +194,14 @@ impl<'de> DeserializeSeed<'de> for Key {
     }
 }
 
-impl Visitor<'_> for Key {
+impl Visitor<'_> for Key<'_> {
     type Value = Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object key")
     }
 
-    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
-        Ok(Value::String(Arc::from(text)))
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+        self.0.text(text)
     }
 }

@@ -11,7 +11,7 @@ use std::{
 
 use regorus::Value;
 
-use super::{MAX_DEPTH, MAX_VALUES, explain, plain};
+use super::{MAX_DEPTH, explain, plain, room::Room};
 
 /// Digits of an integer that surely fits.
 const PLAIN_DIGITS: usize = 18;
@@ -21,7 +21,7 @@ pub(super) fn read(text: &str) -> Option<Value> {
     let mut reader = Reader {
         text,
         at: 0,
-        left: MAX_VALUES,
+        room: Room::default(),
     };
     let value = reader.value(MAX_DEPTH)?;
     reader.token().is_none().then_some(value)
@@ -31,8 +31,8 @@ struct Reader<'a> {
     text: &'a str,
     /// Bytes that are read.
     at: usize,
-    /// Values that may still come.
-    left: usize,
+    /// What may still come.
+    room: Room,
 }
 
 impl Reader<'_> {
@@ -57,7 +57,7 @@ impl Reader<'_> {
 
     /// The next value, which may open so many levels.
     fn value(&mut self, levels: usize) -> Option<Value> {
-        self.left = self.left.checked_sub(1)?;
+        self.room.value()?;
         match self.token()? {
             b'"' => self.string().map(Value::String),
             b'{' => self.object(levels.checked_sub(1)?),
@@ -79,11 +79,13 @@ impl Reader<'_> {
 
     fn array(&mut self, levels: usize) -> Option<Value> {
         self.at += 1;
+        self.room.container()?;
         let mut items = Vec::new();
         if self.step(b']').is_some() {
             return Some(Value::from(items));
         }
         loop {
+            self.room.item()?;
             items.push(self.value(levels)?);
             match self.token()? {
                 b',' => self.at += 1,
@@ -97,6 +99,7 @@ impl Reader<'_> {
 
     fn object(&mut self, levels: usize) -> Option<Value> {
         self.at += 1;
+        self.room.container()?;
         let mut members = BTreeMap::new();
         if self.step(b'}').is_some() {
             return Some(Value::from(members));
@@ -107,6 +110,7 @@ impl Reader<'_> {
                 _ => return None,
             };
             self.step(b':')?;
+            self.room.member(members.len())?;
             match members.entry(name) {
                 Entry::Vacant(place) => place.insert(self.value(levels)?),
                 Entry::Occupied(_) => return None,
@@ -128,6 +132,7 @@ impl Reader<'_> {
         match self.text.as_bytes().get(end)? {
             b'"' => {
                 self.at = end + 1;
+                self.room.text(end - begin)?;
                 self.text.get(begin..end).map(Arc::from)
             }
             b'\\' => self.escaped(end),
@@ -148,7 +153,9 @@ impl Reader<'_> {
         }
         let token = self.text.get(self.at..=end)?;
         self.at = end + 1;
-        serde_json::from_str::<String>(token).ok().map(Arc::from)
+        let text = serde_json::from_str::<String>(token).ok()?;
+        self.room.text(text.len())?;
+        Some(text.into())
     }
 
     fn number(&mut self) -> Option<Value> {

@@ -242,3 +242,14 @@ fn a_text_of_more_values_than_may_be_held_is_refused() {
     let refused = parse(&text(MAX_VALUES)).unwrap_err();
     assert_eq!(refused.reason, Reason::TooMany);
 }
+
+/// Small objects take the most memory for their bytes.
+#[test]
+fn a_text_whose_values_take_too_much_memory_is_refused() {
+    let objects = |count: usize| format!("[{}{{}}]", r#"{"":0},"#.repeat(count)).into_bytes();
+    let value = parse(&objects(40_000)).unwrap();
+    assert!(memory(&value) < MAX_MEMORY && memory(&value) > MAX_MEMORY / 2);
+    let refused = parse(&objects(60_000)).unwrap_err();
+    assert_eq!(refused.reason, Reason::TooMany);
+    assert!(!refused.is_syntax());
+}
