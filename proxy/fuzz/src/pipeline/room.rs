@@ -131,7 +131,8 @@ fn config(port: u16) -> Value {
         // Instrumented code on a busy machine is slower than the default bound.
         "policy": {"data": ["data.yaml"], "timeout": "10s"},
         "body": {"max_request": "64KiB", "max_response": "64KiB"},
-        "decision_log": {"path": "decisions.jsonl"},
+        // Each refusal has a line of its own: that they may share one is tested elsewhere.
+        "decision_log": {"path": "decisions.jsonl", "refusals": "1000000/s"},
         "security_log": {"path": "security.jsonl"},
         "workers": 1,
     })
