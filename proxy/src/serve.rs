@@ -240,10 +240,12 @@ impl Drop for Running {
 
 /// Asks the sidecar that runs with this configuration for everything it has.
 fn ask(loaded: &Loaded) -> anyhow::Result<Offer> {
-    let control = loaded.config.control.as_ref().context(
+    let section = loaded.config.control.as_ref().context(
         "`--take-over` needs `control.socket`: it is where the running sidecar is asked",
     )?;
-    Offer::ask(&loaded.resolve(&control.socket), bind::bid(loaded)?)
+    let socket = loaded.resolve(&section.socket);
+    control::prepare_directory(&socket)?;
+    Offer::ask(&socket, &authority::access(loaded), bind::bid(loaded)?)
 }
 
 fn security_log(loaded: &Loaded) -> PathBuf {

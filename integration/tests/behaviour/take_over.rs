@@ -5,7 +5,10 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::net::UnixStream,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+    },
 };
 
 use outrider_integration::{
@@ -246,4 +249,55 @@ fn a_successor_that_cannot_go_on_leaves_everything_as_it_was() {
     assert_eq!(sidecar.open_task(&[]).id.len(), 36);
     let log = fs::read_to_string(sidecar.path("decisions.jsonl")).unwrap();
     assert_eq!(check_chain(&log), Ok(log.lines().count()));
+}
+
+#[test]
+fn nothing_is_taken_over_from_a_process_of_an_agents_user() {
+    let setup = Setup::new(OUTRIDER, &echo());
+    let us = fs::metadata(setup.path("")).unwrap().uid();
+    let setup = setup.config(|config| config["listeners"][0]["peers"] = json!({"uid": [us]}));
+    let impostor = UnixListener::bind(setup.path("control.sock")).unwrap();
+    takes_nothing_from(&impostor, &setup);
+}
+
+#[test]
+fn nothing_is_taken_over_from_a_process_of_another_user() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can be another user");
+    }
+    let setup = Setup::new(OUTRIDER, &echo());
+    let impostor = UnixListener::bind(setup.path("control.sock")).unwrap();
+    // The kernel vouches for whoever listened last.
+    let listen = || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+        rustix::net::listen(&impostor, 1).unwrap();
+    };
+    std::thread::scope(|scope| scope.spawn(listen).join().unwrap());
+    takes_nothing_from(&impostor, &setup);
+}
+
+/// A successor says not a word to the impostor that listens there.
+fn takes_nothing_from(impostor: &UnixListener, setup: &Setup) {
+    setup.write();
+    let run = setup.run(&["run", "--take-over", "-c", "outrider.yaml"]);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(run.stderr.contains("nothing is taken over"), "{run:?}");
+    impostor.set_nonblocking(true).unwrap();
+    let (mut asked, mut words) = (impostor.accept().unwrap().0, String::new());
+    asked.read_to_string(&mut words).unwrap();
+    assert_eq!(words, "");
+}
+
+#[test]
+fn nobody_is_asked_in_a_directory_that_is_writable_for_everyone() {
+    let server = echo();
+    let mut sidecar = before(&server);
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(sidecar.path(""), open).unwrap();
+    let setup = sidecar.setup();
+    let run = setup.run(&["run", "--take-over", "-c", "outrider.yaml"]);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(run.stderr.contains("writable for everyone"), "{run:?}");
+    assert!(sidecar.agent().call("echo", &hi()).is_tool_success());
 }

@@ -164,14 +164,17 @@ fn socket() -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
-fn prepare_directory(path: &Path) -> Result<(), NotBound> {
+/// Makes the directory of a control socket if there is none.
+///
+/// # Errors
+/// [`NotBound`], also when everybody could put another socket there.
+pub(crate) fn prepare_directory(path: &Path) -> Result<(), NotBound> {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
-    let Some(directory) = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-    else {
-        return Ok(());
+    let directory = match path.parent() {
+        None => return Ok(()),
+        Some(here) if here.as_os_str().is_empty() => Path::new("."),
+        Some(directory) => directory,
     };
     let failed = |error| refused("make the directory", directory, error);
     fs::DirBuilder::new()
