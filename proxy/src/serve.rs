@@ -142,7 +142,16 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         signer,
     ));
     if let Some(offer) = &mut offer {
-        outrider.tasks.inherit(mem::take(&mut offer.estate.tasks));
+        let config = &loaded.config;
+        let there = |name: &str| {
+            config
+                .listeners
+                .iter()
+                .any(|section| section.name() == name)
+        };
+        let binds = |listener: &str| !config.production() && there(listener);
+        let tasks = mem::take(&mut offer.estate.tasks);
+        outrider.tasks.inherit(tasks, binds);
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
     }
     feed(&outrider);

@@ -301,3 +301,22 @@ fn nobody_is_asked_in_a_directory_that_is_writable_for_everyone() {
     assert!(run.stderr.contains("writable for everyone"), "{run:?}");
     assert!(sidecar.agent().call("echo", &hi()).is_tool_success());
 }
+
+#[test]
+fn a_task_that_was_bound_to_a_listener_is_not_in_production() {
+    let server = echo();
+    let mut sidecar = Setup::new(OUTRIDER, &server)
+        .config(|config| config["isolation"] = json!("container"))
+        .start();
+    let task = sidecar.open_task(&["--current", "reverse"]);
+    assert!(sidecar.stranger().call("echo", &hi()).is_tool_success());
+    sidecar.setup().config["environment"] = json!("production");
+    sidecar.setup().write();
+    sidecar.take_over().wait();
+    let mut stranger = sidecar.stranger();
+    refused(&sidecar, &server, (ToolResult, "task_missing"), || {
+        stranger.call("echo", &hi())
+    });
+    let mut agent = sidecar.stranger().with_token(&task.token);
+    assert!(agent.call("echo", &hi()).is_tool_success());
+}
