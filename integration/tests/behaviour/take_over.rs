@@ -16,7 +16,9 @@ use outrider_integration::{
 };
 use serde_json::{Value, json};
 
-use crate::support::{Form::ToolResult, OUTRIDER, before, check_record, echo, hi, large, refused};
+use crate::support::{
+    Form::ToolResult, OUTRIDER, before, check_record, echo, hi, keeping, large, refused,
+};
 
 /// A server whose tool `wait` answers when the gate opens, and `stream` begins at once and ends
 /// then.
@@ -218,6 +220,28 @@ fn a_call_whose_body_is_under_way_is_decided_before_the_successor_goes_on() {
     });
     assert_eq!(sending.wait().code(), Some(0));
     check_record(&sidecar);
+}
+
+#[test]
+fn a_call_whose_body_comes_after_the_successor_went_on_is_refused() {
+    for durability in ["written", "synced", "memory"] {
+        let server = echo();
+        let mut sidecar = keeping(durability, &server);
+        let agent = sidecar.agent();
+        let call = agent.bytes(&Request::call("echo", &large()));
+        let (begun, rest) = call.split_at(call.len() / 2);
+        let mut connection = agent.connect();
+        connection.send(begun).unwrap();
+        let predecessor = sidecar.take_over();
+        assert!(sidecar.agent().call("echo", &hi()).is_tool_success());
+        let reached = server.bytes();
+        connection.send(rest).unwrap();
+        let answer = connection.answer().unwrap().expect("an answer");
+        assert_eq!(answer.code(), "record_unavailable", "{durability}");
+        assert_eq!(server.bytes(), reached, "{durability}");
+        assert_eq!(predecessor.wait().code(), Some(0));
+        check_record(&sidecar);
+    }
 }
 
 #[test]
