@@ -12,7 +12,7 @@ use std::{
 };
 
 use outrider_integration::{
-    Gate, Request, Setup, Sidecar, Tool, ToolServer, check_chain, text_result,
+    Gate, Request, Setup, Sidecar, Tool, ToolServer, check_chain, text_result, until,
 };
 use serde_json::{Value, json};
 
@@ -273,6 +273,30 @@ fn a_successor_that_cannot_go_on_leaves_everything_as_it_was() {
     assert_eq!(sidecar.open_task(&[]).id.len(), 36);
     let log = fs::read_to_string(sidecar.path("decisions.jsonl")).unwrap();
     assert_eq!(check_chain(&log), Ok(log.lines().count()));
+}
+
+#[test]
+fn nobody_takes_over_while_the_decision_log_cannot_be_written() {
+    let mut sidecar = before(&echo());
+    let (log, aside) = (sidecar.path("decisions.jsonl"), sidecar.path("aside.jsonl"));
+    fs::rename(&log, &aside).unwrap();
+    fs::write(&log, "a letter to a friend\n").unwrap();
+    until("the loss to be noticed", || {
+        (sidecar.get("/readyz").status == 503).then_some(())
+    });
+    let setup = sidecar.setup();
+    let run = setup.run(&["run", "--take-over", "-c", "outrider.yaml"]);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(run.stderr.contains("cannot be written"), "{run:?}");
+    fs::rename(&aside, &log).unwrap();
+    until("the log to be written again", || {
+        sidecar
+            .agent()
+            .call("echo", &hi())
+            .is_tool_success()
+            .then_some(())
+    });
+    check_record(&sidecar);
 }
 
 #[test]
