@@ -368,3 +368,18 @@ fn a_task_that_was_bound_to_a_listener_is_not_in_production() {
     let mut agent = sidecar.stranger().with_token(&task.token);
     assert!(agent.call("echo", &hi()).is_tool_success());
 }
+
+#[test]
+fn the_control_socket_gets_the_group_of_the_successors_configuration() {
+    let mut sidecar = before(&echo());
+    let group = fs::metadata(sidecar.path("")).unwrap().gid();
+    for (group, mode) in [(json!(group), 0o660), (json!(null), 0o600)] {
+        sidecar.setup().config["control"]["group"] = group;
+        sidecar.setup().write();
+        sidecar.take_over().wait();
+        until("the control socket to be served", || {
+            let found = fs::metadata(sidecar.path("control.sock")).unwrap();
+            (found.mode() & 0o7777 == mode).then_some(())
+        });
+    }
+}
