@@ -27,6 +27,7 @@ use crate::{
 };
 pub use access::{Access, Config, Group};
 use judge::plain;
+pub(crate) use socket::prepare_directory;
 pub use socket::{NotBound, Socket};
 use wire::{Bid, Fault, OpenTask, Refusal, Reply, Request, TaskView};
 
@@ -211,7 +212,7 @@ impl Control {
             Err(refused(Fault::NotAllowed, text))
         };
         let reply = match request {
-            Ok(Request::TakeOver(bid)) if self.access.admits_successor(uid) => {
+            Ok(Request::TakeOver(bid)) if self.access.admits_sidecar(uid) => {
                 // An edge that is gone drops it: the connection ends.
                 self.heirs.send(Heir { stream, uid, bid }).ok();
                 return Ok(());

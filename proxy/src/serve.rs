@@ -142,7 +142,16 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         signer,
     ));
     if let Some(offer) = &mut offer {
-        outrider.tasks.inherit(mem::take(&mut offer.estate.tasks));
+        let config = &loaded.config;
+        let there = |name: &str| {
+            config
+                .listeners
+                .iter()
+                .any(|section| section.name() == name)
+        };
+        let binds = |listener: &str| !config.production() && there(listener);
+        let tasks = mem::take(&mut offer.estate.tasks);
+        outrider.tasks.inherit(tasks, binds);
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
     }
     feed(&outrider);
@@ -240,10 +249,12 @@ impl Drop for Running {
 
 /// Asks the sidecar that runs with this configuration for everything it has.
 fn ask(loaded: &Loaded) -> anyhow::Result<Offer> {
-    let control = loaded.config.control.as_ref().context(
+    let section = loaded.config.control.as_ref().context(
         "`--take-over` needs `control.socket`: it is where the running sidecar is asked",
     )?;
-    Offer::ask(&loaded.resolve(&control.socket), bind::bid(loaded)?)
+    let socket = loaded.resolve(&section.socket);
+    control::prepare_directory(&socket)?;
+    Offer::ask(&socket, &authority::access(loaded), bind::bid(loaded)?)
 }
 
 fn security_log(loaded: &Loaded) -> PathBuf {

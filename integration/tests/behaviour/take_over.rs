@@ -5,15 +5,20 @@ use std::{
     fs,
     io::{Read as _, Write as _},
     net::TcpListener,
-    os::unix::net::UnixStream,
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _},
+        net::{UnixListener, UnixStream},
+    },
 };
 
 use outrider_integration::{
-    Gate, Request, Setup, Sidecar, Tool, ToolServer, check_chain, text_result,
+    Gate, Request, Setup, Sidecar, Tool, ToolServer, check_chain, text_result, until,
 };
 use serde_json::{Value, json};
 
-use crate::support::{Form::ToolResult, OUTRIDER, before, check_record, echo, hi, large, refused};
+use crate::support::{
+    Form::ToolResult, OUTRIDER, before, check_record, echo, hi, keeping, large, refused,
+};
 
 /// A server whose tool `wait` answers when the gate opens, and `stream` begins at once and ends
 /// then.
@@ -218,6 +223,28 @@ fn a_call_whose_body_is_under_way_is_decided_before_the_successor_goes_on() {
 }
 
 #[test]
+fn a_call_whose_body_comes_after_the_successor_went_on_is_refused() {
+    for durability in ["written", "synced", "memory"] {
+        let server = echo();
+        let mut sidecar = keeping(durability, &server);
+        let agent = sidecar.agent();
+        let call = agent.bytes(&Request::call("echo", &large()));
+        let (begun, rest) = call.split_at(call.len() / 2);
+        let mut connection = agent.connect();
+        connection.send(begun).unwrap();
+        let predecessor = sidecar.take_over();
+        assert!(sidecar.agent().call("echo", &hi()).is_tool_success());
+        let reached = server.bytes();
+        connection.send(rest).unwrap();
+        let answer = connection.answer().unwrap().expect("an answer");
+        assert_eq!(answer.code(), "record_unavailable", "{durability}");
+        assert_eq!(server.bytes(), reached, "{durability}");
+        assert_eq!(predecessor.wait().code(), Some(0));
+        check_record(&sidecar);
+    }
+}
+
+#[test]
 fn a_successor_that_cannot_go_on_leaves_everything_as_it_was() {
     let server = echo();
     let mut sidecar = before(&server);
@@ -246,4 +273,113 @@ fn a_successor_that_cannot_go_on_leaves_everything_as_it_was() {
     assert_eq!(sidecar.open_task(&[]).id.len(), 36);
     let log = fs::read_to_string(sidecar.path("decisions.jsonl")).unwrap();
     assert_eq!(check_chain(&log), Ok(log.lines().count()));
+}
+
+#[test]
+fn nobody_takes_over_while_the_decision_log_cannot_be_written() {
+    let mut sidecar = before(&echo());
+    let (log, aside) = (sidecar.path("decisions.jsonl"), sidecar.path("aside.jsonl"));
+    fs::rename(&log, &aside).unwrap();
+    fs::write(&log, "a letter to a friend\n").unwrap();
+    until("the loss to be noticed", || {
+        (sidecar.get("/readyz").status == 503).then_some(())
+    });
+    let setup = sidecar.setup();
+    let run = setup.run(&["run", "--take-over", "-c", "outrider.yaml"]);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(run.stderr.contains("cannot be written"), "{run:?}");
+    fs::rename(&aside, &log).unwrap();
+    until("the log to be written again", || {
+        sidecar
+            .agent()
+            .call("echo", &hi())
+            .is_tool_success()
+            .then_some(())
+    });
+    check_record(&sidecar);
+}
+
+#[test]
+fn nothing_is_taken_over_from_a_process_of_an_agents_user() {
+    let setup = Setup::new(OUTRIDER, &echo());
+    let us = fs::metadata(setup.path("")).unwrap().uid();
+    let setup = setup.config(|config| config["listeners"][0]["peers"] = json!({"uid": [us]}));
+    let impostor = UnixListener::bind(setup.path("control.sock")).unwrap();
+    takes_nothing_from(&impostor, &setup);
+}
+
+#[test]
+fn nothing_is_taken_over_from_a_process_of_another_user() {
+    const NOBODY: u32 = 65_534;
+    if !rustix::process::geteuid().is_root() {
+        return eprintln!("skipped: only root can be another user");
+    }
+    let setup = Setup::new(OUTRIDER, &echo());
+    let impostor = UnixListener::bind(setup.path("control.sock")).unwrap();
+    // The kernel vouches for whoever listened last.
+    let listen = || {
+        rustix::thread::set_thread_uid(rustix::process::Uid::from_raw(NOBODY)).unwrap();
+        rustix::net::listen(&impostor, 1).unwrap();
+    };
+    std::thread::scope(|scope| scope.spawn(listen).join().unwrap());
+    takes_nothing_from(&impostor, &setup);
+}
+
+/// A successor says not a word to the impostor that listens there.
+fn takes_nothing_from(impostor: &UnixListener, setup: &Setup) {
+    setup.write();
+    let run = setup.run(&["run", "--take-over", "-c", "outrider.yaml"]);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(run.stderr.contains("nothing is taken over"), "{run:?}");
+    impostor.set_nonblocking(true).unwrap();
+    let (mut asked, mut words) = (impostor.accept().unwrap().0, String::new());
+    asked.read_to_string(&mut words).unwrap();
+    assert_eq!(words, "");
+}
+
+#[test]
+fn nobody_is_asked_in_a_directory_that_is_writable_for_everyone() {
+    let server = echo();
+    let mut sidecar = before(&server);
+    let open = fs::Permissions::from_mode(0o777);
+    fs::set_permissions(sidecar.path(""), open).unwrap();
+    let setup = sidecar.setup();
+    let run = setup.run(&["run", "--take-over", "-c", "outrider.yaml"]);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(run.stderr.contains("writable for everyone"), "{run:?}");
+    assert!(sidecar.agent().call("echo", &hi()).is_tool_success());
+}
+
+#[test]
+fn a_task_that_was_bound_to_a_listener_is_not_in_production() {
+    let server = echo();
+    let mut sidecar = Setup::new(OUTRIDER, &server)
+        .config(|config| config["isolation"] = json!("container"))
+        .start();
+    let task = sidecar.open_task(&["--current", "reverse"]);
+    assert!(sidecar.stranger().call("echo", &hi()).is_tool_success());
+    sidecar.setup().config["environment"] = json!("production");
+    sidecar.setup().write();
+    sidecar.take_over().wait();
+    let mut stranger = sidecar.stranger();
+    refused(&sidecar, &server, (ToolResult, "task_missing"), || {
+        stranger.call("echo", &hi())
+    });
+    let mut agent = sidecar.stranger().with_token(&task.token);
+    assert!(agent.call("echo", &hi()).is_tool_success());
+}
+
+#[test]
+fn the_control_socket_gets_the_group_of_the_successors_configuration() {
+    let mut sidecar = before(&echo());
+    let group = fs::metadata(sidecar.path("")).unwrap().gid();
+    for (group, mode) in [(json!(group), 0o660), (json!(null), 0o600)] {
+        sidecar.setup().config["control"]["group"] = group;
+        sidecar.setup().write();
+        sidecar.take_over().wait();
+        until("the control socket to be served", || {
+            let found = fs::metadata(sidecar.path("control.sock")).unwrap();
+            (found.mode() & 0o7777 == mode).then_some(())
+        });
+    }
 }

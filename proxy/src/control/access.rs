@@ -83,8 +83,9 @@ impl Access {
         trusted && !self.peers.contains(&uid)
     }
 
-    /// Whether this user may have everything: whoever can read our memory already, and no agent.
-    pub fn admits_successor(&self, uid: u32) -> bool {
+    /// Whether a sidecar of this user may take everything over from us, or leave it to us: whoever
+    /// can read our memory already, and no agent.
+    pub fn admits_sidecar(&self, uid: u32) -> bool {
         (uid == 0 || uid == self.own) && !self.peers.contains(&uid)
     }
 }
@@ -108,7 +109,7 @@ mod tests {
             (2000, false),
         ] {
             assert_eq!(access.admits(uid), served, "{uid}");
-            assert_eq!(access.admits_successor(uid), served && uid != 1000, "{uid}");
+            assert_eq!(access.admits_sidecar(uid), served && uid != 1000, "{uid}");
         }
     }
 
@@ -119,7 +120,7 @@ mod tests {
             allow: vec![1000],
             peers: vec![0, 500, 1000],
         };
-        let served = |uid| access.admits(uid) || access.admits_successor(uid);
+        let served = |uid| access.admits(uid) || access.admits_sidecar(uid);
         assert!(![0, 500, 1000].into_iter().any(served));
     }
 

@@ -58,6 +58,7 @@ pub enum NotBound {
 pub struct Socket {
     listener: std::os::unix::net::UnixListener,
     file: File,
+    group: Option<Gid>,
 }
 
 /// The file of a socket, known by its inode so that nobody else's is taken away.
@@ -88,19 +89,24 @@ impl Socket {
         Ok(Self {
             listener: socket.into(),
             file,
+            group,
         })
     }
 
     /// The socket that a predecessor bound. Its file is ours once it is served.
-    pub(crate) fn inherit(path: PathBuf, socket: OwnedFd) -> Self {
+    ///
+    /// # Errors
+    /// [`NotBound`] when there is no such group.
+    pub(crate) fn inherit(config: &Config, socket: OwnedFd) -> Result<Self, NotBound> {
         let file = File {
-            path,
+            path: config.socket.clone(),
             identity: None,
         };
-        Self {
+        Ok(Self {
             listener: socket.into(),
             file,
-        }
+            group: config.group.as_ref().map(gid).transpose()?,
+        })
     }
 
     /// The socket, for a successor.
@@ -113,8 +119,15 @@ impl Socket {
 
     /// For the runtime that serves it. The file goes when the second part is dropped.
     pub(super) fn into_listener(self) -> io::Result<(UnixListener, File)> {
-        let Self { listener, mut file } = self;
-        file.identity = file.identity.or_else(|| identity(&file.path).ok());
+        let Self {
+            listener,
+            mut file,
+            group,
+        } = self;
+        if file.identity.is_none() {
+            open_to(&file.path, group).map_err(io::Error::other)?;
+            file.identity = Some(identity(&file.path)?);
+        }
         Ok((UnixListener::from_std(listener)?, file))
     }
 }
@@ -149,14 +162,21 @@ fn make(path: &Path, address: &SocketAddrUnix, group: Option<Gid>) -> Result<Own
     let socket = socket().map_err(failed("make a socket for"))?;
     rustix::fs::fchmod(&socket, Mode::from_raw_mode(OWNER_ONLY)).map_err(failed("protect"))?;
     rustix::net::bind(&socket, address).map_err(failed("bind"))?;
-    if let Some(group) = group {
-        rustix::fs::chown(path, None, Some(group)).map_err(failed("give its group"))?;
-        let mode = fs::Permissions::from_mode(OWNER_AND_GROUP);
-        fs::set_permissions(path, mode)
-            .map_err(|error| refused("open to its group", path, error))?;
-    }
+    open_to(path, group)?;
     rustix::net::listen(&socket, BACKLOG).map_err(failed("listen on"))?;
     Ok(socket)
+}
+
+/// Opens the file of a socket to this group, or to its owner alone.
+fn open_to(path: &Path, group: Option<Gid>) -> Result<(), NotBound> {
+    let failed = |error: io::Error| refused("protect", path, error);
+    let permit = |mode| fs::set_permissions(path, fs::Permissions::from_mode(mode));
+    permit(OWNER_ONLY).map_err(failed)?;
+    if group.is_some() {
+        rustix::fs::chown(path, None, group).map_err(|error| failed(error.into()))?;
+        permit(OWNER_AND_GROUP).map_err(failed)?;
+    }
+    Ok(())
 }
 
 fn socket() -> rustix::io::Result<OwnedFd> {
@@ -164,14 +184,17 @@ fn socket() -> rustix::io::Result<OwnedFd> {
     rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
 }
 
-fn prepare_directory(path: &Path) -> Result<(), NotBound> {
+/// Makes the directory of a control socket if there is none.
+///
+/// # Errors
+/// [`NotBound`], also when everybody could put another socket there.
+pub(crate) fn prepare_directory(path: &Path) -> Result<(), NotBound> {
     const OTHERS_WRITE: u32 = 0o002;
     const STICKY: u32 = 0o1000;
-    let Some(directory) = path
-        .parent()
-        .filter(|directory| !directory.as_os_str().is_empty())
-    else {
-        return Ok(());
+    let directory = match path.parent() {
+        None => return Ok(()),
+        Some(here) if here.as_os_str().is_empty() => Path::new("."),
+        Some(directory) => directory,
     };
     let failed = |error| refused("make the directory", directory, error);
     fs::DirBuilder::new()

@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 
 use super::{
     keeper::Keeper,
-    queue::{LAST_ROOM, Line, Queue, ROOM},
+    queue::{Line, Queue},
 };
 pub use super::{
     queue::Receipt,
@@ -109,11 +109,11 @@ impl Log {
             }
             Durability::Synced if self.healthy() => {
                 let (line, receipt) = Line::awaited(members);
-                self.shared.queue.push(line, ROOM)?;
+                self.shared.queue.decide(line)?;
                 Some(receipt)
             }
             Durability::Memory if self.healthy() => {
-                self.shared.queue.push(Line::left(members), ROOM)?;
+                self.shared.queue.decide(Line::left(members))?;
                 self.shared.waits.notify_one();
                 None
             }
@@ -148,7 +148,7 @@ impl Log {
                 self.shared.note(&keeper);
             }
             Durability::Synced | Durability::Memory => {
-                self.shared.queue.push(Line::left(members), LAST_ROOM)?;
+                self.shared.queue.push(Line::left(members))?;
             }
         }
         self.shared.waits.notify_one();
@@ -219,18 +219,21 @@ impl Log {
     }
 
     /// Writes a checkpoint, and from then on nothing; returns the file with its lock, with which a
-    /// successor goes on. What comes yet waits.
+    /// successor goes on. Decisions are refused, outcomes wait.
     ///
     /// # Errors
     ///
     /// [`Unwritable`]; then nothing is held.
     pub fn hold(&self, now: Timestamp) -> Result<OwnedFd, Unwritable> {
-        self.shared.keeper().hold(now)
+        self.shared.queue.hold();
+        let held = self.shared.keeper().hold(now);
+        held.inspect_err(|_| self.shared.queue.resume())
     }
 
     /// Goes on writing: there is no successor.
     pub fn resume(&self) {
         self.shared.keeper().resume();
+        self.shared.queue.resume();
     }
 
     /// The lines that wait while the log is held, each with a newline behind it: they are the

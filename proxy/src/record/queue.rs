@@ -131,14 +131,33 @@ struct Held {
     tick: Option<Timestamp>,
     /// The first tick for which the thread has not come.
     missed: Option<Timestamp>,
+    /// A successor decides.
+    undecided: bool,
     closed: bool,
 }
 
 impl Queue {
-    /// Adds a line unless it finds no room. The thread is called when somebody waits for it or
-    /// when much is there; otherwise [`Queue::flush`] is due soon.
-    pub(super) fn push(&self, line: Line, room: usize) -> Result<(), Unwritable> {
-        let mut held = self.held();
+    /// Adds a decision unless it finds no room, or others decide. The thread is called when
+    /// somebody waits for it or when much is there; otherwise [`Queue::flush`] is due soon.
+    pub(super) fn decide(&self, line: Line) -> Result<(), Unwritable> {
+        let held = self.held();
+        if held.undecided {
+            return Err(Unwritable);
+        }
+        self.add(held, line, ROOM)
+    }
+
+    /// Adds what became of a decision unless it finds no room.
+    pub(super) fn push(&self, line: Line) -> Result<(), Unwritable> {
+        self.add(self.held(), line, LAST_ROOM)
+    }
+
+    fn add(
+        &self,
+        mut held: MutexGuard<'_, Held>,
+        line: Line,
+        room: usize,
+    ) -> Result<(), Unwritable> {
         let bytes = held.bytes.saturating_add(line.members.len());
         if held.closed || bytes > room || !is_one_line(&line.members) {
             return Err(Unwritable);
@@ -149,6 +168,16 @@ impl Queue {
         held.lines.push(line);
         self.call(held);
         Ok(())
+    }
+
+    /// Takes no more decisions.
+    pub(super) fn hold(&self) {
+        self.held().undecided = true;
+    }
+
+    /// Takes decisions again.
+    pub(super) fn resume(&self) {
+        self.held().undecided = false;
     }
 
     /// Has what is there written.

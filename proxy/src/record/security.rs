@@ -211,7 +211,7 @@ impl SecurityLog {
     /// left untouched.
     pub fn open(path: impl Into<PathBuf>, now: Timestamp) -> Result<Self, OpenError> {
         let path = path.into();
-        let file = open_file(&path)?;
+        let file = Whole::new(open_file(&path)?, Counts::Written);
         Ok(Self::over(file, path, now))
     }
 
@@ -226,7 +226,8 @@ impl SecurityLog {
         now: Timestamp,
     ) -> Result<Self, OpenError> {
         let path = path.into();
-        let file = GrowingFile::adopt(file, &path)?;
+        let mut file = Whole::new(GrowingFile::adopt(file, &path)?, Counts::Written);
+        file.share();
         Ok(Self::over(file, path, now))
     }
 
@@ -236,12 +237,11 @@ impl SecurityLog {
     ///
     /// When there are too many descriptors.
     pub fn share(&self) -> std::io::Result<OwnedFd> {
-        let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        state.file.sink().share()
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.file.share().share()
     }
 
-    fn over(file: GrowingFile, path: PathBuf, now: Timestamp) -> Self {
-        let file = Whole::new(file, Counts::Written);
+    fn over(file: Whole<GrowingFile>, path: PathBuf, now: Timestamp) -> Self {
         let caps = [Cap::new(now); SecurityKind::COUNT];
         let state = Mutex::new(State {
             file,

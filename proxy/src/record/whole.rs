@@ -1,5 +1,6 @@
 //! Appends whole or not at all: what a failed write left behind is taken away before anything
-//! follows.
+//! follows. Where another process appends to the same sink, its bytes may be the last: there, what
+//! was left behind is made a line of its own.
 
 use std::io;
 
@@ -21,6 +22,8 @@ pub(super) struct Whole<S> {
     counts: Counts,
     /// Bytes at its end that could not be taken away yet.
     partial: usize,
+    /// Another process appends as well.
+    shared: bool,
 }
 
 impl<S: Sink> Whole<S> {
@@ -29,7 +32,14 @@ impl<S: Sink> Whole<S> {
             sink,
             counts,
             partial: 0,
+            shared: false,
         }
+    }
+
+    /// From now on another process appends as well; returns the sink for it.
+    pub(super) fn share(&mut self) -> &S {
+        self.shared = true;
+        &self.sink
     }
 
     pub(super) fn sink(&self) -> &S {
@@ -41,6 +51,7 @@ impl<S: Sink> Whole<S> {
         self.repair().ok();
         self.sink = sink;
         self.partial = 0;
+        self.shared = false;
     }
 
     /// Appends `bytes` with one write.
@@ -76,9 +87,19 @@ impl<S: Sink> Whole<S> {
     /// INVARIANT: nothing is appended behind a partial write.
     fn repair(&mut self) -> io::Result<()> {
         if self.partial > 0 {
-            self.sink.shorten(self.partial)?;
+            self.undo()?;
             self.partial = 0;
         }
         Ok(())
+    }
+
+    fn undo(&mut self) -> io::Result<()> {
+        if !self.shared {
+            return self.sink.shorten(self.partial);
+        }
+        match self.sink.append(b"\n")? {
+            1 => Ok(()),
+            _ => Err(io::ErrorKind::WriteZero.into()),
+        }
     }
 }

@@ -43,19 +43,22 @@ pub(super) fn control(
         } else {
             CurrentTasks::Permitted
         },
-        access: control::Access {
-            own: rustix::process::geteuid().as_raw(),
-            allow: loaded
-                .config
-                .control
-                .as_ref()
-                .map(|control| control.allow.clone())
-                .unwrap_or_default(),
-            peers: agents(loaded),
-        },
+        access: access(loaded),
         clock: Timestamp::now,
         drain: draining.clone(),
         heirs,
+    }
+}
+
+/// Who is served, and from whom and to whom everything may go.
+pub(super) fn access(loaded: &Loaded) -> control::Access {
+    let control = loaded.config.control.as_ref();
+    control::Access {
+        own: rustix::process::geteuid().as_raw(),
+        allow: control
+            .map(|control| control.allow.clone())
+            .unwrap_or_default(),
+        peers: agents(loaded),
     }
 }
 

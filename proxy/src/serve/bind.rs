@@ -115,7 +115,7 @@ fn control(
     section.socket = loaded.resolve(&section.socket);
     let place = Place::Control(absolute(&section.socket)?);
     let socket = match offered(&place) {
-        Some(socket) => control::Socket::inherit(section.socket, socket),
+        Some(socket) => control::Socket::inherit(&section, socket)?,
         None => control::Socket::bind(&section)?,
     };
     sockets.push((place, socket.share()?));

@@ -42,6 +42,8 @@ const ABLE: Duration = Duration::from_secs(5);
 /// How long the last outcome of calls may wait to go over.
 const OUTCOMES: Duration = Duration::from_millis(5);
 
+const UNWRITABLE: &str = "the decision log cannot be written";
+
 /// Who goes on after us, and who went before.
 pub(super) struct Succession {
     pub(super) heirs: mpsc::UnboundedReceiver<Heir>,
@@ -109,9 +111,11 @@ impl Heritage {
         stream.write_all(b"\n").await?;
         let link = Link::over(stream);
         if heir.bid != self.bid {
-            let why = "agent, decision log or security log is another one";
-            link.send(&Bequest::Refused(why.into()), &[]).await?;
-            anyhow::bail!(why);
+            return refuse(&link, "agent, decision log or security log is another one").await;
+        }
+        // Holding it would wait for a disk that hangs.
+        if !outrider.recorder.log.healthy() {
+            return refuse(&link, UNWRITABLE).await;
         }
         // What is undecided after that is refused: its line cannot be written.
         timeout(DECIDED, drain.hold()).await.ok();
@@ -131,9 +135,7 @@ impl Heritage {
     async fn leave(&self, link: &Link, outrider: &Outrider) -> anyhow::Result<()> {
         let recorder = &outrider.recorder;
         let Ok(log) = recorder.log.hold(Timestamp::now()) else {
-            let why = "the decision log cannot be written";
-            link.send(&Bequest::Refused(why.into()), &[]).await?;
-            anyhow::bail!(why);
+            return refuse(link, UNWRITABLE).await;
         };
         let security = recorder.security.share()?;
         let (mut places, mut with) = (
@@ -157,6 +159,12 @@ impl Heritage {
         );
         Ok(link.send(&Bequest::Yours, &[]).await?)
     }
+}
+
+/// Tells why nothing is handed over.
+async fn refuse<T>(link: &Link, why: &'static str) -> anyhow::Result<T> {
+    link.send(&Bequest::Refused(why.into()), &[]).await?;
+    anyhow::bail!(why)
 }
 
 impl Successor {

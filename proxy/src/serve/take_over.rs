@@ -7,12 +7,13 @@ use std::{
 
 use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rustix::net::sockopt::socket_peercred;
 use tokio::{runtime::Runtime, sync::mpsc, time::timeout};
 
 use super::link::{Bequest, Claim, Estate, Link, Place, TaskEnd};
 use crate::{
     control::{
-        client,
+        Access, client,
         wire::{Bid, Fault, Reply, Request},
     },
     drain::Draining,
@@ -43,8 +44,8 @@ impl Offer {
     ///
     /// # Errors
     /// When there is none, or why it gives nothing; it goes on as before.
-    pub(super) fn ask(control: &Path, bid: Bid) -> anyhow::Result<Self> {
-        let stream = welcomed(control, &Request::TakeOver(bid))?;
+    pub(super) fn ask(control: &Path, access: &Access, bid: Bid) -> anyhow::Result<Self> {
+        let stream = welcomed(control, access, &Request::TakeOver(bid))?;
         stream.set_nonblocking(true)?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
@@ -96,11 +97,17 @@ impl Offer {
 }
 
 /// Connects and asks until the sidecar there answers for itself.
-fn welcomed(control: &Path, request: &Request) -> anyhow::Result<UnixStream> {
+fn welcomed(control: &Path, access: &Access, request: &Request) -> anyhow::Result<UnixStream> {
     let end = std::time::Instant::now() + PATIENCE;
     loop {
         let mut stream = client::connect(control)
             .context("`--take-over`: start without it if no sidecar is running")?;
+        let uid = socket_peercred(&stream)?.uid.as_raw();
+        anyhow::ensure!(
+            access.admits_sidecar(uid),
+            "what answers at `{}` runs as uid {uid}: nothing is taken over but from a sidecar that runs as this user or root, and never from a uid in `listeners[].peers`",
+            control.display()
+        );
         stream.set_read_timeout(Some(PATIENCE))?;
         client::say(&mut stream, request)?;
         let line = first_line(&mut stream)?;

@@ -41,8 +41,9 @@ impl Tasks {
         }
     }
 
-    /// Takes the tasks of a predecessor over: their tokens, what they have spent, their ends.
-    pub fn inherit(&self, estate: Estate) {
+    /// Takes the tasks of a predecessor over: their tokens, what they have spent, their ends. They
+    /// stay bound to the listeners that tasks may be bound to here.
+    pub fn inherit(&self, estate: Estate, binds: impl Fn(&str) -> bool) {
         let mut memory = self.write();
         for Left { task, token } in estate.tasks {
             let task = Arc::new(Task::from(task));
@@ -53,6 +54,9 @@ impl Tasks {
             memory.by_token.insert(place, Arc::clone(&id));
             memory.by_id.insert(id, Held { task, token, place });
         }
-        memory.current.extend(estate.current);
+        let bound = estate.current.into_iter();
+        memory
+            .current
+            .extend(bound.filter(|(listener, _)| binds(listener)));
     }
 }

@@ -245,3 +245,15 @@ fn neither_a_token_nor_the_key_is_ever_printed() {
     assert!(!shown.contains(signature));
     assert!(!shown.contains("eyJ"));
 }
+
+#[test]
+fn an_inherited_task_stays_bound_only_where_tasks_may_be_bound() {
+    let left = tasks();
+    let kept = left.open(bound("kept"), at(0)).unwrap();
+    let gone = left.open(bound("gone"), at(0)).unwrap();
+    let successor = tasks();
+    successor.inherit(left.leave(), |listener| listener == "kept");
+    assert_eq!(successor.current("kept").unwrap().id, kept.task.id);
+    assert!(successor.current("gone").is_none());
+    assert!(successor.by_token(gone.token.as_bytes()).is_some());
+}

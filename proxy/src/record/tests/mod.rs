@@ -4,6 +4,7 @@ mod queue;
 mod refusals;
 mod security;
 mod verify;
+mod whole;
 mod writer;
 
 use std::{

@@ -35,32 +35,35 @@ async fn who_waits_is_told_what_became_of_the_line() {
 fn a_full_queue_refuses_decisions_and_has_room_for_their_outcomes() {
     let queue = Queue::default();
     let line = vec![b'x'; 64 * 1024];
-    let fill = |room: usize| {
+    let fill = |add: fn(&Queue, Line) -> Result<(), Unwritable>| {
         let mut count = 0;
-        while queue.push(Line::left(&line), room).is_ok() {
+        while add(&queue, Line::left(&line)).is_ok() {
             count += 1;
         }
         count
     };
-    assert_eq!(fill(ROOM), ROOM / line.len());
-    assert_eq!(fill(LAST_ROOM), (LAST_ROOM - ROOM) / line.len());
+    assert_eq!(fill(Queue::decide), ROOM / line.len());
+    assert_eq!(fill(Queue::push), (LAST_ROOM - ROOM) / line.len());
     assert_eq!(queue.len(), LAST_ROOM / line.len());
 
     let mut taken = Vec::new();
     assert!(!queue.next(&mut taken).last);
-    assert_eq!(fill(LAST_ROOM), 0, "what is being written takes room");
+    assert_eq!(fill(Queue::push), 0, "what is being written takes room");
     taken.truncate(1);
     queue.left(&taken);
-    assert_eq!((queue.len(), fill(ROOM)), (1, ROOM / line.len() - 1));
+    assert_eq!(
+        (queue.len(), fill(Queue::decide)),
+        (1, ROOM / line.len() - 1)
+    );
 }
 
 #[test]
 fn a_queue_that_nobody_writes_refuses_everything() {
     let queue = Queue::default();
     let (line, receipt) = Line::awaited(MEMBERS);
-    queue.push(line, ROOM).unwrap();
+    queue.decide(line).unwrap();
     queue.abandon();
-    assert_eq!(queue.push(Line::left(MEMBERS), LAST_ROOM), Err(Unwritable));
+    assert_eq!(queue.push(Line::left(MEMBERS)), Err(Unwritable));
     drop(receipt);
 }
 
@@ -68,7 +71,7 @@ fn a_queue_that_nobody_writes_refuses_everything() {
 fn a_line_in_two_is_not_taken() {
     let queue = Queue::default();
     for members in [b"\"a\":1,\n\"b\":2".as_slice(), b""] {
-        assert_eq!(queue.push(Line::left(members), ROOM), Err(Unwritable));
+        assert_eq!(queue.decide(Line::left(members)), Err(Unwritable));
     }
 }
 
@@ -76,13 +79,13 @@ fn a_line_in_two_is_not_taken() {
 fn the_writer_is_called_for_who_waits_or_when_asked() {
     let queue = Queue::default();
     let mut taken = Vec::new();
-    queue.push(Line::left(MEMBERS), ROOM).unwrap();
+    queue.decide(Line::left(MEMBERS)).unwrap();
     queue.flush();
     let round = queue.next(&mut taken);
     assert!(taken.len() == 1 && round.tick.is_none() && !round.last);
 
     let (line, _receipt) = Line::awaited(MEMBERS);
-    queue.push(line, ROOM).unwrap();
+    queue.decide(line).unwrap();
     queue.tick(now());
     let round = queue.next(&mut taken);
     assert_eq!((taken.len(), round.tick), (2, Some(now())));
@@ -99,4 +102,14 @@ fn a_writer_that_does_not_come_is_noticed() {
     assert!(!queue.tick(after(5)) && !queue.tick(after(6)));
     queue.next(&mut Vec::new());
     assert!(queue.tick(after(60)));
+}
+
+#[test]
+fn a_queue_that_is_held_takes_outcomes_alone() {
+    let queue = Queue::default();
+    queue.hold();
+    assert_eq!(queue.decide(Line::left(MEMBERS)), Err(Unwritable));
+    assert_eq!(queue.push(Line::left(MEMBERS)), Ok(()));
+    queue.resume();
+    assert_eq!(queue.decide(Line::left(MEMBERS)), Ok(()));
 }
