@@ -3,7 +3,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+use crate::rejection::{Header, Rejection};
 
 /// Headers whose name begins like this are ours alone.
 const OURS: &str = "outrider-";
@@ -74,4 +76,17 @@ pub fn begins_loosely(name: &str, word: &str) -> bool {
     let dash = |byte: u8| if byte == b'_' { b'-' } else { byte };
     let same = |(a, b): (u8, u8)| dash(a) == dash(b);
     name.len() >= word.len() && name.bytes().zip(word.bytes()).all(same)
+}
+
+/// Refuses headers that a lax reader takes for one that is judged: those with `_` in a name that
+/// looks so.
+///
+/// # Errors
+/// There is one.
+pub fn no_twins(headers: &HeaderMap, looks_judged: impl Fn(&str) -> bool) -> Result<(), Rejection> {
+    let twin = |name: &HeaderName| name.as_str().contains('_') && looks_judged(name.as_str());
+    if headers.keys().any(twin) {
+        return Err(Rejection::HeaderMismatch(Header::Twin));
+    }
+    Ok(())
 }

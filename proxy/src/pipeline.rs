@@ -6,6 +6,7 @@
 
 mod case;
 mod outgoing;
+mod turns;
 
 use std::{
     pin::{Pin, pin},
@@ -17,8 +18,9 @@ use std::{
 
 use http::{HeaderValue, Request, Response, header};
 use hyper::body::{Body as _, Incoming};
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
+pub use self::turns::Turns;
 use self::{
     case::{Case, Errand, Known, Said},
     outgoing::{Body, Target},
@@ -56,8 +58,8 @@ pub struct Pipeline {
     pub streams: Tasks,
     /// How much this worker has to do.
     pub load: Load,
-    /// The turns of large bodies: in memory their values take many times their bytes.
-    pub turns: Semaphore,
+    /// When it is a large body's turn.
+    pub turns: Turns,
 }
 
 impl listen::Service for Pipeline {
@@ -249,14 +251,12 @@ impl Pipeline {
             let ruling = judge(&mut case);
             return (Some(case), ruling);
         }
-        let turn = self.turns.acquire().await;
-        let judged = tokio::task::spawn_blocking(move || {
+        let judged = self.turns.take(move || {
             let ruling = judge(&mut case);
             (Some(case), ruling)
         });
-        let judged = judged.await;
-        drop(turn);
-        judged.unwrap_or_else(|_| (None, Ruling::refused(Rejection::PolicyError)))
+        let failed = |_| (None, Ruling::refused(Rejection::PolicyError));
+        judged.await.unwrap_or_else(failed)
     }
 
     /// Sends what was permitted and receives what may pass, unless the task ends first.

@@ -107,6 +107,9 @@ impl Retry {
     }
 }
 
+/// What is wrong with a [`Header::Twin`].
+const TWIN: &str = "a header with `_` in its name reads like one that is judged: leave it out";
+
 /// How a request failed to be one well-formed call.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Malformed {
@@ -142,6 +145,15 @@ pub enum Unknown {
     Work,
 }
 
+/// Which header tells another call than the body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Header {
+    /// One that is judged, by its name.
+    Judged(Cow<'static, str>),
+    /// One that a lax reader takes for one that is judged. Its name is of the agent's choice.
+    Twin,
+}
+
 /// What a spent limit tells the agent (draft-ietf-httpapi-ratelimit-headers-10).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Spent {
@@ -159,7 +171,7 @@ pub enum Rejection {
     /// The bytes are not one well-formed call.
     CallMalformed(Malformed),
     /// A mirrored header and the body tell two different calls (MCP 2026-07-28, `-32020`).
-    HeaderMismatch(Cow<'static, str>),
+    HeaderMismatch(Header),
     /// The caller on this connection is not one whom the listener serves.
     IdentityInvalid,
     /// No task was presented.
@@ -257,9 +269,10 @@ impl Rejection {
     pub fn detail(&self) -> Cow<'_, str> {
         match self {
             Self::CallMalformed(malformed) => malformed.detail(),
-            Self::HeaderMismatch(header) => {
-                format!("`{header}` must be present once and equal the body").into()
+            Self::HeaderMismatch(Header::Judged(name)) => {
+                format!("`{name}` must be present once and equal the body").into()
             }
+            Self::HeaderMismatch(Header::Twin) => TWIN.into(),
             Self::TaskMissing => "send the task's token in `Outrider-Task-Token`".into(),
             Self::ToolUnknown(Unknown::Tool) => {
                 "this service publishes no tool of that name".into()
@@ -291,7 +304,8 @@ impl Rejection {
             )
             | Self::DestinationRefused(why)
             | Self::MediaTypeRefused(why) => (*why).into(),
-            Self::HeaderMismatch(header) => header.clone(),
+            Self::HeaderMismatch(Header::Judged(name)) => name.clone(),
+            Self::HeaderMismatch(Header::Twin) => TWIN.into(),
             Self::RateLimited(spent) => spent.limit.to_string().into(),
             _ => self.row().title.into(),
         }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use outrider_integration::{Setup, Sidecar, ToolServer, check_chain, until};
+use outrider_integration::{Request, Setup, Sidecar, ToolServer, check_chain, until};
 use serde_json::{Value, json};
 
 use crate::support::{OUTRIDER, echo, hi};
@@ -137,4 +137,20 @@ fn a_counted_line_is_written_when_its_second_is_over() {
             .then_some(())
     });
     assert!(agent.call("echo", &hi()).is_tool_success());
+}
+
+#[test]
+fn a_name_that_the_agent_makes_up_makes_no_kind() {
+    let server = echo();
+    let mut sidecar = sharing(&server);
+    let mut agent = sidecar.agent();
+    for number in 0..25 {
+        let twin = Request::call("echo", &hi()).with(&format!("Content_{number}"), "x");
+        assert_eq!(agent.send(&twin).code(), "header_mismatch");
+    }
+    assert_eq!(server.bytes(), 0);
+    let lines = stopped(&mut sidecar);
+    let own = lines.values().filter(|line| line.get("count").is_none());
+    assert_eq!(own.count(), 5);
+    assert_eq!(lines.values().map(count).sum::<u64>(), 25);
 }

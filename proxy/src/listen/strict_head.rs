@@ -56,7 +56,6 @@ impl Default for Patience {
     }
 }
 
-/// What the stream and the service of one connection tell each other.
 /// How an agent keeps us waiting; seen from outside its connection, too.
 #[derive(Debug)]
 pub(crate) struct Waits {
@@ -101,7 +100,7 @@ impl Waits {
     /// Notes how many heads came through this stream.
     fn heads(&self, heads: u64) {
         self.heads.set(heads);
-        self.called.set(true);
+        self.called.set(self.called.get() || heads > 0);
     }
 
     /// Counts anew: the connection goes on in another stream, between two calls.
@@ -508,6 +507,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
 #[cfg(test)]
 #[allow(clippy::unwrap_used)]
 mod tests {
+    use std::sync::Arc;
+
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt, duplex},
         task::{LocalSet, spawn_local, yield_now},
@@ -516,8 +517,12 @@ mod tests {
     use super::*;
     use crate::{
         drain::Drain,
-        listen::{ListenAddress, ListenerFacts, Mode, PeerAddr, reverse::Hosts},
+        listen::{
+            Crowd, ListenAddress, ListenerFacts, Member, Mode, Observer, PeerAddr, reverse::Hosts,
+        },
     };
+
+    const CALL: &[u8] = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
 
     fn connection() -> Connection {
         let address: ListenAddress = "127.0.0.1:1".parse().unwrap();
@@ -533,7 +538,48 @@ mod tests {
         };
         let peer = PeerAddr::Unix { uid: 1, pid: None };
         let turn = Drain::new().1.turn();
-        Connection::new(std::sync::Arc::new(facts), peer, turn, Rc::default())
+        Connection::new(Arc::new(facts), peer, turn, Rc::default())
+    }
+
+    /// A connection of which that was read and, if it is a call, answered; it waits since then.
+    async fn after(bytes: &[u8], waited: Duration) -> Rc<Waits> {
+        let connection = Rc::new(connection());
+        let gate = Rc::new(Gate::new(Rc::clone(&connection)));
+        let (mut agent, stream) = duplex(1024);
+        agent.write_all(bytes).await.unwrap();
+        let patience = Patience::default();
+        let mut stream = StrictHead::new(stream, Vec::new(), Rc::clone(&gate), patience);
+        let read = stream.read(&mut [0; 1024]).await;
+        assert_eq!(read.unwrap(), bytes.len());
+        if gate.waits().is_in_a_call() {
+            gate.answered();
+        }
+        let since = Instant::now().checked_sub(waited);
+        gate.waits().owed_since.set(since);
+        Rc::clone(&connection.waits)
+    }
+
+    #[tokio::test]
+    async fn one_that_sent_a_byte_makes_room_before_one_that_called_and_is_idle() {
+        let (crowd, listener) = (Crowd::default(), Arc::clone(&connection().listener));
+        let join = |waits| {
+            let task = tokio::spawn(std::future::pending::<()>());
+            crowd.join(Member {
+                listener: Arc::clone(&listener),
+                peer: PeerAddr::Unix { uid: 1, pid: None },
+                waits,
+                task: task.abort_handle(),
+            });
+            task
+        };
+        let idle = join(after(CALL, Duration::from_secs(3)).await);
+        let dribbler = join(after(b"G", Duration::from_secs(1)).await);
+        let observer: Observer = Arc::new(|_, _, _| {});
+        assert!(crowd.make_room(&listener, &observer));
+        tokio::select! {
+            _ = idle => panic!("who called had to go"),
+            ended = dribbler => assert!(ended.unwrap_err().is_cancelled()),
+        }
     }
 
     /// The engine does not read again after an answer; no wait before the call left a clock either.
@@ -545,11 +591,10 @@ mod tests {
             ..Patience::default()
         };
         let (mut agent, stream) = duplex(1024);
-        let call = b"GET /a HTTP/1.1\r\nHost: x\r\n\r\n";
-        agent.write_all(call).await.unwrap();
+        agent.write_all(CALL).await.unwrap();
         let mut stream = StrictHead::new(stream, Vec::new(), Rc::clone(&gate), patience);
         let mut space = [0; 1024];
-        assert_eq!(stream.read(&mut space).await.unwrap(), call.len());
+        assert_eq!(stream.read(&mut space).await.unwrap(), CALL.len());
         let idle = async {
             let next = spawn_local(async move { stream.read(&mut space).await.unwrap() });
             yield_now().await;

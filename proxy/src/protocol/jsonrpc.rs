@@ -7,7 +7,7 @@ mod answer;
 use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
-use http::{Method, StatusCode, request::Parts};
+use http::{Method, StatusCode};
 use outrider_policy::{Problem, Value};
 use outrider_schemas::{catalogue::Contract, json, jsonrpc::Catalogue};
 
@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     call::{DecisionId, ToolCall},
-    headers::begins_loosely,
+    headers::{begins_loosely, no_twins},
     listen::path::EncodedSlash,
     rejection::{Malformed, Rejection, Unknown},
 };
@@ -76,7 +76,7 @@ impl Protocol for JsonRpc {
         if asked.head.method != Method::POST {
             return Err(Rejection::CallMalformed(Malformed::Method));
         }
-        no_twins(asked.head)?;
+        no_twins(&asked.head.headers, |name| begins_loosely(name, "content-"))?;
         json_body(asked.head)
     }
 
@@ -130,15 +130,6 @@ impl Protocol for JsonRpc {
         let schema = tool.and_then(|tool| tool.output.as_ref());
         answer::check(exchange, &message, schema).map(|()| Passed::Final(message))
     }
-}
-
-/// Refuses headers that a lax reader takes for one that is judged: `_` for `-` (RFC 3875 §4.1.18).
-fn no_twins(head: &Parts) -> Result<(), Rejection> {
-    let mut names = head.headers.keys().map(http::HeaderName::as_str);
-    let twin = names.find(|name| name.contains('_') && begins_loosely(name, "content-"));
-    twin.map_or(Ok(()), |name| {
-        Err(Rejection::HeaderMismatch(name.to_owned().into()))
-    })
 }
 
 /// Reads the one request or notification of a body (JSON-RPC 2.0 §4).

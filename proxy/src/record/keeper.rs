@@ -212,7 +212,12 @@ impl Keeper {
 
     /// Writes the lines, many at once, and tells those who wait.
     fn write(&mut self, lines: &mut Vec<Line>) {
-        while !lines.is_empty() {
+        loop {
+            // A write may have taken longer than those wait whose lines come after it.
+            lines.retain(Line::is_wanted);
+            if lines.is_empty() {
+                return;
+            }
             match self.writer.append_first(lines.iter().map(Line::members)) {
                 Ok(count) => lines.drain(..count).for_each(Line::written),
                 Err(Unwritable) => return lines.retain_mut(Line::unwritten),

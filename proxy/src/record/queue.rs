@@ -1,11 +1,15 @@
 //! Lines on their way to a thread that writes them: many wait for one write and one sync.
 //!
 //! A line comes in, with or without somebody who waits for it; the writing thread takes all that
-//! are there. What somebody waits for is written or refused, never both; what nobody waits for is
-//! kept until it can be written. The queue is bounded: what finds no room is refused at once.
+//! are there. What somebody waits for is written or refused; both only if a write that had begun
+//! succeeds after their patience was over. What nobody waits for is kept until it can be written.
+//! The queue is bounded: what finds no room is refused at once.
 
 use std::{
-    sync::{Condvar, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -34,7 +38,14 @@ pub(super) type Settled = Result<(), Unwritable>;
 #[derive(Debug)]
 pub(super) struct Line {
     members: Box<[u8]>,
-    awaited: Option<oneshot::Sender<Settled>>,
+    awaited: Option<Waiter>,
+}
+
+/// Who waits for a line.
+#[derive(Debug)]
+struct Waiter {
+    tell: oneshot::Sender<Settled>,
+    gave_up: Arc<AtomicBool>,
 }
 
 impl Line {
@@ -49,11 +60,15 @@ impl Line {
     /// A line for which the holder of the receipt waits.
     pub(super) fn awaited(members: &[u8]) -> (Self, Receipt) {
         let (tell, told) = oneshot::channel();
+        let gave_up = Arc::default();
         let line = Self {
             members: members.into(),
-            awaited: Some(tell),
+            awaited: Some(Waiter {
+                tell,
+                gave_up: Arc::clone(&gave_up),
+            }),
         };
-        (line, Receipt(told))
+        (line, Receipt { told, gave_up })
     }
 
     /// What it says.
@@ -61,25 +76,41 @@ impl Line {
         &self.members
     }
 
+    /// Whether it is to be written: who waited for it was not refused meanwhile.
+    pub(super) fn is_wanted(&self) -> bool {
+        let awaited = self.awaited.as_ref();
+        awaited.is_none_or(|waiter| !waiter.gave_up.load(Ordering::Acquire))
+    }
+
     /// It is written.
     pub(super) fn written(self) {
-        if let Some(tell) = self.awaited {
+        if let Some(waiter) = self.awaited {
             // Whoever waited may have left.
-            tell.send(Ok(())).ok();
+            waiter.tell.send(Ok(())).ok();
         }
     }
 
     /// It could not be written. Whoever waits is told and the line is given up; says whether it
     /// is to be kept because nobody does.
     pub(super) fn unwritten(&mut self) -> bool {
-        let told = |tell: oneshot::Sender<Settled>| tell.send(Err(Unwritable)).is_ok();
-        !self.awaited.take().is_some_and(told)
+        !self.awaited.take().is_some_and(Waiter::refuse)
+    }
+}
+
+impl Waiter {
+    /// Says whether it is refused, now or before; else it has left.
+    fn refuse(self) -> bool {
+        // In this order: that it gave up is seen once the end of its wait is.
+        self.tell.send(Err(Unwritable)).is_ok() || self.gave_up.load(Ordering::Acquire)
     }
 }
 
 /// What becomes of a line that somebody waits for.
 #[derive(Debug)]
-pub struct Receipt(oneshot::Receiver<Settled>);
+pub struct Receipt {
+    told: oneshot::Receiver<Settled>,
+    gave_up: Arc<AtomicBool>,
+}
 
 impl Receipt {
     /// Waits until the line is written, for a few seconds at most.
@@ -87,11 +118,18 @@ impl Receipt {
     /// # Errors
     /// It is not, as far as is known.
     pub async fn settled(&mut self) -> Result<(), Unwritable> {
-        if let Ok(told) = timeout(PATIENCE, &mut self.0).await {
-            return told.unwrap_or(Err(Unwritable));
+        match timeout(PATIENCE, &mut self.told).await {
+            Ok(told) => told.unwrap_or(Err(Unwritable)),
+            Err(_) => self.give_up(),
         }
-        self.0.close();
-        self.0.try_recv().unwrap_or(Err(Unwritable))
+    }
+
+    /// Waits no longer: unless it was written already, the line is refused.
+    pub(super) fn give_up(&mut self) -> Settled {
+        // First, so that nobody takes the end of the wait for that of an agent who left.
+        self.gave_up.store(true, Ordering::Release);
+        self.told.close();
+        self.told.try_recv().unwrap_or(Err(Unwritable))
     }
 
     /// Waits no longer: unless it was refused already, the line is written or kept until it is.
@@ -99,8 +137,8 @@ impl Receipt {
     /// # Errors
     /// It was refused already.
     pub fn leave(mut self) -> Result<(), Unwritable> {
-        self.0.close();
-        self.0.try_recv().unwrap_or(Ok(()))
+        self.told.close();
+        self.told.try_recv().unwrap_or(Ok(()))
     }
 }
 

@@ -3,7 +3,6 @@
 use std::{net::TcpListener, os::fd::OwnedFd, path::absolute, sync::Arc};
 
 use anyhow::Context as _;
-use tokio::sync::Semaphore;
 
 use super::{Edge, Options, hand_over::Heritage, link::Place, take_over::Offer};
 use crate::{
@@ -16,7 +15,7 @@ use crate::{
     },
     outrider::{Outrider, Snapshot},
     overload::Load,
-    pipeline::Pipeline,
+    pipeline::{Pipeline, Turns},
     record::security::SecurityKind,
     upstream::{Pool, PoolConfig, TlsRoots},
     workers::{self, Workers},
@@ -76,7 +75,7 @@ pub(super) fn all(
             pool,
             streams: tasks.clone(),
             load: Load::watch(tasks),
-            turns: Semaphore::new(1),
+            turns: Turns::default(),
         }
     };
     let count = loaded.config.workers.unwrap_or_else(workers::default_count);

@@ -10,12 +10,12 @@ use outrider_schemas::catalogue::{Kind, ParamHeader};
 
 use super::revision::Era;
 use crate::{
-    headers::{begins_loosely, loosely},
+    headers::{self, begins_loosely, loosely},
     protocol::{
         Form,
         rpc::{json_body, member},
     },
-    rejection::{Malformed, Rejection},
+    rejection::{Header, Malformed, Rejection},
 };
 
 /// The header that names the revision.
@@ -56,20 +56,13 @@ fn accepts_events(head: &Parts) -> Result<(), Rejection> {
     }
 }
 
-/// Refuses headers that a lax reader takes for one that is judged: `_` for `-` (RFC 3875 §4.1.18).
-/// Behind `mcp-param-` an argument's own name may have a `_`; [`parameters_agree`] sees to those.
+/// Refuses headers that a lax reader takes for one that is judged. Behind `mcp-param-` an
+/// argument's own name may have a `_`; [`parameters_agree`] sees to those.
 pub(super) fn no_twins(headers: &HeaderMap) -> Result<(), Rejection> {
-    let judged = |name: &str| {
+    headers::no_twins(headers, |name| {
         (begins_loosely(name, "mcp-") && !name.starts_with(PARAMETER))
             || begins_loosely(name, "content-")
             || begins_loosely(name, "accept")
-    };
-    let twin = headers
-        .keys()
-        .map(HeaderName::as_str)
-        .find(|name| name.contains('_') && judged(name));
-    twin.map_or(Ok(()), |name| {
-        Err(Rejection::HeaderMismatch(name.to_owned().into()))
     })
 }
 
@@ -211,11 +204,11 @@ fn decoded(told: &str) -> Option<Cow<'_, str>> {
 
 /// The refusal of a header that is missing, repeated, malformed or different.
 pub(super) fn mismatch(header: &'static str) -> Rejection {
-    Rejection::HeaderMismatch(header.into())
+    Rejection::HeaderMismatch(Header::Judged(header.into()))
 }
 
 fn mismatch_of(header: &ParamHeader) -> Rejection {
-    Rejection::HeaderMismatch(header.name.clone().into())
+    Rejection::HeaderMismatch(Header::Judged(header.name.clone().into()))
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 use super::*;
 use crate::record::{
-    chain::Unwritable,
+    chain::{LogConfig, Unwritable},
+    keeper::Keeper,
     queue::{LAST_ROOM, Line, Queue, ROOM},
 };
 
@@ -18,6 +19,30 @@ fn a_line_that_could_not_be_written_is_kept_only_if_nobody_waits_for_it() {
     assert_eq!(receipt.leave(), Ok(()), "left to the log");
     assert!(line.unwritten());
     assert!(line.unwritten(), "for good");
+}
+
+#[test]
+fn a_line_whose_call_was_refused_meanwhile_is_neither_written_nor_kept() {
+    let refused = || {
+        let (line, mut receipt) = Line::awaited(br#""type":"decision","code":"refused""#);
+        assert_eq!(receipt.give_up(), Err(Unwritable));
+        line
+    };
+    assert!(!refused().unwritten());
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("decisions.jsonl");
+    let mut keeper = Keeper::open(&LogConfig::at(path.clone()), now()).unwrap();
+    let mut lines = vec![refused(), Line::left(MEMBERS), refused()];
+    keeper.round(&mut lines, None);
+    assert!(lines.is_empty());
+    let text = std::fs::read_to_string(path).unwrap();
+    assert_eq!(text.lines().count(), 1, "{text}");
+    assert!(text.contains(r#""code":"ok""#), "{text}");
+
+    let (line, mut receipt) = Line::awaited(MEMBERS);
+    line.written();
+    assert_eq!(receipt.give_up(), Ok(()), "it was there already");
 }
 
 #[tokio::test]
