@@ -1,8 +1,8 @@
 """The log's disk fails in every way: calls are refused while it does, reach nobody, and pass again within a second."""
 
-import statistics
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
