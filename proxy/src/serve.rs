@@ -89,18 +89,6 @@ pub(crate) struct Edge {
     predecessor: Option<Predecessor>,
 }
 
-/// Builds what is loaded on a thread of its own: the allocator gives back what only that needed
-/// when the thread ends.
-fn built(loaded: &Loaded, options: &Options) -> anyhow::Result<Built> {
-    let built = thread::scope(|scope| {
-        let work = thread::Builder::new().stack_size(STACK);
-        let work = work.spawn_scoped(scope, || loaded.build(&options.compiler, None));
-        anyhow::Ok(work?.join())
-    })?;
-    let built = built.map_err(|_| anyhow::anyhow!("the configuration could not be built"))?;
-    built.map_err(|problems| Unusable { problems }.into())
-}
-
 /// Starts a sidecar.
 ///
 /// # Errors
@@ -110,7 +98,9 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         snapshot,
         labels,
         warnings,
-    } = built(&loaded, options)?;
+    } = loaded
+        .build(&options.compiler, None)
+        .map_err(|problems| Unusable { problems })?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
