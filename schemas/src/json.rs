@@ -13,6 +13,7 @@ pub use plain::plain;
 
 use regorus::Value;
 
+use self::room::Room;
 pub use self::room::memory;
 
 /// The most containers that may be open at once.
@@ -94,17 +95,22 @@ pub enum Reason {
 /// unique object keys, at most [`MAX_DEPTH`] levels, numbers within the range of a double and
 /// whole surrogate pairs.
 pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
-    let text = utf8(bytes)?;
-    reader::read(text).ok_or_else(|| explain::refusal(text))
+    read(bytes, Room::default)
 }
 
-/// Reads one JSON text as strictly as [`parse`], into the value schemas are written in.
+fn read(bytes: &[u8], room: fn() -> Room) -> Result<Value, Malformed> {
+    let text = utf8(bytes)?;
+    reader::read(text, room()).ok_or_else(|| explain::refusal(text, room()))
+}
+
+/// Reads one JSON text as strictly as [`parse`], into the value schemas are written in. What its
+/// values take in memory is not bounded: an operator's document is no agent's body.
 ///
 /// # Errors
 ///
 /// As [`parse`].
 pub fn parse_document(bytes: &[u8]) -> Result<serde_json::Value, Malformed> {
-    parse(bytes)?;
+    read(bytes, Room::of_document)?;
     serde_json::from_slice(bytes).map_err(|_| Malformed {
         reason: Reason::Syntax,
         offset: bytes.len(),

@@ -16,8 +16,8 @@ use super::{MAX_DEPTH, Malformed, Reason, room::Room};
 
 /// The reason and the place of what was refused.
 #[cold]
-pub(super) fn refusal(text: &str) -> Malformed {
-    match read(text) {
+pub(super) fn refusal(text: &str, room: Room) -> Malformed {
+    match read(text, &room) {
         Err(malformed) => malformed,
         Ok(_) => Malformed {
             reason: Reason::Syntax,
@@ -27,14 +27,13 @@ pub(super) fn refusal(text: &str) -> Malformed {
 }
 
 /// Reads one text as strictly as the deciding reader.
-pub(super) fn read(text: &str) -> Result<Value, Malformed> {
+pub(super) fn read(text: &str, room: &Room) -> Result<Value, Malformed> {
     let found = Cell::new(None);
-    let room = Room::default();
     let mut reader = serde_json::Deserializer::from_str(text);
     let value = Strict {
         depth: 0,
         found: &found,
-        room: &room,
+        room,
     }
     .deserialize(&mut reader)
     .map_err(|error| malformed(text, &error, found.get()))?;

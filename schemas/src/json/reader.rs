@@ -17,12 +17,8 @@ use super::{MAX_DEPTH, explain, plain, room::Room};
 const PLAIN_DIGITS: usize = 18;
 
 /// Reads one text; `None` for whatever is not exactly one strict value.
-pub(super) fn read(text: &str) -> Option<Value> {
-    let mut reader = Reader {
-        text,
-        at: 0,
-        room: Room::default(),
-    };
+pub(super) fn read(text: &str, room: Room) -> Option<Value> {
+    let mut reader = Reader { text, at: 0, room };
     let value = reader.value(MAX_DEPTH)?;
     reader.token().is_none().then_some(value)
 }
@@ -186,6 +182,6 @@ impl Reader<'_> {
         let length = rest.iter().take_while(part).count();
         let token = self.text.get(self.at..self.at + length)?;
         self.at += length;
-        explain::read(token).ok()
+        explain::read(token, &Room::default()).ok()
     }
 }

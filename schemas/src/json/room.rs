@@ -34,6 +34,14 @@ impl Default for Room {
 }
 
 impl Room {
+    /// For an operator's document, which is bounded by its values alone.
+    pub(super) fn of_document() -> Self {
+        Self {
+            bytes: Cell::new(usize::MAX),
+            ..Self::default()
+        }
+    }
+
     /// Room for one more value, whatever it is.
     pub(super) fn value(&self) -> Option<()> {
         take(&self.values, 1)

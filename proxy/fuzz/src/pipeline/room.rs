@@ -55,6 +55,7 @@ impl Room {
         let options = Options {
             compiler: Compiler::Here,
             open_task: true,
+            take_over: false,
         };
         let running = start(loaded, &options).expect("a sidecar");
         let journal = Journal::of(&directory.path().join("decisions.jsonl"));
