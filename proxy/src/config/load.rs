@@ -157,7 +157,11 @@ impl Reader {
         if text.trim_ascii().is_empty() {
             // To YAML it is a document, to its writer a file that was cut: say `{}` to say nothing.
             let empty = problem(file, "is empty: write `{}` if that is meant");
-            self.found.problems.push(empty);
+            self.found.problems.push(Problem {
+                line: 1,
+                column: 1,
+                ..empty
+            });
             return None;
         }
         match serde_saphyr::from_str(&text) {
