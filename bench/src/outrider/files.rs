@@ -47,6 +47,8 @@ pub(super) fn write(
         {"name": "per-agent", "key": ["agent"], "rate": RATE},
         {"name": "per-tool", "key": ["agent", "tool"], "rate": RATE},
     ]);
+    // As many connections as are asked for are carried, however long they wait for one another.
+    config["overload"] = json!({"max_delay": "1h"});
     config["decision_log"] = json!({"path": "decisions.jsonl", "durability": settings.durability});
     config["body"] = json!({"max_request": "4MiB", "max_response": "8MiB"});
     config["workers"] = json!(2);
