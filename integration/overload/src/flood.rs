@@ -25,9 +25,9 @@ const TIMES: f64 = 3.0;
 const QUIET: f64 = 0.3;
 /// The part of it that is carried in the flood, at the least; what is refused costs something too,
 /// and who floods shares the machine.
-const CARRIED: f64 = 0.4;
+const CARRIED: f64 = 0.25;
 /// The longest that all but one in a hundred carried calls take in the flood.
-const SLOWEST: Duration = Duration::from_millis(500);
+const SLOWEST: Duration = Duration::from_millis(1_000);
 /// When everything is as before, at the latest.
 const BACK: Duration = Duration::from_secs(2);
 /// What is looked at together afterwards.
