@@ -100,7 +100,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, Malformed> {
 
 fn read(bytes: &[u8], room: fn() -> Room) -> Result<Value, Malformed> {
     let text = utf8(bytes)?;
-    reader::read(text, room()).ok_or_else(|| explain::refusal(text, room()))
+    reader::read(text, room()).ok_or_else(|| explain::refusal(text, &room()))
 }
 
 /// Reads one JSON text as strictly as [`parse`], into the value schemas are written in. What its

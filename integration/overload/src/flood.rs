@@ -27,7 +27,7 @@ const QUIET: f64 = 0.3;
 /// and who floods shares the machine.
 const CARRIED: f64 = 0.25;
 /// The longest that all but one in a hundred carried calls take in the flood.
-const SLOWEST: Duration = Duration::from_millis(1_000);
+const SLOWEST: Duration = Duration::from_secs(1);
 /// When everything is as before, at the latest.
 const BACK: Duration = Duration::from_secs(2);
 /// What is looked at together afterwards.

@@ -16,8 +16,8 @@ use super::{MAX_DEPTH, Malformed, Reason, room::Room};
 
 /// The reason and the place of what was refused.
 #[cold]
-pub(super) fn refusal(text: &str, room: Room) -> Malformed {
-    match read(text, &room) {
+pub(super) fn refusal(text: &str, room: &Room) -> Malformed {
+    match read(text, room) {
         Err(malformed) => malformed,
         Ok(_) => Malformed {
             reason: Reason::Syntax,
