@@ -211,6 +211,16 @@ impl Upstream {
         self.0.tls.is_some()
     }
 
+    /// Whether nobody on a network can read requests to it: they are encrypted, or stay on this
+    /// machine.
+    pub fn is_protected(&self) -> bool {
+        self.is_secure()
+            || match self.dial() {
+                Dial::Address(address) => address.ip().is_loopback(),
+                Dial::Name(name, _) => &**name == "localhost",
+            }
+    }
+
     /// The name its certificate must prove; `None` without TLS.
     pub(super) fn tls_name(&self) -> Option<&ServerName<'static>> {
         self.0.tls.as_ref()

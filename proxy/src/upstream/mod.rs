@@ -8,6 +8,7 @@ mod address;
 mod body;
 mod collect;
 mod dial;
+mod fetch;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -22,6 +23,7 @@ use crate::record::Permit;
 pub use address::{BadUpstream, Upstream};
 pub use body::{BodyCut, RequestBody, UpstreamBody};
 pub use collect::{Uncollected, collect, collect_request};
+pub use fetch::{Fetcher, Unfetched};
 pub use pool::Pool;
 pub use tls::{BadRoots, TlsRoots};
 

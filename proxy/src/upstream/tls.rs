@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, RootCertStore, pki_types::CertificateDer};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
 use tokio_rustls::TlsConnector;
 
 /// The certificate authorities that upstreams may be proved by; shared by all workers.
@@ -21,6 +24,9 @@ pub enum BadRoots {
     /// The system has none.
     #[error("the system has no usable certificate authorities")]
     NoneFound,
+    /// The file holds none.
+    #[error("expected certificates in PEM: `BEGIN CERTIFICATE`")]
+    NotPem,
     /// One is not a certificate.
     #[error("a certificate authority cannot be read")]
     Unreadable(#[source] rustls::Error),
@@ -69,6 +75,22 @@ impl TlsRoots {
             roots.add(certificate).map_err(BadRoots::Unreadable)?;
         }
         Self::from_store(roots)
+    }
+
+    /// Those in a PEM file and no others.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, or one is not a certificate.
+    pub fn from_pem(text: &str) -> Result<Self, BadRoots> {
+        let found = CertificateDer::pem_slice_iter(text.as_bytes());
+        let found: Vec<_> = found
+            .collect::<Result<_, _>>()
+            .map_err(|_| BadRoots::NotPem)?;
+        if found.is_empty() {
+            return Err(BadRoots::NotPem);
+        }
+        Self::only(found)
     }
 
     fn from_store(roots: RootCertStore) -> Result<Self, BadRoots> {
