@@ -317,8 +317,9 @@ fn open(outrider: &Outrider) -> Opened {
         ttl: Duration::from_secs(3600),
         current: None,
         opened_by: "uid:0".into(),
+        parent: None,
     };
-    outrider.tasks.open(open, Timestamp::now()).unwrap()
+    outrider.authority.open(open, Timestamp::now()).unwrap()
 }
 
 fn request() -> (Parts, Vec<u8>) {
@@ -352,7 +353,7 @@ fn stages(c: &mut Criterion) {
             || rig.arrived(),
             |mut headers| {
                 let tokens = identify::presented(&headers);
-                let tasks = &rig.outrider().tasks;
+                let tasks = &rig.outrider().authority.tasks;
                 let required = identify::Required::Yes;
                 let task = identify::task(&tokens, "reverse", tasks, required, Timestamp::now());
                 assert!(task.is_ok());

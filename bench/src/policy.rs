@@ -247,6 +247,7 @@ fn input(data: &Data) -> Result<Input> {
             confidence: 1.0,
             parent: None,
             high_water: Level::Public,
+            within: true,
         },
         tool: Ready::new(ToolFacts {
             id: format!("{SERVICE}/{}", message::TOOL),

@@ -76,10 +76,14 @@ scope_holds if no_task
 
 scope_holds if input.internal.covered == true
 
-# A task that names exactly its intent's tools has not narrowed them: its scope is the intent's.
+# A task that names exactly its intent's tools has not narrowed them: its scope is the intent's. What the tasks it was
+# split from do not reach (`within`) is never lifted.
 default scope_inherited := false
 
-scope_inherited if input.task.tools == data.outrider.intents[input.task.intent].tools
+scope_inherited if {
+	input.internal.within == true
+	input.task.tools == data.outrider.intents[input.task.intent].tools
+}
 
 # --- level: within the task's maximum and its intent's
 

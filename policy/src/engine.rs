@@ -218,10 +218,13 @@ impl Policy {
         };
         let members = [
             Value::from(allow),
-            Value::from(input.task.tools.cover(&input.tool.id, input.tool.kind)),
+            Value::from(
+                input.task.within && input.task.tools.cover(&input.tool.id, input.tool.kind),
+            ),
             Value::from(deny),
             crate::value::map(spent),
             usual.map_or_else(|| Value::from(""), shared),
+            Value::from(input.task.within),
         ];
         INTERNAL.with(|shape| shape.fill(members))
     }
@@ -252,7 +255,7 @@ impl From<&VmError> for Failed {
 
 thread_local! {
     /// What the library alone reads.
-    static INTERNAL: Shape = Shape::new(&["allow", "covered", "deny", "spent", "usual"]);
+    static INTERNAL: Shape = Shape::new(&["allow", "covered", "deny", "spent", "usual", "within"]);
 }
 
 /// How many instructions pass between two looks at the clock.

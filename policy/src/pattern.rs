@@ -65,6 +65,12 @@ impl Patterns {
         self.literal.contains(tool_id) || self.wild.iter().any(|wild| wild.matches(tool_id, kind))
     }
 
+    /// Whether one of them stands for everything that the pattern `text` stands for. A `*` of `text`
+    /// is only ever covered by another `*`.
+    pub fn include(&self, text: &str) -> bool {
+        self.cover(text, ServiceKind::Tool)
+    }
+
     /// Each of them.
     pub fn all(&self) -> &[Pattern] {
         &self.all
@@ -195,6 +201,30 @@ mod tests {
             let covers = |kind| patterns.cover("openai/POST", kind);
             assert_eq!(covers(ServiceKind::Model), expected, "{text}");
             assert!(covers(ServiceKind::Tool), "{text}");
+        }
+    }
+
+    #[test]
+    fn patterns_include_what_reaches_no_further() {
+        let patterns: Patterns = ["tickets/*", "crm/get_*", "crm/a*b", "docs/read"]
+            .map(pattern)
+            .into_iter()
+            .collect();
+        for (text, expected) in [
+            ("tickets/*", true),
+            ("tickets/get*", true),
+            ("*/*", false),
+            ("ticket*/x", false),
+            ("crm/*", false),
+            ("crm/get_one", true),
+            ("crm/get_*_all", true),
+            ("crm/get*", false),
+            ("crm/a*c*b", true),
+            ("crm/a*", false),
+            ("docs/read", true),
+            ("docs/rea*", false),
+        ] {
+            assert_eq!(patterns.include(text), expected, "{text}");
         }
     }
 

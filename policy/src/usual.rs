@@ -42,6 +42,7 @@ fn guarded(data: &Data, agent: &Agent, input: &Input) -> bool {
         && input.agent.state == Some(AgentState::Active)
         && answered_for(agent, now)
         && under_way(task, now)
+        && task.within
         && task.tools.cover(tool, kind)
         && input.actors.iter().all(|actor| !actor.id.is_empty())
         && data

@@ -24,6 +24,7 @@ use crate::{
     limit::{Admitted, Remaining},
     record::Ruling,
     rejection::Rejection,
+    state::{NotKept, Store},
     task::{State, Task},
     validate::ValidCall,
 };
@@ -69,7 +70,7 @@ fn assemble(facts: Facts<'_>, tool: &Tool, phase: Phase, content: Content) -> In
             id: task.map_or_else(|| "".into(), |task| Arc::clone(&task.subject)),
         },
         actors: task.map_or_else(nobody, |task| task.chain.clone()),
-        task: task.map_or_else(TaskFacts::none, |task| terms(&facts, task)),
+        task: task.map_or_else(TaskFacts::none, |task| terms(&facts, task, tool)),
         tool: tool.facts.clone(),
         content,
         limits: Vec::new(),
@@ -88,30 +89,51 @@ fn nobody() -> Ready<Vec<ActorFacts>> {
 }
 
 /// A task's terms; what it leaves open is its intent's, and an intent that says nothing of the
-/// level is `public`.
-fn terms(facts: &Facts<'_>, task: &Task) -> TaskFacts {
-    let intent = facts.data.intent(&task.intent);
-    let inherited = || facts.data.scope(&task.intent);
-    let tools = task.scope.as_ref().or_else(inherited);
+/// level is `public`. It reaches no further than the tasks it was derived from.
+fn terms(facts: &Facts<'_>, task: &Task, tool: &Tool) -> TaskFacts {
+    let data = facts.data;
+    let tools = task.scope.as_ref().or_else(|| data.scope(&task.intent));
     TaskFacts {
         id: Arc::clone(&task.id),
         source: facts.task_source,
         intent: Arc::clone(&task.intent),
         tools: tools.cloned().unwrap_or_else(|| TaskFacts::none().tools),
         max_classification: task
-            .max_classification
-            .or_else(|| intent.and_then(|intent| intent.max_classification))
-            .unwrap_or(Level::Public),
+            .ancestors()
+            .map(|above| level(data, above).min(declared(data, above)))
+            .fold(level(data, task), Level::min),
         budget: Budget {
             calls: task.budget.unwrap_or(u64::MAX),
             used: task.used(),
         },
         expires: Some(task.over.clone()),
         state: state(task.state(facts.now)),
-        confidence: 1.0,
+        confidence: task.life().confidence().get(),
         parent: task.parent.clone(),
         high_water: task.high_water(),
+        within: task.ancestors().all(|above| reaches(data, above, tool)),
     }
+}
+
+/// The level of a task, its intent's where it names none.
+fn level(data: &Data, task: &Task) -> Level {
+    let own = task.max_classification;
+    own.unwrap_or_else(|| declared(data, task))
+}
+
+fn declared(data: &Data, task: &Task) -> Level {
+    let intent = data.intent(&task.intent);
+    intent.map_or(Level::Public, outrider_policy::data::Intent::level)
+}
+
+/// Whether a task and its intent both cover the tool.
+fn reaches(data: &Data, task: &Task, tool: &Tool) -> bool {
+    let (id, kind) = (tool.facts.id.as_str(), tool.facts.kind);
+    let declared = data.scope(&task.intent);
+    let own = task.scope.as_ref().or(declared);
+    [own, declared]
+        .into_iter()
+        .all(|scope| scope.is_some_and(|scope| scope.cover(id, kind)))
 }
 
 fn state(state: State) -> TaskState {
@@ -151,25 +173,38 @@ fn public(decision: &Decision) -> Vec<Arc<str>> {
         .collect()
 }
 
-/// Spends what an allowed call spends: once, just before it is recorded.
+/// Spends what an allowed call spends, once, just before it is recorded, and keeps that.
 ///
 /// # Errors
-/// The budget or the exception was used up meanwhile.
-pub fn spend(decision: &Decision, task: Option<&Task>, uses: &Uses) -> Result<(), Rejection> {
+/// The budget or the exception was used up meanwhile, or that cannot be kept.
+pub fn spend(
+    decision: &Decision,
+    task: Option<&Task>,
+    uses: &Uses,
+    store: &Store,
+    level: Option<Level>,
+) -> Result<(), Rejection> {
     if task.is_some_and(Task::exhausted) {
         return Err(Rejection::BudgetExhausted);
     }
     if let Some(exception) = &decision.exception {
-        let left = exception
-            .max_uses
-            .is_none_or(|most| uses.spend(&exception.id, most));
-        if !left {
-            return Err(Rejection::PolicyDenied(Vec::new()));
+        if let Some(most) = exception.max_uses {
+            let used = uses.spend(&exception.id, most);
+            let used = used.ok_or_else(|| Rejection::PolicyDenied(Vec::new()))?;
+            store.used(&exception.id, used).map_err(not_kept)?;
         }
     }
-    task.map_or(Ok(0), Task::spend)
-        .map(drop)
-        .map_err(|_| Rejection::BudgetExhausted)
+    if let Some(task) = task {
+        task.spend().map_err(|_| Rejection::BudgetExhausted)?;
+        let raised = level.is_some_and(|level| task.raise_high_water(level));
+        store.spent(task, raised).map_err(not_kept)?;
+    }
+    Ok(())
+}
+
+fn not_kept(error: NotKept) -> Rejection {
+    tracing::error!(%error, "what a call spends cannot be kept: it is refused");
+    Rejection::DependencyUnavailable
 }
 
 /// How often exceptions were used; counted where they permit and nowhere else.
@@ -183,16 +218,16 @@ struct Use {
 }
 
 impl Uses {
-    /// Takes one use of at most `most`.
-    fn spend(&self, id: &Arc<str>, most: u64) -> bool {
+    /// Takes one use of at most `most`; how many were taken then.
+    fn spend(&self, id: &Arc<str>, most: u64) -> Option<u64> {
         let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = uses.entry(Arc::clone(id)).or_default();
         count.most = Some(most);
         if count.used >= most {
-            return false;
+            return None;
         }
         count.used += 1;
-        true
+        Some(count.used)
     }
 
     /// Forgets how often exceptions may be used, not how often they were: other data is in force.

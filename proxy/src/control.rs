@@ -6,6 +6,7 @@
 
 mod access;
 pub mod client;
+mod decree;
 mod judge;
 mod socket;
 pub mod wire;
@@ -22,11 +23,12 @@ use tokio::{
 
 use crate::{
     drain::Draining,
-    state::{NotOpened, Tasks, UnknownTask},
-    task::Task,
+    state::{
+        Authority, Decree, Depth, Edict, Effect, NotOpened, Reach, Store, UnknownTask, Widened,
+    },
+    task::{Confidence, Task},
 };
 pub use access::{Access, Config, Group};
-use judge::plain;
 pub(crate) use socket::prepare_directory;
 pub use socket::{NotBound, Socket};
 use wire::{Bid, Fault, OpenTask, Refusal, Reply, Request, TaskView};
@@ -44,10 +46,14 @@ const MOST_CONNECTIONS: usize = 16;
 pub trait Declared: Send + Sync {
     /// The agent's ID.
     fn agent(&self) -> Arc<str>;
-    /// Whether there is such an intent.
-    fn intent(&self, name: &str) -> bool;
+    /// What an intent declares, if there is such an intent.
+    fn intent(&self, name: &str) -> Option<Reach>;
     /// Whether there is such a listener.
     fn listener(&self, name: &str) -> bool;
+    /// Whether that is an issuer whose tokens count.
+    fn issuer(&self, name: &str) -> bool;
+    /// How many tasks may stand above one.
+    fn depth(&self) -> Depth;
 }
 
 /// Whether tasks may be bound to a listener, for agents that can send no token.
@@ -59,51 +65,23 @@ pub enum CurrentTasks {
     Off,
 }
 
-/// What was done to an authority.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Act {
-    /// A task was opened.
-    TaskOpened,
-    /// A task was said to be done.
-    TaskClosed,
-    /// A task's authority was taken back.
-    TaskRevoked,
-}
-
-impl Act {
-    /// The word for the security log.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TaskOpened => "task_opened",
-            Self::TaskClosed => "task_closed",
-            Self::TaskRevoked => "task_revoked",
-        }
-    }
-}
-
-/// A change of authority: who, what, why.
-#[derive(Clone, Copy, Debug)]
-pub struct Change<'a> {
-    /// What was done.
-    pub act: Act,
-    /// The user who did it.
-    pub by: u32,
-    /// To which task.
-    pub task: &'a Task,
-    /// To which listener it is bound.
-    pub listener: Option<&'a str>,
-    /// The reason that was given.
-    pub reason: Option<&'a str>,
-}
-
 /// Writes down what happens to authority.
 pub trait Observer: Send + Sync {
-    /// Notes a change.
+    /// Notes that a task was opened, and to which listener it is to be bound.
     ///
     /// # Errors
-    /// When it could not be written. Authority that cannot be noted is not given; taking it
-    /// back holds all the same, and who asked is told.
-    fn changed(&self, change: &Change<'_>) -> io::Result<()>;
+    /// When it could not be written. Authority that cannot be noted is not given.
+    fn opened(&self, task: &Task, listener: Option<&str>) -> io::Result<()>;
+
+    /// Notes a decree, the task it speaks of where that is known, and what it changed.
+    ///
+    /// # Errors
+    /// When it could not be written. Taking authority back holds all the same, and who asked is
+    /// told.
+    fn decreed(&self, decree: &Decree, task: Option<&Task>, effect: &Effect) -> io::Result<()>;
+
+    /// Notes that somebody tried to open a task that reaches further than its parent.
+    fn widened(&self, by: &str, parent: &Task, widened: Widened);
 
     /// Notes that a user who may not use the socket tried to.
     fn turned_away(&self, uid: u32);
@@ -111,8 +89,10 @@ pub trait Observer: Send + Sync {
 
 /// Serves the control socket.
 pub struct Control {
-    /// The tasks it opens and ends.
-    pub tasks: Arc<Tasks>,
+    /// The tasks it opens and ends, and what it takes back.
+    pub authority: Arc<Authority>,
+    /// Where that is kept.
+    pub store: Store,
     /// What may be named.
     pub declared: Box<dyn Declared>,
     /// Who writes changes down.
@@ -217,7 +197,7 @@ impl Control {
                 self.heirs.send(Heir { stream, uid, bid }).ok();
                 return Ok(());
             }
-            request => self.answer(uid, request),
+            request => self.answer(uid, request).await,
         };
         let mut reply = serde_json::to_vec(&reply)?;
         reply.push(b'\n');
@@ -225,43 +205,56 @@ impl Control {
         stream.shutdown().await
     }
 
-    fn answer(&self, uid: u32, request: Result<Request, Refusal>) -> Reply {
-        request
-            .and_then(|request| self.obey(uid, request))
-            .unwrap_or_else(Reply::Refused)
+    async fn answer(&self, uid: u32, request: Result<Request, Refusal>) -> Reply {
+        let obeyed = match request {
+            Ok(request) => self.obey(uid, request).await,
+            Err(refusal) => Err(refusal),
+        };
+        obeyed.unwrap_or_else(Reply::Refused)
     }
 
-    fn obey(&self, uid: u32, request: Request) -> Result<Reply, Refusal> {
+    async fn obey(&self, uid: u32, request: Request) -> Result<Reply, Refusal> {
         let turn = self.drain.turn();
         if !turn.take() {
             let text = "another process is taking over: ask again";
             return Err(refused(Fault::Replaced, text));
         }
         let now = (self.clock)();
+        let tasks = &self.authority.tasks;
         match request {
-            Request::TaskOpen(open) => self.open(uid, open, now),
-            Request::TaskShow { id } => {
-                let task = self.tasks.get(&id).map_err(unknown)?;
+            Request::TaskOpen(open) => self.open(uid, open, now).await,
+            Request::TaskShow(of) => {
+                let task = tasks.get(&of.id, of.issuer.as_deref()).map_err(unknown)?;
                 Ok(Reply::Task(TaskView::of(&task, now)))
             }
             Request::TaskList {} => {
-                let tasks = self.tasks.list();
+                let tasks = tasks.list();
                 Ok(Reply::Tasks(
                     tasks.iter().map(|task| TaskView::of(task, now)).collect(),
                 ))
             }
-            Request::TaskClose { id } => {
-                let task = self.tasks.close(&id).map_err(unknown)?;
-                self.ended(Act::TaskClosed, uid, &task, None)?;
-                Ok(Reply::Task(TaskView::of(&task, now)))
+            Request::TaskClose(of) => self.alter(uid, of, |task| Edict::Close { task }, now).await,
+            Request::TaskSuspend(of) => {
+                self.alter(uid, of, |task| Edict::Suspend { task }, now)
+                    .await
             }
-            Request::RevokeTask { id, reason } => {
-                let reason = reason.as_deref();
-                reason.map_or(Ok(()), |reason| plain("reason", reason))?;
-                let task = self.tasks.revoke(&id).map_err(unknown)?;
-                self.ended(Act::TaskRevoked, uid, &task, reason)?;
-                Ok(Reply::Task(TaskView::of(&task, now)))
+            Request::TaskResume(of) => {
+                self.alter(uid, of, |task| Edict::Resume { task }, now)
+                    .await
             }
+            Request::TaskConfidence { task, confidence } => {
+                let confidence = Confidence::try_from(confidence)
+                    .map_err(|error| refused(Fault::Malformed, error.to_string()))?;
+                let trust = |task| Edict::Trust { task, confidence };
+                self.alter(uid, task, trust, now).await
+            }
+            Request::Revoke {
+                target,
+                issued_before,
+                reason,
+            } => self.revoke(uid, target, issued_before, reason, now).await,
+            Request::Lift { target, reason } => self.lift(uid, target, reason, now).await,
+            Request::Revocations {} => Ok(Reply::Revocations(self.authority.revocations().all())),
             Request::TakeOver(_) => Err(refused(
                 Fault::NotAllowed,
                 "only root and the sidecar's own user may take over",
@@ -269,51 +262,33 @@ impl Control {
         }
     }
 
-    fn open(&self, uid: u32, open: OpenTask, now: Timestamp) -> Result<Reply, Refusal> {
-        let mut open = self.judge(uid, open)?;
+    async fn open(&self, uid: u32, open: OpenTask, now: Timestamp) -> Result<Reply, Refusal> {
+        let mut open = self.judge(uid, open, now)?;
         // Nobody has the token yet, and nothing is bound before it is noted.
         let listener = open.current.take();
-        let opened = self.tasks.open(open, now).map_err(not_opened)?;
-        let change = Change {
-            act: Act::TaskOpened,
-            by: uid,
-            task: &opened.task,
-            listener: listener.as_deref(),
-            reason: None,
-        };
-        if let Err(error) = self.observer.changed(&change) {
+        let opened = self.authority.open(open, now).map_err(not_opened)?;
+        let kept = self.store.opened(&opened.task, &opened.token).await;
+        let noted = kept.map_err(|error| error.to_string()).and_then(|()| {
+            let noted = self.observer.opened(&opened.task, listener.as_deref());
+            noted.map_err(|error| error.to_string())
+        });
+        if let Err(error) = noted {
             opened.task.revoke();
-            tracing::error!(%error, "a task was not opened because that could not be logged");
+            tracing::error!(%error, "a task was not opened because that could not be kept");
             return Err(refused(
                 Fault::Unrecorded,
-                "the security log cannot be written",
+                "the store or the security log cannot be written",
             ));
         }
         if let Some(listener) = listener {
-            self.tasks
-                .bind(listener, &opened.task.id)
-                .map_err(unknown)?;
+            self.authority
+                .tasks
+                .bind(listener, Arc::clone(&opened.task));
         }
         Ok(Reply::Opened {
             id: opened.task.id.to_string(),
             token: opened.token.into(),
             expires: opened.task.expires.to_string(),
-        })
-    }
-
-    /// Notes an end. The end itself stands whether or not it could be noted.
-    fn ended(&self, act: Act, by: u32, task: &Task, reason: Option<&str>) -> Result<(), Refusal> {
-        let change = Change {
-            act,
-            by,
-            task,
-            listener: None,
-            reason,
-        };
-        self.observer.changed(&change).map_err(|error| {
-            tracing::error!(%error, act = act.as_str(), "a change of authority could not be logged");
-            let text = "the task has ended, but that is not noted: the security log cannot be written";
-            refused(Fault::Unrecorded, text)
         })
     }
 }
@@ -333,17 +308,19 @@ fn refused(fault: Fault, message: impl Into<String>) -> Refusal {
     }
 }
 
-fn unknown(_: UnknownTask) -> Refusal {
-    refused(
-        Fault::UnknownTask,
-        "there is no such task: see `outrider task list`",
-    )
+fn unknown(error: UnknownTask) -> Refusal {
+    let fault = match error {
+        UnknownTask::NoSuch => Fault::UnknownTask,
+        UnknownTask::Ambiguous => Fault::Malformed,
+    };
+    refused(fault, error.to_string())
 }
 
 fn not_opened(error: NotOpened) -> Refusal {
     let fault = match error {
-        NotOpened::BadTtl => Fault::Malformed,
-        NotOpened::TooMany | NotOpened::Unsigned => Fault::Unavailable,
+        NotOpened::BadTtl | NotOpened::TooDeep(_) => Fault::Malformed,
+        NotOpened::NoParent => Fault::UnknownTask,
+        NotOpened::TooMany | NotOpened::Unsigned | NotOpened::TakenBack => Fault::Unavailable,
     };
     refused(fault, error.to_string())
 }

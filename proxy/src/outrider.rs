@@ -4,7 +4,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use outrider_policy::{
-    Policy,
+    Patterns, Policy,
     data::Data,
     input::{AgentFacts, Ready},
 };
@@ -19,7 +19,7 @@ use crate::{
     overload,
     record::Recorder,
     rejection::Rejection,
-    state::Tasks,
+    state::{Authority, Depth, Reach, Store},
     tag::Signer,
 };
 
@@ -44,6 +44,8 @@ pub struct Snapshot {
     pub max_response: usize,
     /// When calls are too many.
     pub overload: overload::Config,
+    /// How many tasks may stand above one.
+    pub max_depth: Depth,
 }
 
 impl Snapshot {
@@ -55,6 +57,23 @@ impl Snapshot {
         let service = self.catalogue.service(name);
         service.cloned().ok_or(Rejection::ServiceUnknown)
     }
+
+    /// What an intent declares.
+    pub fn reach(&self, intent: &str) -> Option<Reach> {
+        Some(Reach {
+            tools: Patterns::clone(self.data.scope(intent)?),
+            level: self.data.intent(intent)?.level(),
+        })
+    }
+}
+
+/// When the state file is begun anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tidy {
+    /// Now.
+    Always,
+    /// When it has grown, or is gone.
+    WhereDue,
 }
 
 /// The sidecar.
@@ -66,8 +85,10 @@ pub struct Outrider {
     pub agent: Arc<str>,
     /// Where calls are recorded.
     pub recorder: Arc<Recorder>,
-    /// Open tasks.
-    pub tasks: Arc<Tasks>,
+    /// Tasks, and from whom authority was taken back.
+    pub authority: Arc<Authority>,
+    /// Where that is kept.
+    pub store: Store,
     /// Signs assertions.
     pub signer: Signer,
     /// How often exceptions were used.
@@ -82,7 +103,8 @@ impl Outrider {
         snapshot: Snapshot,
         peers: HashMap<Arc<str>, Peers>,
         recorder: Arc<Recorder>,
-        tasks: Arc<Tasks>,
+        authority: Arc<Authority>,
+        store: Store,
         signer: Signer,
     ) -> Self {
         Self {
@@ -90,10 +112,25 @@ impl Outrider {
             peers,
             agent: Arc::clone(&recorder.agent),
             recorder,
-            tasks,
+            authority,
+            store,
             signer,
             uses: Uses::default(),
             memory: Arc::default(),
+        }
+    }
+
+    /// Begins the state file anew, always or where that is due.
+    ///
+    /// # Errors
+    /// When that cannot be written; the old file stays in force.
+    pub fn keep_state(&self, tidy: Tidy) -> std::io::Result<()> {
+        match &self.store {
+            Store::Memory => Ok(()),
+            Store::File(journal) => {
+                let uses = self.uses.leave();
+                journal.tidy(&self.authority, &uses, tidy == Tidy::WhereDue)
+            }
         }
     }
 
@@ -109,11 +146,14 @@ impl Outrider {
         self.memory.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// Admits the user at the other end of a connection; asked once per connection.
+    /// Admits the user at the other end of a connection, asked once per connection, and the agent.
     ///
     /// # Errors
-    /// A user whom `peers` does not name, or who is not known.
+    /// A user whom `peers` does not name, or who is not known; an agent that is revoked.
     pub fn admit(&self, connection: &Connection) -> Result<(), Rejection> {
+        if self.authority.standing.is_revoked() {
+            return Err(Rejection::AgentRevoked);
+        }
         let Some(peers) = self.peers.get(&connection.listener.name) else {
             return Ok(());
         };

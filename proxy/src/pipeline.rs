@@ -271,7 +271,7 @@ impl Pipeline {
             service,
             expected,
         } = *errand;
-        let task = expected.task.clone();
+        let tether = expected.tether.clone();
         let asked = expected.session.clone().zip(expected.exchange.id.clone());
         let started = Instant::now();
         let exchange = async {
@@ -285,15 +285,9 @@ impl Pipeline {
             .await?;
             respond::receive(answer, expected).await
         };
-        let over = async {
-            match &task {
-                Some(task) => task.ended().await,
-                None => std::future::pending().await,
-            }
-        };
         let accepted = tokio::select! {
             biased;
-            state = over => Err(respond::over(state)),
+            why = tether.severed() => Err(respond::over(why)),
             accepted = exchange => accepted,
         };
         entry.timers.upstream = started.elapsed();

@@ -71,6 +71,7 @@ refusals! {
     ApprovalRequired        "approval_required"        FORBIDDEN              WithApproval  "a person has to approve this call"
     PolicyError             "policy_error"             SERVICE_UNAVAILABLE    After         "policy gave no verdict"
     RecordUnavailable       "record_unavailable"       SERVICE_UNAVAILABLE    After         "the decision cannot be recorded"
+    DependencyUnavailable   "dependency_unavailable"  SERVICE_UNAVAILABLE    After         "something that is needed to decide or to act is away"
     Overloaded              "overloaded"               SERVICE_UNAVAILABLE    After         "more calls come than can be served"
     BodyTooLarge            "body_too_large"           PAYLOAD_TOO_LARGE      WithChange    "the body is too large"
     MediaTypeRefused        "media_type_refused"       UNSUPPORTED_MEDIA_TYPE WithChange    "the media type is not served"
@@ -214,6 +215,8 @@ pub enum Rejection {
     PolicyError,
     /// The decision could not be recorded.
     RecordUnavailable,
+    /// A store, an issuer's keys or a credential cannot be had.
+    DependencyUnavailable,
     /// More calls come than this worker can serve.
     Overloaded(Overloaded),
     /// The body is larger than allowed.
@@ -323,7 +326,10 @@ impl Rejection {
     pub fn retry_after_s(&self) -> Option<u64> {
         match self {
             Self::RateLimited(spent) => Some(spent.retry_after_s()),
-            Self::RecordUnavailable | Self::PolicyError | Self::Overloaded(_) => Some(1),
+            Self::RecordUnavailable
+            | Self::PolicyError
+            | Self::DependencyUnavailable
+            | Self::Overloaded(_) => Some(1),
             _ => None,
         }
     }

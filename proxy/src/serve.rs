@@ -11,7 +11,13 @@ mod take_over;
 mod watch;
 
 use std::{
-    collections::HashMap, mem, net::SocketAddr, path::PathBuf, sync::Arc, thread, time::Duration,
+    collections::HashMap,
+    mem,
+    net::SocketAddr,
+    path::{PathBuf, absolute},
+    sync::Arc,
+    thread,
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -21,20 +27,20 @@ use tokio::sync::{mpsc, oneshot};
 pub use banner::Banner;
 
 use crate::{
-    config::{Built, Compiler, Isolation, Loaded},
+    config::{Built, Compiler, Isolation, Loaded, StoreName},
     control,
     drain::{Drain, Draining},
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
     metrics::Metrics,
-    outrider::Outrider,
+    outrider::{Outrider, Tidy},
     record::{
         Recorder, Standing,
         chain::{Log, LogConfig, Rotate},
         digest::DigestKey,
         security::{SecurityKind, SecurityLog},
     },
-    state::{self, Tasks},
+    state::{self, Authority, Journal, Kept, Store, Tasks},
     tag::Signer,
     workers::Workers,
 };
@@ -115,10 +121,7 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         .metrics
         .policy_in_force(snapshot.policy.revision(), "enforce");
     recorder.metrics.policy_reloaded("ok");
-    let tasks = Arc::new(Tasks::new(
-        format!("outrider:{}", recorder.log.instance()),
-        SigningKey::generate()?,
-    ));
+    let state = state(&loaded, &recorder, offer.as_mut())?;
     let peers = loaded
         .config
         .listeners
@@ -128,9 +131,11 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         snapshot,
         peers.collect(),
         Arc::clone(&recorder),
-        tasks,
+        state.authority,
+        state.store,
         signer,
     ));
+    outrider.uses.inherit(state.uses);
     if let Some(offer) = &mut offer {
         let config = &loaded.config;
         let there = |name: &str| {
@@ -140,9 +145,12 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
                 .any(|section| section.name() == name)
         };
         let binds = |listener: &str| !config.production() && there(listener);
-        let tasks = mem::take(&mut offer.estate.tasks);
-        outrider.tasks.inherit(tasks, binds);
+        let authority = mem::take(&mut offer.estate.authority);
+        outrider.authority.inherit(authority, binds);
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
+    }
+    if offer.is_none() {
+        outrider.keep_state(Tidy::Always)?;
     }
     feed(&outrider);
     let opened = options
@@ -300,6 +308,46 @@ fn recorder(
     })
 }
 
+/// Where authority is kept, and what was kept there.
+struct State {
+    authority: Arc<Authority>,
+    store: Store,
+    uses: Vec<(Arc<str>, u64)>,
+}
+
+fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> anyhow::Result<State> {
+    let mut kept = Kept::default();
+    let mut issuer = offer.as_ref().map(|offer| Arc::clone(&offer.estate.issuer));
+    let store = match &loaded.config.state.store {
+        StoreName::Memory => Store::Memory,
+        StoreName::File(path) => {
+            let path = absolute(loaded.resolve(path))?;
+            let offered = offer.and_then(|offer| offer.take(&Place::State(path.clone())));
+            Store::File(Arc::new(match offered {
+                Some(file) => Journal::inherit(path, file)?,
+                None => {
+                    let (journal, found) = Journal::open(path)?;
+                    kept = found;
+                    journal
+                }
+            }))
+        }
+    };
+    issuer = issuer.or_else(|| kept.issuer.clone());
+    let own = || format!("outrider:{}", recorder.log.instance()).into();
+    let tasks = Tasks::new(issuer.unwrap_or_else(own), SigningKey::generate()?);
+    let authority = Authority::new(Arc::clone(&recorder.agent), Arc::new(tasks));
+    if let Some(least) = loaded.config.tasks.min_confidence {
+        authority.least_confidence(least);
+    }
+    let uses = kept.give(&authority);
+    Ok(State {
+        authority: Arc::new(authority),
+        store,
+        uses,
+    })
+}
+
 /// The least that makes a digest hard to guess.
 const DIGEST_KEY_BYTES: usize = 16;
 
@@ -327,7 +375,7 @@ fn assertion_key(loaded: &Loaded) -> anyhow::Result<SigningKey> {
 }
 
 fn feed(outrider: &Arc<Outrider>) {
-    let tasks = Arc::clone(&outrider.tasks);
+    let tasks = Arc::clone(&outrider.authority.tasks);
     outrider.recorder.metrics.feed_tasks(Box::new(move || {
         let counts = tasks.counts(Timestamp::now());
         [
@@ -372,8 +420,9 @@ fn open_task(loaded: &Loaded, outrider: &Outrider) -> anyhow::Result<String> {
         ttl: state::LONGEST_TASK,
         current: Some(listener.name().into()),
         opened_by: format!("uid:{uid}").into(),
+        parent: None,
     };
-    let opened = outrider.tasks.open(open, Timestamp::now())?;
+    let opened = outrider.authority.open(open, Timestamp::now())?;
     let task = opened.task.id.to_string();
     outrider.recorder.event(
         SecurityKind::TaskOpened,
@@ -410,6 +459,7 @@ pub(crate) fn fixed(loaded: &Loaded) -> HashMap<&'static str, String> {
         ("assertion", format!("{:?}", config.assertion)),
         ("decision_log", format!("{:?}", config.decision_log)),
         ("security_log", format!("{:?}", config.security_log)),
+        ("state", format!("{:?}", config.state)),
         ("workers", format!("{:?}", config.workers)),
     ])
 }

@@ -1,23 +1,23 @@
 //! The unit of authority: for one piece of work, what an agent may use, how often and until when.
 //!
-//! A [`Task`] is what a token or a binding to a listener stands for. What it permits never
-//! changes after it was opened; what lives is its end, its spent budget and its high-water mark.
+//! A [`Task`] is what one token, or a binding to a listener, stands for: its [`Terms`] never change.
+//! What changes is its [`Life`]: whether it goes on, what it has spent, what it has touched. All
+//! tokens of a task share one life, and a task that was derived from another lives no longer than
+//! that one.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicU8, AtomicU64, Ordering},
-    },
-    time::Duration,
-};
+mod life;
+
+use std::{sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use outrider_policy::{
     Level, Pattern, Patterns,
     input::{ActorFacts, Moment, Ready},
 };
-use tokio::sync::watch;
 
+pub use self::life::{
+    BudgetExhausted, Confidence, Cyclic, End, Life, NotAConfidence, Snapshot, Stand,
+};
 use crate::headers::Told;
 
 /// The longest sleep towards an expiry, so that a step of the wall clock is noticed.
@@ -74,12 +74,26 @@ impl Source {
     }
 }
 
-/// The task's budget of calls is spent.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("the task's budget of calls is spent")]
-pub struct BudgetExhausted;
+/// What names a task: its ID is unique only where its issuer vouches for it.
+#[derive(
+    Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, serde::Serialize, serde::Deserialize,
+)]
+pub struct TaskKey {
+    /// Who vouches for it.
+    pub issuer: Arc<str>,
+    /// Its ID there.
+    pub id: Arc<str>,
+}
 
-/// What a task says when it is opened; nothing of it changes later.
+impl TaskKey {
+    /// Both in one text, for what counts by task.
+    pub fn joined(&self) -> Arc<str> {
+        // No issuer and no ID has a control character.
+        format!("{}\n{}", self.issuer, self.id).into()
+    }
+}
+
+/// What a token says of its task; nothing of it changes later.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
 pub struct Terms {
     /// The ID that records and `task show` use.
@@ -88,6 +102,8 @@ pub struct Terms {
     pub token_id: Arc<str>,
     /// Who vouches for it (`iss`).
     pub issuer: Arc<str>,
+    /// The ID of the key that signed its token.
+    pub key: Arc<str>,
     /// The principal acted for (`sub`).
     pub subject: Arc<str>,
     /// Who acts, nearest first; the first is this agent (`act`, RFC 8693 §4.1).
@@ -100,39 +116,42 @@ pub struct Terms {
     pub max_classification: Option<Level>,
     /// How many calls it may make; `None` is not counted against anything.
     pub budget: Option<u64>,
-    /// When it was opened.
+    /// When it was opened, or its token issued.
     pub opened: Timestamp,
     /// The first moment at which it is over.
     pub expires: Timestamp,
-    /// The task it was derived from.
+    /// The task it was derived from, by the same issuer.
     pub parent: Option<Arc<str>>,
     /// Who opened it, such as `uid:1000`.
     pub opened_by: Arc<str>,
 }
 
-/// The final word on a task, if one was spoken.
-#[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, serde::Serialize, serde::Deserialize,
-)]
-enum End {
-    NotYet,
-    Closed,
-    Revoked,
+impl Terms {
+    /// The task's name.
+    pub fn task(&self) -> TaskKey {
+        TaskKey {
+            issuer: Arc::clone(&self.issuer),
+            id: Arc::clone(&self.id),
+        }
+    }
+
+    /// The name of the task it was derived from.
+    pub fn derived_from(&self) -> Option<TaskKey> {
+        let id = self.parent.clone()?;
+        let issuer = Arc::clone(&self.issuer);
+        Some(TaskKey { issuer, id })
+    }
 }
 
-/// All of a task at one moment, for another process to go on with.
-#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
-pub struct Standing {
-    terms: Terms,
-    end: End,
-    used: u64,
-    high_water: Level,
-}
-
-/// One task: its terms, which are read as fields, and what became of it so far.
+/// One token of a task: its terms, which are read as fields, and the task's life.
 #[derive(Debug)]
 pub struct Task {
     terms: Terms,
+    life: Arc<Life>,
+    /// What was said of this token alone, or of its task.
+    own: Arc<Life>,
+    /// The task it was derived from, where that is known here: it reaches no further.
+    parent: Option<Arc<Task>>,
     /// Its actors, ready for policy.
     pub chain: Ready<Vec<ActorFacts>>,
     /// The tools it names, ready for policy.
@@ -141,9 +160,8 @@ pub struct Task {
     pub over: Moment,
     /// What upstreams are told of it.
     pub told: TaskTold,
-    end: watch::Sender<End>,
-    used: AtomicU64,
-    high_water: AtomicU8,
+    /// Issuer and ID in one text, for what counts by task.
+    pub counted: Arc<str>,
 }
 
 /// What upstreams are told of a task, ready for their headers.
@@ -168,6 +186,14 @@ impl std::ops::Deref for Task {
 impl Task {
     /// Starts a task on these terms, with nothing spent.
     pub fn new(terms: Terms) -> Self {
+        Self::of(terms, Arc::default(), None)
+    }
+
+    /// One more token of a task that lives already, or of one that was derived from `parent`.
+    pub fn of(mut terms: Terms, life: Arc<Life>, parent: Option<Arc<Self>>) -> Self {
+        if let Some(parent) = &parent {
+            terms.expires = terms.expires.min(parent.expires);
+        }
         let actor = |id: &Arc<str>| ActorFacts { id: Arc::clone(id) };
         let scope = |tools: &Vec<Pattern>| Ready::new(tools.iter().cloned().collect());
         Self {
@@ -179,98 +205,106 @@ impl Task {
                 id: Told::new(Arc::clone(&terms.id)),
                 intent: Told::new(Arc::clone(&terms.intent)),
             },
+            counted: terms.task().joined(),
+            own: Life::below(&life),
             terms,
-            end: watch::Sender::new(End::NotYet),
-            used: AtomicU64::new(0),
-            high_water: AtomicU8::new(0),
+            life,
+            parent,
         }
     }
 
-    /// All of it as it is now.
-    pub fn standing(&self) -> Standing {
-        Standing {
-            terms: self.terms.clone(),
-            end: *self.end.borrow(),
-            used: self.used(),
-            high_water: self.high_water(),
-        }
+    /// What the token says.
+    pub fn terms(&self) -> &Terms {
+        &self.terms
+    }
+
+    /// What became of the task.
+    pub fn life(&self) -> &Arc<Life> {
+        &self.life
+    }
+
+    /// The tasks it was derived from, the nearest first.
+    pub fn ancestors(&self) -> impl Iterator<Item = &Self> {
+        std::iter::successors(self.parent.as_deref(), |task| task.parent.as_deref())
     }
 
     /// How the task stands at `now`. What was said about it outweighs the clock.
     pub fn state(&self, now: Timestamp) -> State {
-        match *self.end.borrow() {
-            End::Revoked => State::Revoked,
-            End::Closed => State::Closed,
-            End::NotYet if now >= self.expires => State::Expired,
-            End::NotYet => State::Active,
+        match self.own.stand() {
+            Stand {
+                end: End::Revoked, ..
+            } => State::Revoked,
+            Stand {
+                end: End::Closed, ..
+            } => State::Closed,
+            _ if now >= self.expires => State::Expired,
+            Stand {
+                suspended: true, ..
+            } => State::Suspended,
+            Stand {
+                suspended: false, ..
+            } => State::Active,
         }
     }
 
     /// Says that the work is done. Returns whether that changed anything.
     pub fn close(&self) -> bool {
-        self.end_with(End::Closed)
+        self.life.end(End::Closed)
     }
 
     /// Takes the authority back, also from a closed task. Returns whether that changed anything.
     pub fn revoke(&self) -> bool {
-        self.end_with(End::Revoked)
+        self.life.end(End::Revoked)
     }
 
-    /// Ends only ever grow harder: a revoked task stays revoked.
-    fn end_with(&self, end: End) -> bool {
-        self.end.send_if_modified(|now| {
-            let harder = *now < end;
-            if harder {
-                *now = end;
-            }
-            harder
-        })
+    /// Takes back what this token gives; other tokens of the task stay. Returns whether that changed
+    /// anything.
+    pub fn void(&self) -> bool {
+        self.own.end(End::Revoked)
     }
 
     /// How many calls were spent.
     pub fn used(&self) -> u64 {
-        self.used.load(Ordering::Acquire)
+        self.life.used()
     }
 
-    /// Spends one call and returns how many are spent now.
+    /// Spends one call, of the tasks it was derived from too, and returns how many are spent now.
     ///
     /// # Errors
-    /// [`BudgetExhausted`] when the budget has none left; then nothing is spent. However many
-    /// calls ask at once, never more than the budget are admitted.
+    /// [`BudgetExhausted`] when one of the budgets has none left; then nothing is spent. However
+    /// many calls ask at once, never more than the budget are admitted.
     pub fn spend(&self) -> Result<u64, BudgetExhausted> {
-        let budget = self.budget.unwrap_or(u64::MAX);
-        let one_more = |used: u64| {
-            if used < budget {
-                used.checked_add(1)
-            } else {
-                None
-            }
-        };
-        match self
-            .used
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, one_more)
-        {
-            Ok(before) => Ok(before.saturating_add(1)),
-            Err(_) => Err(BudgetExhausted),
+        let used = self.life.spend(self.budget)?;
+        if let Some(parent) = &self.parent {
+            parent.spend().inspect_err(|_| self.life.give_back())?;
         }
+        Ok(used)
     }
 
     /// Whether a further [`spend`](Self::spend) would be refused.
     pub fn exhausted(&self) -> bool {
         self.budget.is_some_and(|budget| self.used() >= budget)
+            || self
+                .parent
+                .as_ref()
+                .is_some_and(|parent| parent.exhausted())
     }
 
-    /// Notes that data of this level was touched.
-    pub fn raise_high_water(&self, level: Level) {
-        self.high_water.fetch_max(rank(level), Ordering::AcqRel);
+    /// Notes that data of this level was touched. Returns whether it is the highest so far.
+    pub fn raise_high_water(&self, level: Level) -> bool {
+        let raised = self.life.raise_high_water(level);
+        match &self.parent {
+            Some(parent) => parent.raise_high_water(level) || raised,
+            None => raised,
+        }
     }
 
     /// The highest level that was touched so far.
     pub fn high_water(&self) -> Level {
-        level(self.high_water.load(Ordering::Acquire))
+        self.life.high_water()
     }
 
-    /// Waits until the task is closed, revoked or expired, and says which.
+    /// Waits until the task is suspended, closed, revoked or expired, and says which.
     ///
     /// Any runtime may wait on a task that another one ends.
     pub async fn ended(&self) -> State {
@@ -279,50 +313,20 @@ impl Task {
 
     /// [`ended`](Self::ended) by a given wall clock.
     pub async fn ended_by(&self, clock: impl Fn() -> Timestamp) -> State {
-        let mut end = self.end.subscribe();
+        let mut changes = self.own.changes();
         loop {
             let now = clock();
             let state = self.state(now);
-            if !matches!(state, State::Active | State::Suspended) {
+            if state != State::Active {
                 return state;
             }
             let left = Duration::try_from(self.expires.duration_since(now)).unwrap_or_default();
             // The sender lives as long as `self`, so only the state can end either wait.
-            if let Ok(Err(_)) = tokio::time::timeout(left.min(CLOCK_CHECK), end.changed()).await {
+            if let Ok(Err(_)) = tokio::time::timeout(left.min(CLOCK_CHECK), changes.changed()).await
+            {
                 return State::Revoked;
             }
         }
-    }
-}
-
-impl From<Standing> for Task {
-    /// Goes on with a task of another process.
-    fn from(standing: Standing) -> Self {
-        let mut task = Self::new(standing.terms);
-        task.end = watch::Sender::new(standing.end);
-        task.used = standing.used.into();
-        task.raise_high_water(standing.high_water);
-        task
-    }
-}
-
-/// A level as a number that can be raised atomically.
-const fn rank(level: Level) -> u8 {
-    match level {
-        Level::Public => 0,
-        Level::Internal => 1,
-        Level::Confidential => 2,
-        Level::Restricted => 3,
-    }
-}
-
-/// The level of a [`rank`]; a number that is none is the strictest.
-const fn level(rank: u8) -> Level {
-    match rank {
-        0 => Level::Public,
-        1 => Level::Internal,
-        2 => Level::Confidential,
-        _ => Level::Restricted,
     }
 }
 
@@ -336,6 +340,7 @@ mod tests {
 
     fn task(budget: Option<u64>, expires: Timestamp) -> Task {
         Task::new(Terms {
+            key: "k".into(),
             id: "t".into(),
             token_id: "j".into(),
             issuer: "outrider:i".into(),

@@ -171,6 +171,8 @@ pub struct TaskFacts {
     pub parent: Option<Arc<str>>,
     /// The highest classification it has touched so far.
     pub high_water: Level,
+    /// Whether the tasks it was split from reach the tool. Not part of the documented input.
+    pub within: bool,
 }
 
 thread_local! {
@@ -208,6 +210,7 @@ impl TaskFacts {
             confidence: 0.0,
             parent: None,
             high_water: Level::Restricted,
+            within: true,
         }
     }
 

@@ -152,6 +152,7 @@ pub fn asked(tool: &str) -> Asked {
         confidence: 1.0,
         parent: None,
         high_water: Level::Public,
+        within: true,
     };
     Asked {
         agent: AgentFacts::new(AGENT, data.agent(AGENT)),

@@ -1,4 +1,4 @@
-//! `outrider task`: opens, shows, lists and closes tasks of a running sidecar.
+//! `outrider task`: the life of tasks of a running sidecar, from opening to their end.
 
 use std::{
     fmt::Write as _,
@@ -14,10 +14,13 @@ use outrider_policy::{Level, Pattern};
 use crate::{
     control::{
         client,
-        wire::{Fault, OpenTask, Reply, Request, TaskView},
+        wire::{Fault, OfTask, OpenTask, Reply, Request, TaskView},
     },
     state::LONGEST_TASK,
+    task::Confidence,
 };
+
+use super::revoke;
 
 /// Finds the control socket in a configuration: the one given, else `./outrider.yaml`.
 pub type FindSocket = fn(&Option<PathBuf>) -> anyhow::Result<PathBuf>;
@@ -67,6 +70,8 @@ fn status(fault: Fault) -> ExitCode {
         Fault::UnknownTask
         | Fault::UnknownIntent
         | Fault::UnknownListener
+        | Fault::NotRevoked
+        | Fault::Widened
         | Fault::Unavailable
         | Fault::Replaced
         | Fault::Unrecorded => 1,
@@ -74,7 +79,7 @@ fn status(fault: Fault) -> ExitCode {
     })
 }
 
-/// Open, show, list and close tasks
+/// Open, show, list, suspend, resume and close tasks
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -88,24 +93,70 @@ enum Command {
     /// Open a task and print its token
     Open(Open),
     /// Show a task
-    Show {
-        /// ID that `task open` reported
-        id: String,
-    },
+    Show(Of),
     /// List tasks, the oldest first
     List,
-    /// End a task whose work is done
-    Close {
-        /// ID that `task open` reported
-        id: String,
+    /// Stop a task for now: its next call is refused, its open streams are cut
+    Suspend(Because),
+    /// Let a suspended task go on
+    Resume(Because),
+    /// Say how sure you are of a task: below `tasks.min_confidence` it is suspended at once
+    Confidence {
+        #[command(flatten)]
+        task: Because,
+        /// From 0 to 1
+        #[arg(value_parser = confidence)]
+        confidence: f64,
     },
+    /// End a task whose work is done
+    Close(Because),
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Of {
+    /// ID that `task open` reported
+    id: String,
+    /// Issuer of the task, where several have one with this ID
+    #[arg(long, value_name = "ISSUER")]
+    issuer: Option<String>,
+}
+
+#[derive(Clone, Debug, clap::Args)]
+struct Because {
+    #[command(flatten)]
+    of: Of,
+    /// Why, for the security log
+    #[arg(long)]
+    reason: Option<String>,
+}
+
+impl From<&Of> for OfTask {
+    fn from(of: &Of) -> Self {
+        Self {
+            id: of.id.clone(),
+            issuer: of.issuer.clone(),
+            reason: None,
+        }
+    }
+}
+
+impl From<&Because> for OfTask {
+    fn from(because: &Because) -> Self {
+        Self {
+            reason: because.reason.clone(),
+            ..Self::from(&because.of)
+        }
+    }
 }
 
 #[derive(Clone, Debug, clap::Args)]
 struct Open {
-    /// What the task is for: an intent of the policy data
-    #[arg(long)]
-    intent: String,
+    /// What the task is for: an intent of the policy data [default: its parent's]
+    #[arg(long, required_unless_present = "parent")]
+    intent: Option<String>,
+    /// Task it is derived from: it reaches no further, and ends with it
+    #[arg(long, value_name = "ID")]
+    parent: Option<String>,
     /// Who the agent acts for [default: uid:<n> of who opens the task]
     #[arg(long)]
     subject: Option<String>,
@@ -118,9 +169,9 @@ struct Open {
     /// How many calls it may make [default: any number]
     #[arg(long, value_name = "N")]
     calls: Option<u64>,
-    /// How long it lasts, at most 24h
-    #[arg(long, value_name = "TIME", default_value = "1h", value_parser = ttl)]
-    ttl: Duration,
+    /// How long it lasts, at most 24h and no longer than its parent [default: 1h]
+    #[arg(long, value_name = "TIME", value_parser = ttl)]
+    ttl: Option<Duration>,
     /// Bind it to a listener, for agents that can send no token; off in production
     #[arg(long, value_name = "LISTENER")]
     current: Option<String>,
@@ -154,12 +205,19 @@ fn request(command: &Command) -> Request {
             tools: open.tools.clone(),
             max_classification: open.max_classification,
             calls: open.calls,
-            ttl_s: open.ttl.as_secs(),
+            ttl_s: open.ttl.map(|ttl| ttl.as_secs()),
             current: open.current.clone(),
+            parent: open.parent.clone(),
         }),
-        Command::Show { id } => Request::TaskShow { id: id.clone() },
+        Command::Show(of) => Request::TaskShow(of.into()),
         Command::List => Request::TaskList {},
-        Command::Close { id } => Request::TaskClose { id: id.clone() },
+        Command::Suspend(task) => Request::TaskSuspend(task.into()),
+        Command::Resume(task) => Request::TaskResume(task.into()),
+        Command::Confidence { task, confidence } => Request::TaskConfidence {
+            task: task.into(),
+            confidence: *confidence,
+        },
+        Command::Close(task) => Request::TaskClose(task.into()),
     }
 }
 
@@ -171,6 +229,8 @@ pub(super) fn json(reply: &Reply) -> anyhow::Result<String> {
         }
         Reply::Task(task) => serde_json::to_string(task)?,
         Reply::Tasks(tasks) => serde_json::to_string(tasks)?,
+        Reply::Done(done) => serde_json::to_string(done)?,
+        Reply::Revocations(revocations) => serde_json::to_string(revocations)?,
         Reply::Refused(refusal) => serde_json::to_string(refusal)?,
     };
     text.push('\n');
@@ -183,6 +243,8 @@ pub(super) fn human(reply: &Reply) -> String {
         Reply::Task(task) => sheet(task),
         Reply::Tasks(tasks) if tasks.is_empty() => "no tasks: see `outrider task open`\n".into(),
         Reply::Tasks(tasks) => table(tasks),
+        Reply::Done(done) => revoke::done(done),
+        Reply::Revocations(revocations) => revoke::table(revocations),
         Reply::Refused(refusal) => format!("{refusal}\n"),
     }
 }
@@ -195,7 +257,9 @@ fn sheet(task: &TaskView) -> String {
         .map_or("the intent's".into(), |tools| tools.join(" "));
     let lines = [
         ("task", task.id.clone()),
+        ("issuer", task.issuer.clone()),
         ("state", task.state.as_str().into()),
+        ("sure", task.confidence.to_string()),
         ("intent", task.intent.clone()),
         ("subject", task.subject.clone()),
         ("agent", task.actors.join(" for ")),
@@ -205,6 +269,11 @@ fn sheet(task: &TaskView) -> String {
         ("calls", calls(task)),
         ("opened", format!("{} by {}", task.opened, task.opened_by)),
         ("expires", task.expires.clone()),
+        ("token", task.token_id.clone()),
+        (
+            "parent",
+            task.parent.clone().unwrap_or_else(|| "none".into()),
+        ),
     ];
     lines.iter().fold(String::new(), |mut text, (name, value)| {
         // Writing to a string cannot fail.
@@ -254,6 +323,14 @@ fn level(text: &str) -> Result<Level, String> {
         .map_err(|_| "expected public, internal, confidential or restricted".into())
 }
 
+fn confidence(text: &str) -> Result<f64, String> {
+    let number: Option<f64> = text.parse().ok();
+    number
+        .and_then(|number| Confidence::try_from(number).ok())
+        .map(f64::from)
+        .ok_or_else(|| "expected a number from 0 to 1".into())
+}
+
 fn ttl(text: &str) -> Result<Duration, String> {
     let expected = || "expected a time such as 90s, 15m or 8h, at most 24h".to_owned();
     let unit = text.chars().next_back().ok_or_else(expected)?;
@@ -285,6 +362,10 @@ mod tests {
     fn view() -> TaskView {
         TaskView {
             id: "0198c6f4-0000-7000-8000-000000000001".into(),
+            issuer: "outrider:1".into(),
+            token_id: "0198c6f4-0000-7000-8000-000000000002".into(),
+            parent: None,
+            confidence: Confidence::FULL,
             state: crate::task::State::Active,
             intent: "ticket.triage".into(),
             subject: "uid:1000".into(),
@@ -307,21 +388,21 @@ mod tests {
         let Request::TaskOpen(open) = request(&parse(line).unwrap().command) else {
             panic!()
         };
-        assert_eq!(open.intent, "ticket.triage");
+        assert_eq!(open.intent.unwrap(), "ticket.triage");
         assert_eq!(open.subject.unwrap(), "user:42");
         assert_eq!(open.tools.unwrap(), ["tickets/*", "crm/lookup"]);
         assert_eq!(open.max_classification, Some(Level::Internal));
-        assert_eq!((open.calls, open.ttl_s), (Some(3), 900));
+        assert_eq!((open.calls, open.ttl_s), (Some(3), Some(900)));
         assert_eq!(open.current.unwrap(), "reverse");
     }
 
     #[test]
-    fn a_task_lasts_an_hour_unless_said_otherwise() {
+    fn what_is_left_open_is_the_sidecars_to_say() {
         let args = parse("open --intent ticket.triage").unwrap();
         let Request::TaskOpen(open) = request(&args.command) else {
             panic!()
         };
-        assert_eq!(open.ttl_s, 3600);
+        assert_eq!(open.ttl_s, None);
         assert!(open.tools.is_none() && open.calls.is_none() && open.current.is_none());
     }
 
@@ -343,7 +424,10 @@ mod tests {
             "show",
             "close",
             "list x",
-            "suspend x",
+            "suspend",
+            "confidence x",
+            "confidence x 1.5",
+            "confidence x NaN",
             "",
         ] {
             assert!(parse(line).is_err(), "{line}");
@@ -382,7 +466,9 @@ mod tests {
     fn a_task_is_shown_in_lines_and_tasks_in_a_table() {
         insta::assert_snapshot!(human(&Reply::Task(view())), @r"
         task     0198c6f4-0000-7000-8000-000000000001
+        issuer   outrider:1
         state    active
+        sure     1
         intent   ticket.triage
         subject  uid:1000
         agent    spiffe://example.org/agent/triage
@@ -392,6 +478,8 @@ mod tests {
         calls    2 of 5
         opened   2026-11-22T10:00:00Z by uid:1000
         expires  2026-11-22T11:00:00Z
+        token    0198c6f4-0000-7000-8000-000000000002
+        parent   none
         ");
         insta::assert_snapshot!(human(&Reply::Tasks(vec![view()])), @r"
         TASK                                  STATE      INTENT                    CALLS        EXPIRES               SUBJECT

@@ -127,6 +127,7 @@ impl Loaded {
             max_request: config.body.max_request.0,
             max_response: config.body.max_response.0,
             overload: config.overload,
+            max_depth: config.tasks.max_depth,
             catalogue,
             policy,
             data,

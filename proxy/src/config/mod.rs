@@ -26,7 +26,9 @@ use crate::{
     listen::{ListenAddress, tls},
     overload,
     record::chain::Durability,
+    state::Depth,
     tag::{self},
+    task::Confidence,
     units::{Period, Size},
 };
 
@@ -189,7 +191,9 @@ pub struct Tasks {
     /// The embedded issuer behind the control socket.
     pub local: bool,
     /// Below it a task is suspended.
-    pub min_confidence: Option<NotBuilt>,
+    pub min_confidence: Option<Confidence>,
+    /// How many tasks may stand above one.
+    pub max_depth: Depth,
     /// Issuers elsewhere.
     pub issuers: Option<NotBuilt>,
 }
@@ -200,6 +204,7 @@ impl Default for Tasks {
             required: true,
             local: true,
             min_confidence: None,
+            max_depth: Depth::default(),
             issuers: None,
         }
     }
@@ -233,12 +238,36 @@ impl Default for Policy {
     }
 }
 
+/// Where tasks are kept.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(try_from = "String")]
+pub enum StoreName {
+    /// They end with the process.
+    #[default]
+    Memory,
+    /// In a file of this sidecar.
+    File(PathBuf),
+}
+
+impl TryFrom<String> for StoreName {
+    type Error = &'static str;
+
+    fn try_from(name: String) -> Result<Self, &'static str> {
+        match name.split_once(':') {
+            None if name == "memory" => Ok(Self::Memory),
+            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
+            Some(("redis" | "rediss", _)) => Err("not built yet: use `memory` or `file:PATH`"),
+            _ => Err("expected `memory` or `file:PATH`"),
+        }
+    }
+}
+
 /// Where tasks and counts live.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct State {
-    /// `memory`.
-    pub store: Served<words::Memory>,
+    /// `memory`, or a file.
+    pub store: StoreName,
     /// What happens when the store is away; memory never is.
     pub on_failure: Served<words::Refuse>,
 }

@@ -103,6 +103,5 @@ words! {
     Static: "static", later ["spiffe", "token_file"];
     Reverse: "reverse", later ["forward", "transparent", "stdio"];
     Enforce: "enforce", later ["shadow"];
-    Memory: "memory", later ["file:", "redis:", "rediss:"];
     Refuse: "refuse", later ["local_share"];
 }

@@ -1,7 +1,8 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{drain::Drain, keys::SigningKey, task::State};
+use crate::{drain::Drain, keys::SigningKey, state::Tasks, task::State};
+use wire::{Kind, Named, OfTask};
 
 const NOW: i64 = 1_000_000;
 
@@ -11,11 +12,21 @@ impl Declared for Data {
     fn agent(&self) -> Arc<str> {
         "spiffe://example.org/agent/triage".into()
     }
-    fn intent(&self, name: &str) -> bool {
-        name == "ticket.triage"
+    fn intent(&self, name: &str) -> Option<Reach> {
+        let tool = |text: &str| outrider_policy::Pattern::try_from(text.to_owned()).unwrap();
+        (name == "ticket.triage").then(|| Reach {
+            tools: ["tickets/*", "crm/lookup"].map(tool).into_iter().collect(),
+            level: outrider_policy::Level::Confidential,
+        })
     }
     fn listener(&self, name: &str) -> bool {
         name == "reverse"
+    }
+    fn issuer(&self, name: &str) -> bool {
+        name == "https://iam.example.org"
+    }
+    fn depth(&self) -> Depth {
+        Depth::default()
     }
 }
 
@@ -26,25 +37,41 @@ struct Log {
     broken: bool,
 }
 
-impl Observer for Log {
-    fn changed(&self, change: &Change<'_>) -> io::Result<()> {
+impl Log {
+    fn note(&self, line: String) -> io::Result<()> {
         if self.broken {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        let (act, state) = (change.act.as_str(), change.task.state(clock()).as_str());
-        let by = change.by;
-        let (listener, reason) = (change.listener.unwrap_or("-"), change.reason.unwrap_or("-"));
-        self.lines
-            .lock()
-            .unwrap()
-            .push(format!("{act} by {by} {state} {listener} {reason}"));
+        self.lines.lock().unwrap().push(line);
         Ok(())
     }
+}
+
+impl Observer for Log {
+    fn opened(&self, task: &Task, listener: Option<&str>) -> io::Result<()> {
+        let state = task.state(clock()).as_str();
+        let (by, listener) = (&task.opened_by, listener.unwrap_or("-"));
+        self.note(format!("opened by {by} {state} {listener}"))
+    }
+    fn decreed(&self, decree: &Decree, task: Option<&Task>, effect: &Effect) -> io::Result<()> {
+        let state = task.map_or("-", |task| task.state(clock()).as_str());
+        let edict = match &decree.edict {
+            Edict::Revoke { target, .. } => format!("revoke {}", target.kind()),
+            Edict::Lift { target } => format!("lift {}", target.kind()),
+            Edict::Close { .. } => "close".into(),
+            Edict::Suspend { .. } => "suspend".into(),
+            Edict::Resume { .. } => "resume".into(),
+            Edict::Trust { confidence, .. } => format!("trust {confidence}"),
+        };
+        let (by, why) = (&decree.by, decree.why.as_deref().unwrap_or("-"));
+        self.note(format!("{edict} by {by} {state} {} {why}", effect.tasks))
+    }
+    fn widened(&self, by: &str, parent: &Task, widened: Widened) {
+        self.note(format!("widened by {by} {} {widened:?}", parent.intent))
+            .unwrap();
+    }
     fn turned_away(&self, uid: u32) {
-        self.lines
-            .lock()
-            .unwrap()
-            .push(format!("turned away {uid}"));
+        self.note(format!("turned away {uid}")).unwrap();
     }
 }
 
@@ -58,7 +85,11 @@ fn own_uid() -> u32 {
 
 fn control(log: &Log) -> Control {
     Control {
-        tasks: Arc::new(Tasks::new("outrider:test", SigningKey::generate().unwrap())),
+        authority: Arc::new(Authority::new(
+            "spiffe://example.org/agent/triage".into(),
+            Arc::new(Tasks::new("outrider:test", SigningKey::generate().unwrap())),
+        )),
+        store: Store::Memory,
         declared: Box::new(Data),
         observer: Box::new(log.clone()),
         current: CurrentTasks::Permitted,
@@ -75,20 +106,43 @@ fn control(log: &Log) -> Control {
 
 fn open() -> OpenTask {
     OpenTask {
-        intent: "ticket.triage".into(),
+        intent: Some("ticket.triage".into()),
         subject: None,
         tools: None,
         max_classification: None,
         calls: None,
-        ttl_s: 3600,
+        ttl_s: None,
         current: None,
+        parent: None,
     }
 }
 
 fn ask(control: &Control, request: &Request) -> Reply {
     let mut line = serde_json::to_vec(request).unwrap();
     line.push(b'\n');
-    control.answer(1000, parse(&line))
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(control.answer(1000, parse(&line)))
+}
+
+fn of(id: &str) -> OfTask {
+    OfTask {
+        id: id.into(),
+        ..OfTask::default()
+    }
+}
+
+fn revoke(kind: Kind, id: &str, reason: Option<&str>) -> Request {
+    Request::Revoke {
+        target: Named {
+            kind,
+            id: id.into(),
+            issuer: None,
+        },
+        issued_before: None,
+        reason: reason.map(Into::into),
+    }
 }
 
 fn opened(control: &Control, open: OpenTask) -> (String, String) {
@@ -117,7 +171,7 @@ fn view(reply: Reply) -> TaskView {
 fn an_opened_task_acts_for_who_asked_unless_said_otherwise() {
     let control = control(&Log::default());
     let (id, token) = opened(&control, open());
-    let task = control.tasks.by_token(token.as_bytes()).unwrap();
+    let task = control.authority.tasks.by_token(token.as_bytes()).unwrap();
     assert_eq!(*task.id, id);
     assert_eq!(&*task.subject, "uid:1000");
     assert_eq!(&*task.opened_by, "uid:1000");
@@ -128,7 +182,10 @@ fn an_opened_task_acts_for_who_asked_unless_said_otherwise() {
             ..open()
         },
     );
-    assert_eq!(&*control.tasks.get(&id).unwrap().subject, "user:42");
+    assert_eq!(
+        &*control.authority.tasks.get(&id, None).unwrap().subject,
+        "user:42"
+    );
 }
 
 #[test]
@@ -139,14 +196,14 @@ fn what_may_not_be_opened_is_refused_and_leaves_no_task() {
     for (open, fault) in [
         (
             OpenTask {
-                intent: "nope".into(),
+                intent: Some("nope".into()),
                 ..open()
             },
             Fault::UnknownIntent,
         ),
         (
             OpenTask {
-                intent: String::new(),
+                intent: Some(String::new()),
                 ..open()
             },
             Fault::Malformed,
@@ -200,17 +257,23 @@ fn what_may_not_be_opened_is_refused_and_leaves_no_task() {
             },
             Fault::Malformed,
         ),
-        (OpenTask { ttl_s: 0, ..open() }, Fault::Malformed),
         (
             OpenTask {
-                ttl_s: 86_401,
+                ttl_s: Some(0),
                 ..open()
             },
             Fault::Malformed,
         ),
         (
             OpenTask {
-                ttl_s: u64::MAX,
+                ttl_s: Some(86_401),
+                ..open()
+            },
+            Fault::Malformed,
+        ),
+        (
+            OpenTask {
+                ttl_s: Some(u64::MAX),
                 ..open()
             },
             Fault::Malformed,
@@ -225,7 +288,7 @@ fn what_may_not_be_opened_is_refused_and_leaves_no_task() {
     ] {
         assert_fault(&ask(&control, &Request::TaskOpen(open)), fault);
     }
-    assert!(control.tasks.list().is_empty());
+    assert!(control.authority.tasks.list().is_empty());
     assert!(log.lines.lock().unwrap().is_empty());
 }
 
@@ -237,13 +300,13 @@ fn binding_to_a_listener_is_off_in_production() {
         ..open()
     };
     let (id, _) = opened(&control, bound());
-    assert_eq!(*control.tasks.current("reverse").unwrap().id, id);
+    assert_eq!(*control.authority.tasks.current("reverse").unwrap().id, id);
     control.current = CurrentTasks::Off;
     assert_fault(
         &ask(&control, &Request::TaskOpen(bound())),
         Fault::CurrentOff,
     );
-    assert_eq!(*control.tasks.current("reverse").unwrap().id, id);
+    assert_eq!(*control.authority.tasks.current("reverse").unwrap().id, id);
     opened(&control, open());
 }
 
@@ -259,21 +322,31 @@ fn every_change_is_noted_after_it_took_effect() {
         },
     );
     let (b, _) = opened(&control, open());
-    ask(&control, &Request::TaskClose { id: a });
-    ask(
-        &control,
-        &Request::RevokeTask {
-            id: b,
-            reason: Some("leaked".into()),
+    ask(&control, &Request::TaskClose(of(&a)));
+    for request in [
+        Request::TaskSuspend(of(&b)),
+        Request::TaskResume(of(&b)),
+        Request::TaskConfidence {
+            task: of(&b),
+            confidence: 0.2,
         },
-    );
+        revoke(Kind::Task, &b, Some("leaked")),
+    ] {
+        ask(&control, &request);
+    }
+    ask(&control, &revoke(Kind::Subject, "uid:1000", None));
     assert_eq!(
         *log.lines.lock().unwrap(),
         [
-            "task_opened by 1000 active reverse -",
-            "task_opened by 1000 active - -",
-            "task_closed by 1000 closed - -",
-            "task_revoked by 1000 revoked - leaked",
+            "opened by uid:1000 active reverse",
+            "opened by uid:1000 active -",
+            "close by uid:1000 closed 1 -",
+            "suspend by uid:1000 suspended 1 -",
+            // What gives is noted before it is given.
+            "resume by uid:1000 suspended 0 -",
+            "trust 0.2 by uid:1000 active 0 -",
+            "revoke task by uid:1000 revoked 1 leaked",
+            "revoke subject by uid:1000 - 0 -",
         ]
     );
 }
@@ -283,28 +356,27 @@ fn the_reply_to_an_end_shows_the_end() {
     let control = control(&Log::default());
     let (id, token) = opened(&control, open());
     assert_eq!(
-        view(ask(&control, &Request::TaskShow { id: id.clone() })).state,
+        view(ask(&control, &Request::TaskShow(of(&id)))).state,
         State::Active
     );
-    let closed = view(ask(&control, &Request::TaskClose { id: id.clone() }));
+    let closed = view(ask(&control, &Request::TaskClose(of(&id))));
     assert_eq!(closed.state, State::Closed);
-    let revoked = view(ask(&control, &Request::RevokeTask { id, reason: None }));
+    let revoked = view(ask(&control, &revoke(Kind::Task, &id, None)));
     assert_eq!(revoked.state, State::Revoked);
-    let task = control.tasks.by_token(token.as_bytes()).unwrap();
+    let task = control.authority.tasks.by_token(token.as_bytes()).unwrap();
     assert_eq!(task.state(clock()), State::Revoked);
 }
 
 #[test]
 fn an_unknown_task_is_said_to_be_unknown() {
     let control = control(&Log::default());
-    let id = || "nobody".to_owned();
+    let id = "nobody";
     for request in [
-        Request::TaskShow { id: id() },
-        Request::TaskClose { id: id() },
-        Request::RevokeTask {
-            id: id(),
-            reason: None,
-        },
+        Request::TaskShow(of(id)),
+        Request::TaskClose(of(id)),
+        Request::TaskSuspend(of(id)),
+        Request::TaskResume(of(id)),
+        revoke(Kind::Task, id, None),
     ] {
         assert_fault(&ask(&control, &request), Fault::UnknownTask);
     }
@@ -320,7 +392,7 @@ fn a_task_that_cannot_be_noted_is_not_given_out_and_an_end_holds_all_the_same() 
             broken: true,
             ..Log::default()
         }),
-        tasks: Arc::clone(&control_ok.tasks),
+        authority: Arc::clone(&control_ok.authority),
         ..control(&log)
     };
     let bound = OpenTask {
@@ -328,18 +400,193 @@ fn a_task_that_cannot_be_noted_is_not_given_out_and_an_end_holds_all_the_same() 
         ..open()
     };
     assert_fault(&ask(&broken, &Request::TaskOpen(bound)), Fault::Unrecorded);
-    assert!(broken.tasks.current("reverse").is_none());
-    assert_eq!(broken.tasks.counts(clock()).active, 1);
-    let state = || control_ok.tasks.get(&id).unwrap().state(clock());
-    let close = Request::TaskClose { id: id.clone() };
+    assert!(broken.authority.tasks.current("reverse").is_none());
+    assert_eq!(broken.authority.tasks.counts(clock()).active, 1);
+    let state = || {
+        control_ok
+            .authority
+            .tasks
+            .get(&id, None)
+            .unwrap()
+            .state(clock())
+    };
+    let close = Request::TaskClose(of(&id));
     assert_fault(&ask(&broken, &close), Fault::Unrecorded);
     assert_eq!(state(), State::Closed);
-    let revoke = Request::RevokeTask {
-        id: id.clone(),
-        reason: None,
-    };
+    let revoke = revoke(Kind::Task, &id, None);
     assert_fault(&ask(&broken, &revoke), Fault::Unrecorded);
     assert_eq!(state(), State::Revoked);
+}
+
+#[test]
+fn a_child_reaches_no_further_than_its_parent_and_who_tries_is_noted() {
+    let log = Log::default();
+    let control = control(&log);
+    let parent = OpenTask {
+        subject: Some("user:42".into()),
+        tools: Some(vec!["tickets/*".into()]),
+        max_classification: Some(outrider_policy::Level::Internal),
+        calls: Some(5),
+        ttl_s: Some(60),
+        ..open()
+    };
+    let (parent, _) = opened(&control, parent);
+    let child = || OpenTask {
+        intent: None,
+        parent: Some(parent.clone()),
+        ..open()
+    };
+    for wider in [
+        OpenTask {
+            subject: Some("user:1".into()),
+            ..child()
+        },
+        OpenTask {
+            tools: Some(vec!["tickets/read".into(), "crm/lookup".into()]),
+            ..child()
+        },
+        OpenTask {
+            tools: Some(vec!["*/*".into()]),
+            ..child()
+        },
+        OpenTask {
+            max_classification: Some(outrider_policy::Level::Confidential),
+            ..child()
+        },
+        OpenTask {
+            calls: Some(6),
+            ..child()
+        },
+        OpenTask {
+            ttl_s: Some(61),
+            ..child()
+        },
+    ] {
+        let reply = ask(&control, &Request::TaskOpen(wider));
+        assert_fault(&reply, Fault::Widened);
+    }
+    let (id, token) = opened(
+        &control,
+        OpenTask {
+            tools: Some(vec!["tickets/get_*".into()]),
+            ..child()
+        },
+    );
+    let task = control.authority.tasks.by_token(token.as_bytes()).unwrap();
+    assert_eq!(
+        (&*task.subject, &*task.intent),
+        ("user:42", "ticket.triage")
+    );
+    assert_eq!(
+        task.expires,
+        control.authority.tasks.get(&parent, None).unwrap().expires
+    );
+    ask(&control, &Request::TaskClose(of(&parent)));
+    let child = view(ask(&control, &Request::TaskShow(of(&id))));
+    assert_eq!((child.state, child.parent), (State::Closed, Some(parent)));
+    let noted = log.lines.lock().unwrap();
+    let noted = noted
+        .iter()
+        .filter(|line| line.starts_with("widened by uid:1000"));
+    assert_eq!(noted.count(), 6);
+}
+
+#[test]
+fn too_deep_a_child_is_refused() {
+    let control = control(&Log::default());
+    let (mut last, _) = opened(&control, open());
+    for _ in 0..Depth::default().get() {
+        let child = OpenTask {
+            parent: Some(last),
+            ..open()
+        };
+        last = opened(&control, child).0;
+    }
+    let child = OpenTask {
+        parent: Some(last),
+        ..open()
+    };
+    assert_fault(&ask(&control, &Request::TaskOpen(child)), Fault::Malformed);
+}
+
+#[test]
+fn a_task_in_which_trust_is_lost_stops_and_goes_on_only_once_it_is_regained() {
+    let control = control(&Log::default());
+    control.authority.least_confidence(0.5.try_into().unwrap());
+    let (id, _) = opened(&control, open());
+    let trust = |confidence| {
+        let task = of(&id);
+        view(ask(&control, &Request::TaskConfidence { task, confidence })).state
+    };
+    let resume = || ask(&control, &Request::TaskResume(of(&id)));
+    assert_eq!(trust(0.5), State::Active);
+    assert_eq!(trust(0.49), State::Suspended);
+    assert_fault(&resume(), Fault::Malformed);
+    assert_eq!(trust(0.9), State::Suspended);
+    assert_eq!(view(resume()).state, State::Active);
+    ask(&control, &Request::TaskClose(of(&id)));
+    assert_fault(&resume(), Fault::Malformed);
+}
+
+#[test]
+fn who_is_revoked_opens_nothing_until_that_is_lifted_and_what_ended_stays_ended() {
+    let control = control(&Log::default());
+    for (kind, id) in [
+        (Kind::Subject, "uid:1000"),
+        (Kind::Agent, "spiffe://example.org/agent/triage"),
+    ] {
+        let (old, _) = opened(&control, open());
+        let reply = ask(&control, &revoke(kind, id, Some("leaked")));
+        assert!(
+            matches!(&reply, Reply::Done(done) if done.tasks >= 1),
+            "{reply:?}"
+        );
+        let reply = ask(&control, &Request::TaskOpen(open()));
+        assert_fault(&reply, Fault::Unavailable);
+        let reply = ask(&control, &Request::Revocations {});
+        assert!(matches!(&reply, Reply::Revocations(all) if all.len() == 1));
+        let target = Named {
+            kind,
+            id: id.into(),
+            issuer: None,
+        };
+        let lift = Request::Lift {
+            target,
+            reason: None,
+        };
+        assert!(matches!(ask(&control, &lift), Reply::Done(_)));
+        assert_fault(&ask(&control, &lift), Fault::NotRevoked);
+        opened(&control, open());
+        let old = view(ask(&control, &Request::TaskShow(of(&old))));
+        assert_eq!(old.state, State::Revoked);
+    }
+}
+
+#[test]
+fn a_token_and_a_key_are_revoked_by_their_ids_and_an_issuer_must_be_known() {
+    let control = control(&Log::default());
+    let (id, _) = opened(&control, open());
+    let task = control.authority.tasks.get(&id, None).unwrap();
+    let (other, _) = opened(&control, open());
+    let reply = ask(&control, &revoke(Kind::Token, &task.token_id, None));
+    assert!(matches!(reply, Reply::Done(done) if done.tasks == 1));
+    assert_eq!(task.state(clock()), State::Revoked);
+    let other = control.authority.tasks.get(&other, None).unwrap();
+    assert_eq!(other.state(clock()), State::Active);
+    let mut named = Named {
+        kind: Kind::Key,
+        id: other.key.to_string(),
+        issuer: Some("https://elsewhere.example.org".into()),
+    };
+    let revoke = |target| Request::Revoke {
+        target,
+        issued_before: None,
+        reason: None,
+    };
+    assert_fault(&ask(&control, &revoke(named.clone())), Fault::Malformed);
+    named.issuer = Some("outrider:test".into());
+    assert!(matches!(ask(&control, &revoke(named)), Reply::Done(done) if done.tasks == 1));
+    assert_eq!(other.state(clock()), State::Revoked);
 }
 
 #[test]
@@ -365,10 +612,12 @@ fn what_is_no_request_is_refused() {
         b"{\"task_list\":{\"x\":1}}\n",
         b"{\"task_show\":{}}\n",
         b"{\"drop_everything\":{}}\n",
-        b"{\"revoke_task\":{\"id\":\"x\",\"reason\":null,\"force\":true}}\n",
+        b"{\"revoke\":{\"target\":{\"kind\":\"agent\",\"id\":\"x\"},\"reason\":null,\"force\":true}}\n",
         b"\xff\n",
     ] {
-        assert_fault(&control.answer(0, parse(line)), Fault::Malformed);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let reply = runtime.block_on(control.answer(0, parse(line)));
+        assert_fault(&reply, Fault::Malformed);
     }
 }
 
@@ -401,7 +650,7 @@ async fn served<T: Send + 'static>(
 #[tokio::test(flavor = "current_thread")]
 async fn a_task_is_opened_over_the_socket_for_the_user_the_kernel_names() {
     let control = control(&Log::default());
-    let tasks = Arc::clone(&control.tasks);
+    let tasks = Arc::clone(&control.authority.tasks);
     let reply = served(control, |at| {
         client::ask(&at, &Request::TaskOpen(open())).unwrap()
     })
@@ -418,7 +667,7 @@ async fn a_user_of_an_agent_is_turned_away_and_noted() {
     let log = Log::default();
     let mut control = control(&log);
     control.access.peers = vec![own_uid()];
-    let tasks = Arc::clone(&control.tasks);
+    let tasks = Arc::clone(&control.authority.tasks);
     let reply = served(control, |at| {
         client::ask(&at, &Request::TaskOpen(open())).unwrap()
     })

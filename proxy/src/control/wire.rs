@@ -6,7 +6,10 @@ use jiff::Timestamp;
 use outrider_policy::Level;
 use serde::{Deserialize, Serialize};
 
-use crate::task::{State, Task};
+use crate::{
+    state::Revocation,
+    task::{Confidence, State, Task},
+};
 
 /// What is asked: one line of JSON such as `{"task_show":{"id":"…"}}`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -15,27 +18,86 @@ pub enum Request {
     /// Opens a task.
     TaskOpen(OpenTask),
     /// Shows one task.
-    TaskShow {
-        /// Its ID.
-        id: String,
-    },
+    TaskShow(OfTask),
     /// Shows every remembered task.
     TaskList {},
     /// Says that the work of a task is done.
-    TaskClose {
-        /// Its ID.
-        id: String,
+    TaskClose(OfTask),
+    /// Stops a task for now.
+    TaskSuspend(OfTask),
+    /// Lets a suspended task go on.
+    TaskResume(OfTask),
+    /// Says how sure one is of a task.
+    TaskConfidence {
+        /// Which.
+        task: OfTask,
+        /// From 0 to 1.
+        confidence: f64,
     },
-    /// Takes the authority of a task back.
-    RevokeTask {
-        /// Its ID.
-        id: String,
+    /// Takes authority back.
+    Revoke {
+        /// From whom or what.
+        target: Named,
+        /// What was issued later may stay.
+        issued_before: Option<Timestamp>,
         /// Why, for the security log.
         reason: Option<String>,
     },
+    /// Lets a revocation count no longer.
+    Lift {
+        /// Of whom or what.
+        target: Named,
+        /// Why, for the security log.
+        reason: Option<String>,
+    },
+    /// Shows what is revoked.
+    Revocations {},
     /// Takes over everything that the sidecar has. The reply is a refusal, or an empty line and
     /// then no more of these words.
     TakeOver(Bid),
+}
+
+/// A task, and why it is spoken of.
+#[derive(Clone, PartialEq, Eq, Default, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OfTask {
+    /// Its ID.
+    pub id: String,
+    /// Who vouches for it, where several have a task with this ID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
+    /// Why, for the security log.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// From what authority can be taken back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An agent.
+    Agent,
+    /// A principal.
+    Subject,
+    /// A task.
+    Task,
+    /// A token, by its `jti`.
+    Token,
+    /// A key, by its `kid`.
+    Key,
+}
+
+/// Whom or what a revocation names.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Named {
+    /// What it is.
+    pub kind: Kind,
+    /// Its ID.
+    pub id: String,
+    /// Who vouches for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub issuer: Option<String>,
 }
 
 /// What a process that wants to take over goes on with.
@@ -53,8 +115,8 @@ pub struct Bid {
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OpenTask {
-    /// What the work is for: a declared intent.
-    pub intent: String,
+    /// What the work is for: a declared intent, its parent's unless given.
+    pub intent: Option<String>,
     /// The principal acted for; `uid:<n>` of who asks unless given.
     pub subject: Option<String>,
     /// The tools; the intent's unless given.
@@ -63,8 +125,10 @@ pub struct OpenTask {
     pub max_classification: Option<Level>,
     /// How many calls; any number unless given.
     pub calls: Option<u64>,
-    /// How long it lasts, in seconds.
-    pub ttl_s: u64,
+    /// How long it lasts, in seconds; an hour unless given, and no longer than its parent.
+    pub ttl_s: Option<u64>,
+    /// The task it is derived from.
+    pub parent: Option<String>,
     /// The listener to which it is bound.
     pub current: Option<String>,
 }
@@ -86,8 +150,21 @@ pub enum Reply {
     Task(TaskView),
     /// Every remembered task, the oldest first.
     Tasks(Vec<TaskView>),
+    /// Authority was taken back, or given again.
+    Done(Done),
+    /// What is revoked, the oldest first.
+    Revocations(Vec<Revocation>),
     /// Nothing was done, or it was not noted.
     Refused(Refusal),
+}
+
+/// What a revocation, or its end, did.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Done {
+    /// Whom or what it names.
+    pub target: Named,
+    /// How many running tasks it ended.
+    pub tasks: usize,
 }
 
 /// Nothing was done, or it was not noted; and what to do about it.
@@ -110,6 +187,10 @@ pub enum Fault {
     Malformed,
     /// There is no such task.
     UnknownTask,
+    /// There is no such revocation.
+    NotRevoked,
+    /// It would reach further than its parent.
+    Widened,
     /// There is no such intent.
     UnknownIntent,
     /// There is no such listener.
@@ -120,8 +201,8 @@ pub enum Fault {
     Unavailable,
     /// Another process is taking over: ask that one.
     Replaced,
-    /// It could not be written to the security log: nothing was given; what was to be taken back
-    /// is taken back all the same.
+    /// It could not be kept, or written to the security log: nothing was given; what was to be taken
+    /// back is taken back all the same.
     Unrecorded,
 }
 
@@ -150,12 +231,20 @@ impl fmt::Debug for Token {
 }
 
 /// A task as people see it. It has no token.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TaskView {
     /// Its ID.
     pub id: String,
+    /// Who vouches for it.
+    pub issuer: String,
+    /// The ID of its newest token.
+    pub token_id: String,
+    /// The task it is derived from.
+    pub parent: Option<String>,
     /// How it stands.
     pub state: State,
+    /// How sure one is of it, from 0 to 1.
+    pub confidence: Confidence,
     /// What the work is for.
     pub intent: String,
     /// The principal acted for.
@@ -185,7 +274,11 @@ impl TaskView {
     pub fn of(task: &Task, now: Timestamp) -> Self {
         Self {
             id: task.id.to_string(),
+            issuer: task.issuer.to_string(),
+            token_id: task.token_id.to_string(),
+            parent: task.parent.as_ref().map(ToString::to_string),
             state: task.state(now),
+            confidence: task.life().confidence(),
             intent: task.intent.to_string(),
             subject: task.subject.to_string(),
             actors: task.actors.iter().map(ToString::to_string).collect(),

@@ -136,6 +136,7 @@ mod tests {
             ttl: Duration::from_mins(1),
             current: current.map(Into::into),
             opened_by: "uid:1000".into(),
+            parent: None,
         };
         tasks.open(open, at(0)).unwrap()
     }
@@ -213,7 +214,7 @@ mod tests {
         let tasks = tasks();
         open(&tasks, Some("reverse"));
         let opened = open(&tasks, None);
-        tasks.close(&opened.task.id).unwrap();
+        assert!(opened.task.close());
         let headers = lines("outrider-task-token", &[&opened.token]);
         assert_eq!(prove(&tasks, &headers), Err(Unproven::Revoked));
     }
@@ -235,9 +236,9 @@ mod tests {
         };
         assert_eq!(prove(59), Ok(()));
         assert_eq!(prove(60), Err(Unproven::Expired));
-        tasks.close(&opened.task.id).unwrap();
+        assert!(opened.task.close());
         assert_eq!(prove(59), Err(Unproven::Revoked));
-        tasks.revoke(&opened.task.id).unwrap();
+        assert!(opened.task.revoke());
         assert_eq!(prove(60), Err(Unproven::Revoked));
     }
 
@@ -247,8 +248,7 @@ mod tests {
         let optional = || task(&[], "reverse", &tasks, Required::No, at(1));
         let (source, none) = optional().unwrap();
         assert_eq!((source, none.is_none()), (Source::None, true));
-        let id = open(&tasks, Some("reverse")).task.id.clone();
-        tasks.revoke(&id).unwrap();
+        assert!(open(&tasks, Some("reverse")).task.revoke());
         assert_eq!(optional().unwrap_err(), Unproven::Revoked);
         tasks.sweep(at(1_000_000));
         assert_eq!(optional().unwrap_err(), Unproven::Revoked);

@@ -20,6 +20,7 @@ use crate::{
     rejection::{Malformed, Rejection, Unknown},
     respond::{self, Expected},
     session::Owner,
+    state::Tether,
     tag,
     task::{State, Task},
     upstream::RequestBody,
@@ -156,7 +157,7 @@ impl Case {
     /// Who presents a message that stands without a task. The end of a task that was over already
     /// does not end it.
     fn holder(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
-        let tasks = &self.outrider.tasks;
+        let tasks = &self.outrider.authority.tasks;
         let (source, task) = identify::holder(&self.known.tokens, &self.listener, tasks)?;
         self.known.facts.task_source = source.as_str();
         self.known.facts.task.clone_from(&task);
@@ -203,7 +204,7 @@ impl Case {
         let (source, task) = identify::task(
             &self.known.tokens,
             &self.listener,
-            &self.outrider.tasks,
+            &self.outrider.authority.tasks,
             self.snapshot.required,
             self.now,
         )?;
@@ -239,7 +240,7 @@ impl Case {
         let who = Subjects {
             agent: &self.outrider.agent,
             subject: task.map_or("", |task| &task.subject),
-            task: task.map_or("", |task| &task.id),
+            task: task.map_or("", |task| &task.counted),
             service: self.service.name.as_str(),
             tool: tool.id.as_str(),
         };
@@ -311,13 +312,11 @@ impl Case {
             return ruling;
         };
         let task = self.known.facts.task.as_deref();
-        if let Err(rejection) = authorize::spend(decision, task, &self.outrider.uses) {
-            return ruling.overruled(rejection);
+        let Outrider { uses, store, .. } = &*self.outrider;
+        match authorize::spend(decision, task, uses, store, self.known.level) {
+            Ok(()) => ruling,
+            Err(rejection) => ruling.overruled(rejection),
         }
-        if let (Some(task), Some(level)) = (task, self.known.level) {
-            task.raise_high_water(level);
-        }
-        ruling
     }
 
     fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {
@@ -346,7 +345,10 @@ impl Case {
                 shown,
                 max: self.snapshot.max_response,
                 owner: Owner::of(entry.facts.task.as_deref()),
-                task: until,
+                tether: Tether {
+                    authority: Arc::clone(&self.outrider.authority),
+                    task: until,
+                },
                 session,
                 call,
                 memory: Arc::clone(&self.outrider.memory),

@@ -35,7 +35,7 @@ pub enum OpenError {
 
 /// What stands at a path where an open file is expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Occupant {
+pub(crate) enum Occupant {
     /// The open file.
     Ours,
     /// Nothing.
@@ -45,7 +45,7 @@ pub(super) enum Occupant {
 }
 
 /// Where bytes are appended; tests replace it by one that fails.
-pub(super) trait Sink {
+pub(crate) trait Sink {
     /// Appends with one system call; returns how many bytes were taken.
     fn append(&mut self, bytes: &[u8]) -> io::Result<usize>;
     /// Removes the last `bytes` bytes.
@@ -56,14 +56,14 @@ pub(super) trait Sink {
 
 /// A locked regular file in append mode.
 #[derive(Debug)]
-pub(super) struct GrowingFile {
+pub(crate) struct GrowingFile {
     file: File,
     identity: (u64, u64),
 }
 
 impl GrowingFile {
     /// Opens or creates the file at `path` and locks it.
-    pub(super) fn open(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenError> {
         if let Some(stat) = look(path)? {
             refuse_special(&stat)?;
         }
@@ -83,7 +83,7 @@ impl GrowingFile {
 
     /// Takes over the file at `path` from the process that holds it and passed it on: with it, its
     /// lock.
-    pub(super) fn adopt(file: OwnedFd, path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn adopt(file: OwnedFd, path: &Path) -> Result<Self, OpenError> {
         let stat = fs::fstat(&file).map_err(io::Error::from)?;
         refuse_special(&stat)?;
         let adopted = Self {
@@ -97,12 +97,12 @@ impl GrowingFile {
     }
 
     /// The file and its lock, for another process.
-    pub(super) fn share(&self) -> io::Result<OwnedFd> {
+    pub(crate) fn share(&self) -> io::Result<OwnedFd> {
         self.file.as_fd().try_clone_to_owned()
     }
 
     /// Takes a path that is free again: nothing, or an empty file, stands there.
-    pub(super) fn claim(path: &Path) -> Result<Self, OpenError> {
+    pub(crate) fn claim(path: &Path) -> Result<Self, OpenError> {
         if look(path)?.is_some_and(|stat| stat.st_size != 0) {
             return Err(OpenError::Occupied("another file"));
         }
@@ -115,7 +115,7 @@ impl GrowingFile {
     }
 
     /// Compares what stands at `path` with this file.
-    pub(super) fn occupant(&self, path: &Path) -> io::Result<Occupant> {
+    pub(crate) fn occupant(&self, path: &Path) -> io::Result<Occupant> {
         Ok(match look(path)? {
             None => Occupant::Nobody,
             Some(stat) if identity(&stat) == self.identity => Occupant::Ours,
@@ -124,17 +124,17 @@ impl GrowingFile {
     }
 
     /// Removes everybody else's rights.
-    pub(super) fn restrict(&self) -> io::Result<()> {
+    pub(crate) fn restrict(&self) -> io::Result<()> {
         Ok(fs::fchmod(&self.file, OWN)?)
     }
 
     /// The size in bytes.
-    pub(super) fn size(&self) -> io::Result<u64> {
+    pub(crate) fn size(&self) -> io::Result<u64> {
         Ok(self.file.metadata()?.len())
     }
 
     /// Reads the `length` bytes from `offset`.
-    pub(super) fn read_at(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
+    pub(crate) fn read_at(&self, offset: u64, length: u64) -> io::Result<Vec<u8>> {
         let length = usize::try_from(length).map_err(io::Error::other)?;
         let mut bytes = vec![0; length];
         self.file.read_exact_at(&mut bytes, offset)?;
@@ -163,7 +163,7 @@ impl Sink for GrowingFile {
 }
 
 /// Appends `bytes` to the small file at `path`, on a line of their own.
-pub(super) fn append_line(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
+pub(crate) fn append_line(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
     let mut opened = GrowingFile::open(path)?;
     let size = opened.size()?;
     let ended = size == 0 || opened.read_at(size - 1, 1)? == b"\n";
@@ -174,7 +174,7 @@ pub(super) fn append_line(path: &Path, bytes: &[u8]) -> Result<(), OpenError> {
 }
 
 /// Makes the file at `path`, and its name, survive a power loss.
-pub(super) fn sync_with_name(path: &Path) -> io::Result<()> {
+pub(crate) fn sync_with_name(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()?;
     let directory = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
@@ -184,7 +184,7 @@ pub(super) fn sync_with_name(path: &Path) -> io::Result<()> {
 }
 
 /// Moves a file to a path where nothing stands.
-pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
     Ok(fs::renameat_with(
         CWD,
         from,
@@ -195,7 +195,7 @@ pub(super) fn rename_to_free(from: &Path, to: &Path) -> io::Result<()> {
 }
 
 /// `path` with `suffix` after its last character.
-pub(super) fn beside(path: &Path, suffix: &str) -> PathBuf {
+pub(crate) fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = OsString::from(path);
     name.push(suffix);
     name.into()

@@ -216,6 +216,7 @@ mod tests {
                 confidence: 0.5,
                 parent: Some("p".into()),
                 high_water: Level::Internal,
+                within: true,
             },
             tool: Ready::new(ToolFacts {
                 id: "mcp/t".into(),

@@ -10,7 +10,7 @@ mod recorder;
 pub mod chain;
 pub mod checkpoint;
 pub mod digest;
-mod file;
+pub(crate) mod file;
 mod input;
 mod keeper;
 mod parsed;
@@ -21,7 +21,7 @@ pub mod security;
 mod settings;
 mod underway;
 pub mod verify;
-mod whole;
+pub(crate) mod whole;
 mod writer;
 
 pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};

@@ -64,6 +64,10 @@ pub enum SecurityKind {
     TaskConfidence,
     /// A task, agent, subject or token was revoked.
     Revoked,
+    /// A revocation counts no longer.
+    RevocationLifted,
+    /// Somebody tried to hand on more than they have.
+    DelegationWidened,
     /// Another process took over, tasks and all.
     TakenOver,
     /// A held call was approved or refused by a person.
@@ -92,6 +96,8 @@ impl SecurityKind {
             Self::TaskResumed => "task_resumed",
             Self::TaskConfidence => "task_confidence",
             Self::Revoked => "revoked",
+            Self::RevocationLifted => "revocation_lifted",
+            Self::DelegationWidened => "delegation_widened",
             Self::TakenOver => "taken_over",
             Self::Approval => "approval",
         }
@@ -106,6 +112,7 @@ impl SecurityKind {
             | Self::TaskResumed
             | Self::TaskConfidence
             | Self::Revoked
+            | Self::RevocationLifted
             | Self::TakenOver
             | Self::Approval => true,
             Self::SchemaViolation
@@ -116,6 +123,7 @@ impl SecurityKind {
             | Self::ConnectionError
             | Self::DestinationRefused
             | Self::TokenRefused
+            | Self::DelegationWidened
             | Self::LogFailed => false,
         }
     }

@@ -8,7 +8,7 @@ use super::file::Sink;
 
 /// When bytes count as being in the sink.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Counts {
+pub(crate) enum Counts {
     /// Once the sink took them.
     Written,
     /// Once the sink has made them survive a loss of power.
@@ -17,7 +17,7 @@ pub(super) enum Counts {
 
 /// A sink that only ever holds what was appended whole, as far as it lets us.
 #[derive(Debug)]
-pub(super) struct Whole<S> {
+pub(crate) struct Whole<S> {
     sink: S,
     counts: Counts,
     /// Bytes at its end that could not be taken away yet.
@@ -27,7 +27,7 @@ pub(super) struct Whole<S> {
 }
 
 impl<S: Sink> Whole<S> {
-    pub(super) fn new(sink: S, counts: Counts) -> Self {
+    pub(crate) fn new(sink: S, counts: Counts) -> Self {
         Self {
             sink,
             counts,
@@ -37,17 +37,17 @@ impl<S: Sink> Whole<S> {
     }
 
     /// From now on another process appends as well; returns the sink for it.
-    pub(super) fn share(&mut self) -> &S {
+    pub(crate) fn share(&mut self) -> &S {
         self.shared = true;
         &self.sink
     }
 
-    pub(super) fn sink(&self) -> &S {
+    pub(crate) fn sink(&self) -> &S {
         &self.sink
     }
 
     /// Goes on in another sink and leaves the old one as whole as can be.
-    pub(super) fn move_to(&mut self, sink: S) {
+    pub(crate) fn move_to(&mut self, sink: S) {
         self.repair().ok();
         self.sink = sink;
         self.partial = 0;
@@ -55,7 +55,7 @@ impl<S: Sink> Whole<S> {
     }
 
     /// Appends `bytes` with one write.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         self.repair()?;
         let taken = self.sink.append(bytes)?;
         let settled = if taken == bytes.len() {
@@ -71,7 +71,7 @@ impl<S: Sink> Whole<S> {
     }
 
     /// Hands everything to the disk.
-    pub(super) fn sync(&mut self) -> io::Result<()> {
+    pub(crate) fn sync(&mut self) -> io::Result<()> {
         self.sink.sync()
     }
 

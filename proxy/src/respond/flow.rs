@@ -10,10 +10,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{
-    Expected, ended, over,
-    relay::{Said, ended_of},
-};
+use super::{Expected, ended, over, relay::Said};
 use crate::{
     record::{Ended, Entry},
     rejection::{Code, Rejection},
@@ -56,10 +53,10 @@ impl Flow {
 
     /// Passes everything on, and closes the entry with what it was.
     pub(super) async fn run(mut self) {
-        let task = self.expected.task.clone();
+        let tether = self.expected.tether.clone();
         let end = tokio::select! {
             biased;
-            state = ended_of(task) => Over::Refused(over(state)),
+            why = tether.severed() => Over::Refused(over(why)),
             end = self.pass() => end,
         };
         match end {

@@ -26,8 +26,9 @@ use crate::{
     record::{Ended, Entry},
     rejection::Rejection,
     session::Owner,
+    state::{Severed, Tether},
     tag::DECISION_ID,
-    task::{State, Task},
+    task::State,
     upstream::{Uncollected, UpstreamBody, collect},
     workers::Tasks,
 };
@@ -57,8 +58,8 @@ pub struct Expected {
     pub max: usize,
     /// For whom it was asked.
     pub owner: Owner,
-    /// The task whose end ends it.
-    pub task: Option<Arc<Task>>,
+    /// What may end it before its time.
+    pub tether: Tether,
     /// The session in which it was asked, or that it opens.
     pub session: Option<Arc<Session>>,
     /// The operation and arguments of a call, which work that goes on inherits.
@@ -339,7 +340,10 @@ pub fn unanswered() -> Response<Answer> {
 /// How a permitted call ended that ends with this refusal.
 pub(crate) fn ended(rejection: &Rejection) -> Ended {
     match rejection {
-        Rejection::TaskExpired | Rejection::TaskRevoked | Rejection::TaskSuspended => Ended::Cut,
+        Rejection::TaskExpired
+        | Rejection::TaskRevoked
+        | Rejection::TaskSuspended
+        | Rejection::AgentRevoked => Ended::Cut,
         // Its body broke off while it was sent on.
         Rejection::CallMalformed(_) => Ended::AgentGone,
         _ => Ended::UpstreamFailed,
@@ -391,11 +395,12 @@ impl From<Uncollected> for Rejection {
 }
 
 /// The refusal that follows from the end of a task.
-pub(crate) fn over(state: State) -> Rejection {
-    match state {
-        State::Expired => Rejection::TaskExpired,
-        State::Suspended => Rejection::TaskSuspended,
-        State::Active | State::Closed | State::Revoked => Rejection::TaskRevoked,
+pub(crate) fn over(why: Severed) -> Rejection {
+    match why {
+        Severed::Agent => Rejection::AgentRevoked,
+        Severed::Task(State::Expired) => Rejection::TaskExpired,
+        Severed::Task(State::Suspended) => Rejection::TaskSuspended,
+        Severed::Task(State::Active | State::Closed | State::Revoked) => Rejection::TaskRevoked,
     }
 }
 

@@ -22,7 +22,6 @@ use crate::{
     protocol::{Form, Hangup, Passed, sse},
     record::{Ended, Entry},
     rejection::{Code, Rejection},
-    task::{State, Task},
     upstream::UpstreamBody,
 };
 
@@ -105,11 +104,11 @@ impl Relay {
 
     /// Relays to the end, and closes the entry with what it was.
     pub(super) async fn run(mut self) {
-        let task = self.expected.task.clone();
+        let tether = self.expected.tether.clone();
         let stopped = self.stopped();
         let end = tokio::select! {
             biased;
-            state = ended_of(task) => Over::Refused(over(state)),
+            why = tether.severed() => Over::Refused(over(why)),
             () = stopped => Over::Stopped,
             end = self.relay() => end,
         };
@@ -166,7 +165,7 @@ impl Relay {
         // The agent may come back for the answer: it stays outstanding in the session.
         self.expected.session = None;
         let mut left = self.expected.max;
-        let task = self.expected.task.clone();
+        let tether = self.expected.tether.clone();
         let patience = self.expected.service.stream_idle;
         let rest = async {
             loop {
@@ -189,7 +188,7 @@ impl Relay {
         // Without the bound on all of it a service could go on by saying a little at a time.
         let cut = tokio::select! {
             _whole = timeout(patience, rest) => None,
-            state = ended_of(task) => Some(over(state)),
+            why = tether.severed() => Some(over(why)),
         };
         if let Some(rejection) = cut {
             self.entry.close(ended(&rejection), rejection.code());
@@ -332,14 +331,6 @@ impl Relay {
         };
         // An agent that does not read is not waited for; its connection is aborted.
         timeout(FAREWELL, farewell).await.ok();
-    }
-}
-
-/// When the task of a stream ends, how it ended.
-pub(super) async fn ended_of(task: Option<Arc<Task>>) -> State {
-    match task {
-        Some(task) => task.ended().await,
-        None => pending().await,
     }
 }
 

@@ -5,22 +5,24 @@ use std::{io, sync::Arc};
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::{agents, link::TaskEnd};
+use super::agents;
 use crate::{
     config::Loaded,
-    control::{self, Act, Change, Control, CurrentTasks, Declared, Heir},
+    control::{self, Control, CurrentTasks, Declared, Heir},
     drain::Draining,
     outrider::Outrider,
     record::{Recorder, security::SecurityKind},
+    state::{Decree, Depth, Edict, Effect, Reach, Target, Widened},
+    task::Task,
 };
 
-/// What serves the control socket; processes that take over go to `heirs`, tasks that end to `ends`.
+/// What serves the control socket; processes that take over go to `heirs`, decrees to `decrees`.
 pub(super) fn control(
     loaded: &Loaded,
     outrider: &Arc<Outrider>,
     draining: &Draining,
     heirs: mpsc::UnboundedSender<Heir>,
-    ends: mpsc::UnboundedSender<TaskEnd>,
+    decrees: mpsc::UnboundedSender<Decree>,
 ) -> Control {
     let listeners = loaded
         .config
@@ -29,14 +31,15 @@ pub(super) fn control(
         .map(|listener| listener.name().to_owned())
         .collect();
     Control {
-        tasks: Arc::clone(&outrider.tasks),
+        authority: Arc::clone(&outrider.authority),
+        store: outrider.store.clone(),
         declared: Box::new(Names {
             outrider: Arc::clone(outrider),
             listeners,
         }),
         observer: Box::new(Notes {
             recorder: Arc::clone(&outrider.recorder),
-            ends,
+            decrees,
         }),
         current: if loaded.config.production() {
             CurrentTasks::Off
@@ -73,56 +76,59 @@ impl Declared for Names {
         Arc::clone(&self.outrider.agent)
     }
 
-    fn intent(&self, name: &str) -> bool {
-        self.outrider.snapshot().data.intent(name).is_some()
+    fn intent(&self, name: &str) -> Option<Reach> {
+        self.outrider.snapshot().reach(name)
     }
 
     fn listener(&self, name: &str) -> bool {
         self.listeners.iter().any(|listener| listener == name)
     }
+
+    fn issuer(&self, _name: &str) -> bool {
+        false
+    }
+
+    fn depth(&self) -> Depth {
+        self.outrider.snapshot().max_depth
+    }
 }
 
-/// Writes changes of authority into the security log, and tells a predecessor of ends.
+/// Writes changes of authority into the security log, and tells a predecessor of decrees.
 struct Notes {
     recorder: Arc<Recorder>,
-    ends: mpsc::UnboundedSender<TaskEnd>,
+    decrees: mpsc::UnboundedSender<Decree>,
 }
 
 impl control::Observer for Notes {
-    fn changed(&self, change: &Change<'_>) -> io::Result<()> {
-        let kind = match change.act {
-            Act::TaskOpened => SecurityKind::TaskOpened,
-            Act::TaskClosed => SecurityKind::TaskClosed,
-            Act::TaskRevoked => SecurityKind::Revoked,
-        };
-        if change.act == Act::TaskRevoked {
+    fn opened(&self, task: &Task, listener: Option<&str>) -> io::Result<()> {
+        let what = [
+            ("who", &*task.opened_by),
+            ("task", &task.id),
+            ("subject", &task.subject),
+            ("intent", &task.intent),
+            ("parent", task.parent.as_deref().unwrap_or_default()),
+        ];
+        self.note(SecurityKind::TaskOpened, listener, &what)
+    }
+
+    fn decreed(&self, decree: &Decree, task: Option<&Task>, effect: &Effect) -> io::Result<()> {
+        // Without a predecessor nobody listens.
+        self.decrees.send(decree.clone()).ok();
+        if let Edict::Revoke { .. } = decree.edict {
             self.recorder.metrics.revoked("control");
         }
-        let id = || change.task.id.to_string();
-        let end = match change.act {
-            Act::TaskOpened => None,
-            Act::TaskClosed => Some(TaskEnd::Closed(id())),
-            Act::TaskRevoked => Some(TaskEnd::Revoked(id())),
-        };
-        if let Some(end) = end {
-            // Without a predecessor nobody listens.
-            self.ends.send(end).ok();
-        }
-        let who = format!("uid:{}", change.by);
+        note(&self.recorder, decree, task, effect)
+    }
+
+    fn widened(&self, by: &str, parent: &Task, widened: Widened) {
         let what = [
-            ("who", who.as_str()),
-            ("task", &change.task.id),
-            ("subject", &change.task.subject),
-            ("intent", &change.task.intent),
-            ("why", change.reason.unwrap_or("")),
+            ("who", by),
+            ("parent", &parent.id),
+            ("subject", &parent.subject),
+            ("reason", widened.as_str()),
         ];
-        let failures = self.recorder.security.failures();
-        self.recorder.event(kind, change.listener, &what);
-        if self.recorder.security.failures() == failures {
-            Ok(())
-        } else {
-            Err(io::Error::other("the security log cannot be written"))
-        }
+        self.recorder
+            .event(SecurityKind::DelegationWidened, None, &what);
     }
 
     fn turned_away(&self, uid: u32) {
@@ -132,5 +138,96 @@ impl control::Observer for Notes {
             None,
             &[("reason", "control_refused"), ("who", &who)],
         );
+    }
+}
+
+impl Notes {
+    fn note(
+        &self,
+        kind: SecurityKind,
+        listener: Option<&str>,
+        what: &[(&'static str, &str)],
+    ) -> io::Result<()> {
+        noted(&self.recorder, kind, listener, what)
+    }
+}
+
+/// Writes a decree into the security log: who, what, why.
+///
+/// # Errors
+/// When it could not be written.
+pub(crate) fn note(
+    recorder: &Recorder,
+    decree: &Decree,
+    task: Option<&Task>,
+    effect: &Effect,
+) -> io::Result<()> {
+    let mut what = vec![
+        ("who", &*decree.by),
+        ("why", decree.why.as_deref().unwrap_or("")),
+    ];
+    let (confidence, ended, before);
+    let kind = match &decree.edict {
+        Edict::Close { .. } => SecurityKind::TaskClosed,
+        Edict::Suspend { .. } => SecurityKind::TaskSuspended,
+        Edict::Resume { .. } => SecurityKind::TaskResumed,
+        Edict::Trust {
+            confidence: number, ..
+        } => {
+            confidence = number.to_string();
+            what.push(("confidence", &confidence));
+            SecurityKind::TaskConfidence
+        }
+        Edict::Revoke {
+            target,
+            issued_before,
+        } => {
+            what.extend(named(target));
+            if let Some(time) = issued_before {
+                before = time.to_string();
+                what.push(("issued_before", &before));
+            }
+            ended = effect.tasks.to_string();
+            what.push(("tasks", &ended));
+            SecurityKind::Revoked
+        }
+        Edict::Lift { target } => {
+            what.extend(named(target));
+            SecurityKind::RevocationLifted
+        }
+    };
+    match (task, decree.edict.task()) {
+        (Some(task), _) => what.extend([
+            ("task", &*task.id),
+            ("subject", &*task.subject),
+            ("intent", &*task.intent),
+        ]),
+        (None, Some(task)) => what.push(("task", &task.id)),
+        (None, None) => {}
+    }
+    noted(recorder, kind, None, &what)
+}
+
+fn named(target: &Target) -> [(&'static str, &str); 3] {
+    let issuer = target.issuer().map_or("", |issuer| &**issuer);
+    [
+        ("revoked", target.kind()),
+        ("id", target.id()),
+        ("issuer", issuer),
+    ]
+}
+
+fn noted(
+    recorder: &Recorder,
+    kind: SecurityKind,
+    listener: Option<&str>,
+    what: &[(&'static str, &str)],
+) -> io::Result<()> {
+    let failures = recorder.security.failures();
+    recorder.event(kind, listener, what);
+    if recorder.security.failures() == failures {
+        Ok(())
+    } else {
+        Err(io::Error::other("the security log cannot be written"))
     }
 }

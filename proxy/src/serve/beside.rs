@@ -57,14 +57,16 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     } = edge;
     let (stop, stopped) = watch::channel(false);
     let (heir, heirs) = mpsc::unbounded_channel();
-    let (end, ends) = mpsc::unbounded_channel();
+    let (decree, decrees) = mpsc::unbounded_channel();
     let mut running = JoinSet::new();
     if let Some(admin) = admin.and_then(|admin| tokio::net::TcpListener::from_std(admin).ok()) {
         let state = admin_state(&outrider, isolation, &draining);
         running.spawn_local(admin::serve(admin, state, told(stopped.clone())));
     }
     if let Some(socket) = control {
-        let control = Arc::new(authority::control(&loaded, &outrider, &draining, heir, end));
+        let control = Arc::new(authority::control(
+            &loaded, &outrider, &draining, heir, decree,
+        ));
         running.spawn_local(async move {
             if let Err(error) = control.serve(socket, told(stopped)).await {
                 tracing::error!(%error, "the control socket cannot be served");
@@ -87,7 +89,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     };
     if let Some(predecessor) = predecessor {
         let outrider = Arc::clone(&outrider);
-        let gone = predecessor.see_off(outrider, entrances, ends, draining.clone());
+        let gone = predecessor.see_off(outrider, entrances, decrees, draining.clone());
         succession.leaving.spawn_local(gone);
     } else {
         drop(entrances);

@@ -11,7 +11,9 @@
 
 use std::{
     os::fd::{AsFd as _, BorrowedFd, OwnedFd},
+    path::absolute,
     rc::Rc,
+    sync::Arc,
     time::Duration,
 };
 
@@ -24,14 +26,14 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::link::{Bequest, Claim, Estate, Link, Place, TaskEnd};
+use super::link::{Bequest, Claim, Estate, Link, Place};
 use crate::{
     control::{Heir, wire::Bid},
     drain::Drain,
     listen::{Parked, Socket},
     outrider::Outrider,
     record::security::SecurityKind,
-    state::Tasks,
+    state::{Authority, Store},
 };
 
 /// How long requests that have begun may take to be decided. A body that is still on its way then
@@ -142,13 +144,22 @@ impl Heritage {
             vec![Place::DecisionLog, Place::SecurityLog],
             vec![log.as_fd(), security.as_fd()],
         );
+        let state = match &outrider.store {
+            Store::Memory => None,
+            Store::File(journal) => {
+                places.push(Place::State(absolute(journal.path())?));
+                Some(journal.share()?)
+            }
+        };
+        with.extend(state.iter().map(|state| state.as_fd()));
         for (place, socket) in &self.sockets {
             places.push(place.clone());
             with.push(socket.as_fd());
         }
         let estate = Estate {
             places,
-            tasks: outrider.tasks.leave(),
+            issuer: Arc::clone(outrider.authority.tasks.issuer()),
+            authority: outrider.authority.leave(),
             uses: outrider.uses.leave(),
         };
         link.send(&Bequest::Estate(Box::new(estate)), &with).await?;
@@ -180,7 +191,7 @@ impl Successor {
                 () = &mut ended => break,
                 Some(connection) = parked.recv() => pass(&link, connection).await,
                 Some((claim, _)) = claims.recv() => {
-                    cut(&outrider.tasks, claim);
+                    cut(&outrider.authority, claim);
                     continue;
                 }
                 _ = ticks.tick() => tell(&link, outrider.recorder.log.take_waiting()).await,
@@ -226,11 +237,10 @@ async fn tell(link: &Link, lines: Vec<u8>) -> std::io::Result<()> {
     link.send(&Bequest::Lines(lines), &[]).await
 }
 
-fn cut(tasks: &Tasks, claim: Claim) {
-    // One that is not known here has no calls here.
+fn cut(authority: &Authority, claim: Claim) {
     match claim {
         Claim::Able => {}
-        Claim::Ended(TaskEnd::Closed(id)) => drop(tasks.close(&id)),
-        Claim::Ended(TaskEnd::Revoked(id)) => drop(tasks.revoke(&id)),
+        // What cannot be carried out has no calls here.
+        Claim::Decreed(decree) => drop(authority.carry_out(&decree)),
     }
 }

@@ -54,22 +54,17 @@ pub(super) enum Bequest {
 pub(super) enum Claim {
     /// It can go on with everything.
     Able,
-    /// A task has ended: its running calls are to be cut.
-    Ended(TaskEnd),
-}
-
-/// The end of a task, by its ID.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum TaskEnd {
-    Closed(String),
-    Revoked(String),
+    /// Authority has changed: calls that are running may have to be cut.
+    Decreed(state::Decree),
 }
 
 /// What a sidecar leaves.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Estate {
     pub(super) places: Vec<Place>,
-    pub(super) tasks: state::Estate,
+    /// Who vouches for the tasks that were opened there.
+    pub(super) issuer: Arc<str>,
+    pub(super) authority: state::Estate,
     /// How often exceptions were used.
     pub(super) uses: Vec<(Arc<str>, u64)>,
 }
@@ -79,6 +74,7 @@ pub(super) struct Estate {
 pub(super) enum Place {
     DecisionLog,
     SecurityLog,
+    State(PathBuf),
     Listener {
         name: String,
         /// As the configuration has it.

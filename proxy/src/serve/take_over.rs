@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::net::sockopt::socket_peercred;
 use tokio::{runtime::Runtime, sync::mpsc, time::timeout};
 
-use super::link::{Bequest, Claim, Estate, Link, Place, TaskEnd};
+use super::link::{Bequest, Claim, Estate, Link, Place};
 use crate::{
     control::{
         Access, client,
@@ -19,6 +19,7 @@ use crate::{
     drain::Draining,
     listen::{Socket, accept::Entrance},
     outrider::Outrider,
+    state::Decree,
 };
 
 /// How long the predecessor may take for each step: it may have to wait for its own predecessor,
@@ -156,13 +157,13 @@ pub(super) struct Predecessor {
 }
 
 impl Predecessor {
-    /// Takes what its calls leave over, and tells it of tasks that end, until it is gone. Its
+    /// Takes what its calls leave over, and tells it of decrees, until it is gone. Its
     /// connections are served here while connections are.
     pub(super) async fn see_off(
         self,
         outrider: Arc<Outrider>,
         entrances: Vec<Entrance>,
-        mut ends: mpsc::UnboundedReceiver<TaskEnd>,
+        mut decrees: mpsc::UnboundedReceiver<Decree>,
         mut drain: Draining,
     ) {
         let link = match tokio::net::UnixStream::from_std(self.link) {
@@ -177,9 +178,9 @@ impl Predecessor {
                     Some(bequest) => bequest,
                     None => return,
                 },
-                Some(end) = ends.recv() => {
+                Some(decree) = decrees.recv() => {
                     // A predecessor that is gone has no calls.
-                    link.send(&Claim::Ended(end), &[]).await.ok();
+                    link.send(&Claim::Decreed(decree), &[]).await.ok();
                     continue;
                 }
                 () = drain.changed(), if entrances.is_some() => {

@@ -23,7 +23,7 @@ use super::{
 use crate::{
     config::{Compiler, Loaded, load},
     listen::tls::Presented,
-    outrider::Outrider,
+    outrider::{Outrider, Tidy},
     record::security::SecurityKind,
 };
 
@@ -106,8 +106,11 @@ impl Watch {
             self.look().await;
         }
         if count.is_multiple_of(SWEEP) {
-            self.outrider.tasks.sweep(now);
+            self.outrider.authority.sweep(now);
             self.outrider.snapshot().limits.sweep();
+            if let Err(error) = self.outrider.keep_state(Tidy::WhereDue) {
+                tracing::error!(%error, "the state file cannot be begun anew");
+            }
         }
     }
 

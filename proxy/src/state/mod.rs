@@ -1,30 +1,46 @@
-//! What the sidecar remembers between calls: the tasks it issued.
+//! What the sidecar remembers between calls: tasks, and from whom authority was taken back.
 //!
-//! [`Tasks`] is the embedded issuer with its memory. A token is known by its exact bytes: what
-//! was not issued here, down to the last bit, is not a token. Everything ends with the process.
+//! [`Tasks`] is the embedded issuer with its memory, and remembers the tasks of other issuers once
+//! their tokens were verified. A token is known by its digest: what was not issued or verified,
+//! down to the last bit, is not a token. [`Authority`] changes how tasks stand, by [`Decree`]s.
 
+mod authority;
+mod children;
+mod decree;
 mod estate;
+mod journal;
+mod revocations;
+mod store;
+mod tether;
 mod token;
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::HashMap,
     fmt,
-    hash::BuildHasher,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
     time::Duration,
 };
 
+use aws_lc_rs::digest::{SHA256, digest};
 use jiff::Timestamp;
 use outrider_policy::{Level, Pattern};
-use secrecy::{ExposeSecret, SecretString};
 
+pub use self::{
+    authority::{Authority, Effect, NotDone, Standing},
+    children::{Claims, Depth, NotADepth, Reach, Widened, widened},
+    decree::{Decree, Edict, Target},
+    estate::Estate,
+    journal::{BadJournal, Journal, Kept},
+    revocations::{Revocation, Revocations, TooMany},
+    store::{NotKept, Store},
+    tether::{Severed, Tether},
+};
 use crate::{
     keys::SigningKey,
-    task::{State, Task, Terms},
+    task::{Cyclic, Life, State, Task, TaskKey, Terms},
 };
-pub use estate::Estate;
 
-/// How many tasks are remembered at most, ended ones included.
+/// How many tokens are remembered at most, those of ended tasks included.
 pub const MOST_TASKS: usize = 131_072;
 
 /// The longest time for which a task may be opened.
@@ -34,8 +50,15 @@ pub const LONGEST_TASK: Duration = Duration::from_hours(24);
 /// one that never existed.
 const REMEMBERED: Duration = Duration::from_hours(1);
 
-/// The signature ends every token: 64 bytes as 86 characters of base64url.
-const SIGNATURE: usize = 86;
+/// What tells a token from every other: its SHA-256.
+pub type TokenDigest = [u8; 32];
+
+/// The digest of a token, as it was sent.
+pub fn token_digest(token: &[u8]) -> TokenDigest {
+    let mut bytes = [0; 32];
+    bytes.copy_from_slice(digest(&SHA256, token).as_ref());
+    bytes
+}
 
 /// What a task is to be.
 #[derive(Clone, Debug)]
@@ -58,6 +81,8 @@ pub struct Open {
     pub current: Option<Arc<str>>,
     /// Who opens it, such as `uid:1000`.
     pub opened_by: Arc<str>,
+    /// The task it is derived from: it never lasts longer, and ends with it.
+    pub parent: Option<Arc<Task>>,
 }
 
 /// A task that was opened, and the only copy of its token that is given out.
@@ -88,12 +113,27 @@ pub enum NotOpened {
     /// The token could not be signed.
     #[error("the token could not be signed")]
     Unsigned,
+    /// Authority was taken back from the agent or the subject.
+    #[error("the agent or the subject is revoked: see `outrider revoke list`")]
+    TakenBack,
+    /// The task it is derived from is over, suspended or not ours.
+    #[error("the parent is not an active task of this sidecar")]
+    NoParent,
+    /// Too many tasks stand above it.
+    #[error(transparent)]
+    TooDeep(#[from] Cyclic),
 }
 
-/// A task ID that stands for nothing.
+/// A task ID that does not say which task.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("no such task")]
-pub struct UnknownTask;
+pub enum UnknownTask {
+    /// It stands for nothing.
+    #[error("there is no such task: see `outrider task list`")]
+    NoSuch,
+    /// Two issuers have a task with this ID.
+    #[error("tasks of several issuers have this ID: say which with `--issuer`")]
+    Ambiguous,
+}
 
 /// How many tasks stand how.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -110,28 +150,30 @@ pub struct Counts {
     pub revoked: usize,
 }
 
-/// The embedded issuer and every task it still remembers.
+/// The embedded issuer, and every task that is remembered.
 pub struct Tasks {
     issuer: Arc<str>,
     key: SigningKey,
     header: String,
-    hasher: RandomState,
     most: usize,
     memory: RwLock<Memory>,
 }
 
-/// INVARIANT: `by_id` and `by_token` hold the same tasks, and what `current` names is in both.
+/// INVARIANT: `by_token` and the tokens of `by_key` are the same.
 #[derive(Default)]
 struct Memory {
-    by_id: HashMap<Arc<str>, Held>,
-    by_token: HashMap<u64, Arc<str>>,
-    current: HashMap<Arc<str>, Arc<str>>,
+    by_key: HashMap<TaskKey, Held>,
+    by_token: HashMap<TokenDigest, Arc<Task>>,
+    /// What is bound to listeners. An ended task stays: a call that is refused must not turn into
+    /// one that has no task.
+    current: HashMap<Arc<str>, Arc<Task>>,
 }
 
+/// A task with its tokens; none has been seen yet of one that was only heard of.
 struct Held {
-    task: Arc<Task>,
-    token: SecretString,
-    place: u64,
+    life: Arc<Life>,
+    tokens: Vec<(TokenDigest, Arc<Task>)>,
+    heard: Timestamp,
 }
 
 impl Tasks {
@@ -141,7 +183,6 @@ impl Tasks {
             issuer: issuer.into(),
             header: key.jose_header(token::TYP),
             key,
-            hasher: RandomState::new(),
             most: MOST_TASKS,
             memory: RwLock::default(),
         }
@@ -152,27 +193,38 @@ impl Tasks {
         &self.key
     }
 
-    /// Opens a task. The next call may use it.
+    /// Who vouches for the tasks that are opened here.
+    pub fn issuer(&self) -> &Arc<str> {
+        &self.issuer
+    }
+
+    /// Opens a task, whoever is revoked: see [`Authority::open`].
     ///
     /// # Errors
     /// [`NotOpened`]; then nothing has changed.
-    pub fn open(&self, open: Open, now: Timestamp) -> Result<Opened, NotOpened> {
-        let current = open.current.clone();
+    pub(crate) fn open(&self, open: Open, now: Timestamp) -> Result<Opened, NotOpened> {
+        let (current, parent) = (open.current.clone(), open.parent.clone());
+        if let Some(parent) = &parent
+            && (parent.issuer != self.issuer || parent.state(now) != State::Active)
+        {
+            return Err(NotOpened::NoParent);
+        }
         let terms = self.terms(open, now)?;
         let token = self
             .key
             .compact(&self.header, token::claims(&terms).as_bytes())
             .map_err(|_| NotOpened::Unsigned)?;
-        let task = Arc::new(Task::new(terms));
-        let place = self.place(token.as_bytes());
-        let held = Held {
-            task: Arc::clone(&task),
-            token: token.clone().into(),
-            place,
-        };
         let mut memory = self.write();
-        memory.make_room(self.most, now)?;
-        memory.keep(held, current)?;
+        let task = memory.keep(
+            terms,
+            token_digest(token.as_bytes()),
+            parent,
+            self.most,
+            now,
+        )?;
+        if let Some(listener) = current {
+            memory.current.insert(listener, Arc::clone(&task));
+        }
         Ok(Opened { task, token })
     }
 
@@ -184,10 +236,15 @@ impl Tasks {
         let whole = Duration::from_secs(open.ttl.as_secs());
         let expires = now.checked_add(whole).map_err(|_| NotOpened::BadTtl)?;
         let expires = Timestamp::from_second(expires.as_second()).map_err(|_| NotOpened::BadTtl)?;
+        let latest = open
+            .parent
+            .as_ref()
+            .map_or(expires, |parent| parent.expires);
         Ok(Terms {
             id: uuid::Uuid::now_v7().to_string().into(),
             token_id: uuid::Uuid::now_v7().to_string().into(),
             issuer: Arc::clone(&self.issuer),
+            key: self.key.kid().into(),
             subject: open.subject,
             actors: vec![open.agent],
             intent: open.intent,
@@ -195,98 +252,109 @@ impl Tasks {
             max_classification: open.max_classification,
             budget: open.budget,
             opened: now,
-            expires,
-            parent: None,
+            expires: expires.min(latest),
+            parent: open.parent.map(|parent| Arc::clone(&parent.id)),
             opened_by: open.opened_by,
         })
     }
 
-    /// The task of exactly this token, however it stands.
+    /// Takes in a verified token of another issuer, or gives its task when it is known already.
     ///
-    /// The place is found by a keyed hash of the signature and the whole token is compared in
-    /// constant time, so that no answer says how much of a guess was right.
-    pub fn by_token(&self, token: &[u8]) -> Option<Arc<Task>> {
-        let memory = self.read();
-        let held = memory.by_id.get(memory.by_token.get(&self.place(token))?)?;
-        let issued = held.token.expose_secret().as_bytes();
-        aws_lc_rs::constant_time::verify_slices_are_equal(issued, token).ok()?;
-        Some(Arc::clone(&held.task))
+    /// # Errors
+    /// [`NotOpened::TooMany`], [`NotOpened::TooDeep`].
+    fn foreign(
+        &self,
+        terms: Terms,
+        digest: TokenDigest,
+        now: Timestamp,
+    ) -> Result<Arc<Task>, NotOpened> {
+        let mut memory = self.write();
+        if let Some(known) = memory.by_token.get(&digest) {
+            return Ok(Arc::clone(known));
+        }
+        let parent = terms.derived_from().and_then(|key| memory.newest(&key));
+        memory.keep(terms, digest, parent, self.most, now)
     }
 
-    fn place(&self, token: &[u8]) -> u64 {
-        let signature = token.len().saturating_sub(SIGNATURE);
-        self.hasher
-            .hash_one(token.get(signature..).unwrap_or_default())
+    /// The task of exactly this token, however it stands.
+    pub fn by_token(&self, token: &[u8]) -> Option<Arc<Task>> {
+        self.by_digest(&token_digest(token))
+    }
+
+    /// The task of the token with this digest, however it stands.
+    pub fn by_digest(&self, digest: &TokenDigest) -> Option<Arc<Task>> {
+        self.read().by_token.get(digest).map(Arc::clone)
     }
 
     /// The task bound to this listener, however it stands: an ended task is not "no task".
     pub fn current(&self, listener: &str) -> Option<Arc<Task>> {
-        let memory = self.read();
-        let held = memory.by_id.get(memory.current.get(listener)?)?;
-        Some(Arc::clone(&held.task))
+        self.read().current.get(listener).map(Arc::clone)
     }
 
     /// Binds a task to a listener, in place of what was bound there.
+    pub fn bind(&self, listener: Arc<str>, task: Arc<Task>) {
+        self.write().current.insert(listener, task);
+    }
+
+    /// The name of the task with this ID.
     ///
     /// # Errors
     /// [`UnknownTask`].
-    pub fn bind(&self, listener: Arc<str>, id: &str) -> Result<(), UnknownTask> {
-        let mut memory = self.write();
-        let id = Arc::clone(memory.by_id.get_key_value(id).ok_or(UnknownTask)?.0);
-        memory.current.insert(listener, id);
-        Ok(())
+    pub fn find(&self, id: &str, issuer: Option<&str>) -> Result<TaskKey, UnknownTask> {
+        let memory = self.read();
+        let named =
+            |key: &&TaskKey| &*key.id == id && issuer.is_none_or(|issuer| *key.issuer == *issuer);
+        let mut keys = memory.by_key.keys().filter(named);
+        match (keys.next(), keys.next()) {
+            (Some(key), None) => Ok(key.clone()),
+            (None, _) => Err(UnknownTask::NoSuch),
+            (Some(_), Some(_)) => Err(UnknownTask::Ambiguous),
+        }
     }
 
-    /// The task with this ID.
+    /// The newest token of the task with this ID.
     ///
     /// # Errors
     /// [`UnknownTask`].
-    pub fn get(&self, id: &str) -> Result<Arc<Task>, UnknownTask> {
-        self.read()
-            .by_id
-            .get(id)
-            .map(|held| Arc::clone(&held.task))
-            .ok_or(UnknownTask)
+    pub fn get(&self, id: &str, issuer: Option<&str>) -> Result<Arc<Task>, UnknownTask> {
+        let key = self.find(id, issuer)?;
+        self.read().newest(&key).ok_or(UnknownTask::NoSuch)
     }
 
-    /// Every remembered task, the oldest first.
+    /// The newest token of a task.
+    pub fn newest(&self, task: &TaskKey) -> Option<Arc<Task>> {
+        self.read().newest(task)
+    }
+
+    /// The life of a task, also of one that was only heard of: it begins then.
+    ///
+    /// # Errors
+    /// [`NotOpened::TooMany`].
+    pub fn life(&self, task: &TaskKey, now: Timestamp) -> Result<Arc<Life>, NotOpened> {
+        self.write().life(task, self.most, now)
+    }
+
+    /// The newest token of every remembered task, the oldest first.
     pub fn list(&self) -> Vec<Arc<Task>> {
-        let mut tasks: Vec<_> = self
-            .read()
-            .by_id
-            .values()
-            .map(|held| Arc::clone(&held.task))
-            .collect();
+        let newest = |held: &Held| held.tokens.last().map(|(_, task)| Arc::clone(task));
+        let mut tasks: Vec<_> = self.read().by_key.values().filter_map(newest).collect();
         tasks.sort_by(|a, b| (a.opened, &a.id).cmp(&(b.opened, &b.id)));
         tasks
     }
 
-    /// Says that the work of a task is done. When this returns, the next call sees it.
-    ///
-    /// # Errors
-    /// [`UnknownTask`].
-    pub fn close(&self, id: &str) -> Result<Arc<Task>, UnknownTask> {
-        let task = self.get(id)?;
-        task.close();
-        Ok(task)
-    }
-
-    /// Takes the authority of a task back. When this returns, the next call sees it, and what
-    /// waits in [`Task::ended`] is awake.
-    ///
-    /// # Errors
-    /// [`UnknownTask`].
-    pub fn revoke(&self, id: &str) -> Result<Arc<Task>, UnknownTask> {
-        let task = self.get(id)?;
-        task.revoke();
-        Ok(task)
+    /// Every remembered token.
+    pub fn tokens(&self) -> Vec<Arc<Task>> {
+        self.read().by_token.values().map(Arc::clone).collect()
     }
 
     /// How many tasks stand how.
     pub fn counts(&self, now: Timestamp) -> Counts {
         let mut counts = Counts::default();
-        for held in self.read().by_id.values() {
-            let count = match held.task.state(now) {
+        for held in self.read().by_key.values() {
+            let Some((_, task)) = held.tokens.last() else {
+                continue;
+            };
+            let count = match task.state(now) {
                 State::Active => &mut counts.active,
                 State::Suspended => &mut counts.suspended,
                 State::Expired => &mut counts.expired,
@@ -300,10 +368,8 @@ impl Tasks {
 
     /// Forgets tasks whose time is long over.
     pub fn sweep(&self, now: Timestamp) {
-        self.write().forget(|task| {
-            now.duration_since(task.expires)
-                >= jiff::SignedDuration::try_from(REMEMBERED).unwrap_or(jiff::SignedDuration::MAX)
-        });
+        let long_over = |task: &Task| longer(now, task.expires, REMEMBERED);
+        self.write().forget(long_over, &self.issuer, now);
     }
 
     // Nothing panics while it holds the lock, and each change is whole before the lock is given
@@ -325,49 +391,104 @@ impl fmt::Debug for Tasks {
     }
 }
 
+/// Whether more than `time` has passed since `then`.
+fn longer(now: Timestamp, then: Timestamp, time: Duration) -> bool {
+    now.duration_since(then)
+        >= jiff::SignedDuration::try_from(time).unwrap_or(jiff::SignedDuration::MAX)
+}
+
 impl Memory {
-    /// Adds a task, and binds it to `current` in place of what was bound there.
-    fn keep(&mut self, held: Held, current: Option<Arc<str>>) -> Result<(), NotOpened> {
-        let id = Arc::clone(&held.task.id);
-        // Two signatures with one 64-bit hash: as good as never, and then the new one yields.
-        if self.by_token.contains_key(&held.place) {
-            return Err(NotOpened::Unsigned);
+    /// Adds a token.
+    fn keep(
+        &mut self,
+        terms: Terms,
+        digest: TokenDigest,
+        parent: Option<Arc<Task>>,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Arc<Task>, NotOpened> {
+        self.make_room(most, &terms.issuer, now)?;
+        let key = terms.task();
+        let life = self.life(&key, most, now)?;
+        if let Some(above) = terms.derived_from() {
+            let above = match &parent {
+                Some(parent) => Arc::clone(parent.life()),
+                None => self.life(&above, most, now)?,
+            };
+            life.derive(&above)?;
         }
-        self.by_token.insert(held.place, Arc::clone(&id));
-        if let Some(listener) = current {
-            self.current.insert(listener, Arc::clone(&id));
+        let task = Arc::new(Task::of(terms, life, parent));
+        if let Some(held) = self.by_key.get_mut(&key) {
+            held.tokens.push((digest, Arc::clone(&task)));
         }
-        self.by_id.insert(id, held);
-        Ok(())
+        self.by_token.insert(digest, Arc::clone(&task));
+        Ok(task)
     }
 
-    /// Leaves room for one more task; ended ones are forgotten early rather than a new one
-    /// refused, because a forgotten token is refused all the same.
-    fn make_room(&mut self, most: usize, now: Timestamp) -> Result<(), NotOpened> {
-        if self.by_id.len() >= most {
-            self.forget(|task| task.state(now) != State::Active);
+    fn life(
+        &mut self,
+        task: &TaskKey,
+        most: usize,
+        now: Timestamp,
+    ) -> Result<Arc<Life>, NotOpened> {
+        if let Some(held) = self.by_key.get_mut(task) {
+            held.heard = held.heard.max(now);
+            return Ok(Arc::clone(&held.life));
         }
-        if self.by_id.len() >= most {
+        // Twice as many: each token may name a parent of which nothing else is known.
+        if self.by_key.len() >= 2 * most {
+            return Err(NotOpened::TooMany);
+        }
+        let held = Held {
+            life: Arc::default(),
+            tokens: Vec::new(),
+            heard: now,
+        };
+        let life = Arc::clone(&held.life);
+        self.by_key.insert(task.clone(), held);
+        Ok(life)
+    }
+
+    fn newest(&self, task: &TaskKey) -> Option<Arc<Task>> {
+        let held = self.by_key.get(task)?;
+        held.tokens.last().map(|(_, task)| Arc::clone(task))
+    }
+
+    /// Leaves room for one more token; those of ended tasks are forgotten early rather than a new
+    /// one refused, because a forgotten token is refused all the same.
+    fn make_room(&mut self, most: usize, own: &str, now: Timestamp) -> Result<(), NotOpened> {
+        if self.by_token.len() >= most {
+            let over = |task: &Task| !matches!(task.state(now), State::Active | State::Suspended);
+            self.forget(over, own, now);
+        }
+        if self.by_token.len() >= most {
             Err(NotOpened::TooMany)
         } else {
             Ok(())
         }
     }
 
-    /// Forgets the tasks that are `over`, except those bound to a listener: forgetting one
-    /// would turn a call that is refused into a call that has no task.
-    fn forget(&mut self, over: impl Fn(&Task) -> bool) {
+    /// Forgets the tokens that are `over`, and tasks of which nothing is left to know. What is bound
+    /// to a listener is held there.
+    fn forget(&mut self, over: impl Fn(&Task) -> bool, own: &str, now: Timestamp) {
         let Self {
-            by_id,
+            by_key,
             by_token,
             current,
         } = self;
-        by_id.retain(|id, held| {
-            let keep = !over(&held.task) || current.values().any(|bound| bound == id);
-            if !keep {
-                by_token.remove(&held.place);
-            }
-            keep
+        let bound = |task: &Arc<Task>| current.values().any(|one| Arc::ptr_eq(one, task));
+        by_key.retain(|key, held| {
+            held.tokens.retain(|(digest, task)| {
+                let keep = !over(task) || bound(task);
+                if !keep {
+                    by_token.remove(digest);
+                }
+                keep
+            });
+            // What was said of another issuer's task outlives its tokens: one more may come.
+            let may_come = *key.issuer != *own && !held.life.is_untouched();
+            !held.tokens.is_empty()
+                || (may_come && !longer(now, held.heard, LONGEST_TASK + REMEMBERED))
         });
     }
 }

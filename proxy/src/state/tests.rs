@@ -10,6 +10,13 @@ fn tasks() -> Tasks {
     Tasks::new("outrider:test", SigningKey::generate().unwrap())
 }
 
+fn authority() -> Authority {
+    Authority::new(
+        "spiffe://example.org/agent/triage".into(),
+        Arc::new(tasks()),
+    )
+}
+
 fn open() -> Open {
     Open {
         agent: "spiffe://example.org/agent/triage".into(),
@@ -21,6 +28,7 @@ fn open() -> Open {
         ttl: Duration::from_hours(1),
         current: None,
         opened_by: "uid:1000".into(),
+        parent: None,
     }
 }
 
@@ -39,7 +47,7 @@ fn a_task_is_found_by_its_token_by_its_id_and_in_the_list() {
         tasks.by_token(opened.token.as_bytes()).unwrap().id,
         opened.task.id
     );
-    assert_eq!(tasks.get(&opened.task.id).unwrap().id, opened.task.id);
+    assert_eq!(tasks.get(&opened.task.id, None).unwrap().id, opened.task.id);
     assert_eq!(tasks.list().len(), 1);
     assert!(tasks.current("reverse").is_none());
 }
@@ -124,8 +132,8 @@ fn closing_and_revoking_are_seen_by_the_next_look() {
     let tasks = tasks();
     let a = tasks.open(open(), at(0)).unwrap();
     let b = tasks.open(open(), at(0)).unwrap();
-    tasks.close(&a.task.id).unwrap();
-    tasks.revoke(&b.task.id).unwrap();
+    assert!(a.task.close());
+    assert!(b.task.revoke());
     assert_eq!(
         tasks.by_token(a.token.as_bytes()).unwrap().state(at(1)),
         State::Closed
@@ -134,8 +142,7 @@ fn closing_and_revoking_are_seen_by_the_next_look() {
         tasks.by_token(b.token.as_bytes()).unwrap().state(at(1)),
         State::Revoked
     );
-    assert_eq!(tasks.close("nobody").unwrap_err(), UnknownTask);
-    assert_eq!(tasks.revoke("nobody").unwrap_err(), UnknownTask);
+    assert_eq!(tasks.get("nobody", None).unwrap_err(), UnknownTask::NoSuch);
 }
 
 #[test]
@@ -167,16 +174,6 @@ fn a_newer_binding_takes_the_listener_and_the_older_task_lives_on() {
 }
 
 #[test]
-fn only_a_known_task_can_be_bound() {
-    let tasks = tasks();
-    let opened = tasks.open(open(), at(0)).unwrap();
-    assert_eq!(tasks.bind("reverse".into(), "nobody"), Err(UnknownTask));
-    assert!(tasks.current("reverse").is_none());
-    tasks.bind("reverse".into(), &opened.task.id).unwrap();
-    assert_eq!(tasks.current("reverse").unwrap().id, opened.task.id);
-}
-
-#[test]
 fn tasks_are_forgotten_an_hour_after_their_expiry_but_not_while_they_are_bound() {
     let tasks = tasks();
     let free = tasks.open(open(), at(0)).unwrap();
@@ -185,7 +182,7 @@ fn tasks_are_forgotten_an_hour_after_their_expiry_but_not_while_they_are_bound()
     assert!(tasks.by_token(free.token.as_bytes()).is_some());
     tasks.sweep(at(7_200));
     assert!(tasks.by_token(free.token.as_bytes()).is_none());
-    assert!(tasks.get(&free.task.id).is_err());
+    assert!(tasks.get(&free.task.id, None).is_err());
     assert_eq!(tasks.current("reverse").unwrap().id, held.task.id);
     assert!(tasks.by_token(held.token.as_bytes()).is_some());
 }
@@ -198,9 +195,9 @@ fn when_memory_is_full_ended_tasks_make_room_and_open_ones_do_not() {
     let bound = tasks.open(bound("reverse"), at(0)).unwrap();
     tasks.open(open(), at(0)).unwrap();
     assert_eq!(tasks.open(open(), at(0)).unwrap_err(), NotOpened::TooMany);
-    tasks.close(&bound.task.id).unwrap();
+    assert!(bound.task.close());
     assert_eq!(tasks.open(open(), at(0)).unwrap_err(), NotOpened::TooMany);
-    tasks.close(&first.task.id).unwrap();
+    assert!(first.task.close());
     tasks.open(open(), at(0)).unwrap();
     assert!(tasks.by_token(first.token.as_bytes()).is_none());
     assert_eq!(
@@ -212,8 +209,8 @@ fn when_memory_is_full_ended_tasks_make_room_and_open_ones_do_not() {
 #[test]
 fn tasks_are_counted_by_how_they_stand() {
     let tasks = tasks();
-    let ids: Vec<_> = (0..4)
-        .map(|_| tasks.open(open(), at(0)).unwrap().task.id.clone())
+    let opened: Vec<_> = (0..4)
+        .map(|_| tasks.open(open(), at(0)).unwrap().task)
         .collect();
     tasks
         .open(
@@ -224,8 +221,8 @@ fn tasks_are_counted_by_how_they_stand() {
             at(0),
         )
         .unwrap();
-    tasks.close(&ids[0]).unwrap();
-    tasks.revoke(&ids[1]).unwrap();
+    opened[0].close();
+    opened[1].revoke();
     let expected = Counts {
         active: 2,
         suspended: 0,
@@ -248,11 +245,11 @@ fn neither_a_token_nor_the_key_is_ever_printed() {
 
 #[test]
 fn an_inherited_task_stays_bound_only_where_tasks_may_be_bound() {
-    let left = tasks();
+    let (left, successor) = (authority(), authority());
     let kept = left.open(bound("kept"), at(0)).unwrap();
     let gone = left.open(bound("gone"), at(0)).unwrap();
-    let successor = tasks();
     successor.inherit(left.leave(), |listener| listener == "kept");
+    let successor = &successor.tasks;
     assert_eq!(successor.current("kept").unwrap().id, kept.task.id);
     assert!(successor.current("gone").is_none());
     assert!(successor.by_token(gone.token.as_bytes()).is_some());

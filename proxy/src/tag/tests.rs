@@ -19,6 +19,7 @@ fn tool(id: &str) -> &'static Told {
 
 fn task(subject: &str, actors: &[&str]) -> Task {
     Task::new(Terms {
+        key: "k".into(),
         id: "task-1".into(),
         token_id: "j".into(),
         issuer: "outrider:i".into(),

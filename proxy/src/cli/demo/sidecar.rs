@@ -16,7 +16,7 @@ use crate::{
     config::Compiler,
     control::{
         client,
-        wire::{OpenTask, Reply, Request as Ask, Token},
+        wire::{Kind, Named, OpenTask, Reply, Request as Ask, Token},
     },
     listen::ListenAddress,
     serve::{self, Options},
@@ -78,18 +78,19 @@ impl Sidecar {
     /// When it is refused.
     pub(super) fn open_task(&self) -> anyhow::Result<(String, Token)> {
         let open = OpenTask {
-            intent: "ticket.triage".into(),
+            intent: Some("ticket.triage".into()),
             subject: Some("user:demo".into()),
             tools: None,
             max_classification: None,
             calls: None,
-            ttl_s: 3600,
+            ttl_s: None,
             current: None,
+            parent: None,
         };
         match self.ask(&Ask::TaskOpen(open))? {
             Reply::Opened { id, token, .. } => Ok((id, token)),
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Task(_) | Reply::Tasks(_) => bail!("the sidecar opened no task"),
+            _ => bail!("the sidecar opened no task"),
         }
     }
 
@@ -98,12 +99,18 @@ impl Sidecar {
     /// # Errors
     /// When it is refused.
     pub(super) fn revoke(&self, id: &str) -> anyhow::Result<()> {
-        match self.ask(&Ask::RevokeTask {
+        let target = Named {
+            kind: Kind::Task,
             id: id.to_owned(),
+            issuer: None,
+        };
+        match self.ask(&Ask::Revoke {
+            target,
+            issued_before: None,
             reason: Some("the demo shows it".into()),
         })? {
             Reply::Refused(refusal) => Err(refusal.into()),
-            Reply::Opened { .. } | Reply::Task(_) | Reply::Tasks(_) => Ok(()),
+            _ => Ok(()),
         }
     }
 

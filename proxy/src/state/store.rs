@@ -1,0 +1,88 @@
+//! Where changes of authority survive.
+
+use std::{io, sync::Arc};
+
+use super::{Authority, Decree, Journal, token_digest};
+use crate::task::Task;
+
+/// `state.store` in force. Clones are the same store.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// Nowhere: everything ends with the process.
+    Memory,
+    /// In a file of this sidecar.
+    File(Arc<Journal>),
+}
+
+/// A change that was not kept.
+#[derive(Debug, thiserror::Error)]
+pub enum NotKept {
+    /// The state file cannot be written.
+    #[error("the state file cannot be written: {0}")]
+    File(#[from] io::Error),
+}
+
+impl Store {
+    /// Keeps a task that was opened.
+    ///
+    /// # Errors
+    /// [`NotKept`].
+    pub async fn opened(&self, task: &Task, token: &str) -> Result<(), NotKept> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::File(journal) => {
+                let (journal, terms) = (Arc::clone(journal), task.terms().clone());
+                let digest = token_digest(token.as_bytes());
+                on_disk(move || journal.token(digest, &terms)).await
+            }
+        }
+    }
+
+    /// Keeps a decree, carried out already where it takes back.
+    ///
+    /// # Errors
+    /// [`NotKept`].
+    pub async fn decreed(&self, decree: &Decree, authority: &Authority) -> Result<(), NotKept> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::File(journal) => {
+                let (journal, decree) = (Arc::clone(journal), decree.clone());
+                let life = authority.after(&decree);
+                on_disk(move || journal.decree(&decree, life)).await
+            }
+        }
+    }
+
+    /// Keeps what a call has spent and touched.
+    ///
+    /// # Errors
+    /// [`NotKept`]: then the call may not go on.
+    pub fn spent(&self, task: &Task, raised: bool) -> Result<(), NotKept> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::File(journal) => {
+                if raised {
+                    journal.touched(task)?;
+                }
+                Ok(journal.spent(task)?)
+            }
+        }
+    }
+
+    /// Keeps how often an exception was used.
+    ///
+    /// # Errors
+    /// [`NotKept`]: then the call may not go on.
+    pub fn used(&self, exception: &Arc<str>, used: u64) -> Result<(), NotKept> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::File(journal) => Ok(journal.used(exception, used)?),
+        }
+    }
+}
+
+/// Waits for the disk elsewhere: calls go on meanwhile.
+async fn on_disk(work: impl FnOnce() -> io::Result<()> + Send + 'static) -> Result<(), NotKept> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.unwrap_or_else(|_| Err(io::Error::other("the write was given up")))?)
+}
