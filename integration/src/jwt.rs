@@ -18,6 +18,14 @@ pub struct Claims {
     pub claims: Value,
 }
 
+/// The header of a compact token, unverified.
+///
+/// # Panics
+/// When it is none.
+pub fn jwt_header(token: &str) -> Value {
+    json_part(token.split_once('.').expect("a compact token").0)
+}
+
 /// Verifies a compact token with the one key of the set that its `kid` names, which must be an
 /// Ed25519 key whose `kid` is its RFC 7638 thumbprint.
 ///

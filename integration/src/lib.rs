@@ -32,7 +32,7 @@ pub use chain::check_chain;
 pub use exchange::{Exchange, Received};
 pub use gate::Gate;
 pub use http::{Address, Answer, Connection, Head, PATIENCE};
-pub use jwt::{Claims, new_ed25519_pem, verify_with_jwks};
+pub use jwt::{Claims, jwt_header, new_ed25519_pem, verify_with_jwks};
 pub use legacy::initialized;
 pub use lock::{digest, lock_file, sha256_base64url, sha256_hex};
 pub use mcp::{LEGACY_REVISION, REVISION, Request, sentinel};

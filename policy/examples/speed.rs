@@ -77,6 +77,7 @@ fn input(data: &Data) -> Input {
         confidence: 1.0,
         parent: None,
         high_water: Level::Public,
+        within: true,
     };
     let tool = ToolFacts {
         id: tool(7),

@@ -187,22 +187,26 @@ pub fn spend(
     if task.is_some_and(Task::exhausted) {
         return Err(Rejection::BudgetExhausted);
     }
-    if let Some(exception) = &decision.exception {
-        if let Some(most) = exception.max_uses {
-            let used = uses.spend(&exception.id, most);
-            let used = used.ok_or_else(|| Rejection::PolicyDenied(Vec::new()))?;
-            store.used(&exception.id, used).map_err(not_kept)?;
-        }
+    if let Some(exception) = &decision.exception
+        && let Some(most) = exception.max_uses
+    {
+        let count = uses.spend(&exception.id, most);
+        let count = count.ok_or_else(|| Rejection::PolicyDenied(Vec::new()))?;
+        store
+            .used(&exception.id, count)
+            .map_err(|error| not_kept(&error))?;
     }
     if let Some(task) = task {
         task.spend().map_err(|_| Rejection::BudgetExhausted)?;
         let raised = level.is_some_and(|level| task.raise_high_water(level));
-        store.spent(task, raised).map_err(not_kept)?;
+        store
+            .spent(task, raised)
+            .map_err(|error| not_kept(&error))?;
     }
     Ok(())
 }
 
-fn not_kept(error: NotKept) -> Rejection {
+fn not_kept(error: &NotKept) -> Rejection {
     tracing::error!(%error, "what a call spends cannot be kept: it is refused");
     Rejection::DependencyUnavailable
 }

@@ -54,6 +54,8 @@ pub trait Declared: Send + Sync {
     fn issuer(&self, name: &str) -> bool;
     /// How many tasks may stand above one.
     fn depth(&self) -> Depth;
+    /// Whether budgets would end with the process where they must not.
+    fn forgets(&self) -> bool;
 }
 
 /// Whether tasks may be bound to a listener, for agents that can send no token.
@@ -225,7 +227,7 @@ impl Control {
             Request::TaskOpen(open) => self.open(uid, open, now).await,
             Request::TaskShow(of) => {
                 let task = tasks.get(&of.id, of.issuer.as_deref()).map_err(unknown)?;
-                Ok(Reply::Task(TaskView::of(&task, now)))
+                Ok(Reply::Task(TaskView::of(&task, now).into()))
             }
             Request::TaskList {} => {
                 let tasks = tasks.list();

@@ -146,14 +146,11 @@ impl Outrider {
         self.memory.revision.send_modify(|revision| *revision += 1);
     }
 
-    /// Admits the user at the other end of a connection, asked once per connection, and the agent.
+    /// Admits the user at the other end of a connection; asked once per connection.
     ///
     /// # Errors
-    /// A user whom `peers` does not name, or who is not known; an agent that is revoked.
+    /// A user whom `peers` does not name, or who is not known.
     pub fn admit(&self, connection: &Connection) -> Result<(), Rejection> {
-        if self.authority.standing.is_revoked() {
-            return Err(Rejection::AgentRevoked);
-        }
         let Some(peers) = self.peers.get(&connection.listener.name) else {
             return Ok(());
         };

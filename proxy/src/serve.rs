@@ -323,14 +323,14 @@ fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> any
         StoreName::File(path) => {
             let path = absolute(loaded.resolve(path))?;
             let offered = offer.and_then(|offer| offer.take(&Place::State(path.clone())));
-            Store::File(Arc::new(match offered {
-                Some(file) => Journal::inherit(path, file)?,
-                None => {
-                    let (journal, found) = Journal::open(path)?;
-                    kept = found;
-                    journal
-                }
-            }))
+            let journal = if let Some(file) = offered {
+                Journal::inherit(path, file)?
+            } else {
+                let (journal, found) = Journal::open(path)?;
+                kept = found;
+                journal
+            };
+            Store::File(Arc::new(journal))
         }
     };
     issuer = issuer.or_else(|| kept.issuer.clone());

@@ -31,6 +31,7 @@ mod input_required;
 mod jsonrpc;
 mod late_body;
 mod legacy;
+mod lifecycle;
 mod limits;
 mod listening;
 mod listing;

@@ -28,6 +28,7 @@ struct Inner {
     index: Index,
     value: Value,
     digest: String,
+    counted: bool,
 }
 
 /// A tool of the catalogue, as far as patterns ask.
@@ -101,6 +102,10 @@ impl Data {
         };
         Ok(Self(Arc::new(Inner {
             digest: digest(&value),
+            counted: joined
+                .exceptions
+                .values()
+                .any(|exception| exception.max_uses.is_some()),
             scopes: joined.intents.iter().map(scope).collect(),
             agents: joined.agents,
             intents: joined.intents,
@@ -123,6 +128,11 @@ impl Data {
     /// Every declared intent, by ID.
     pub fn intents(&self) -> impl Iterator<Item = &Intent> {
         self.0.intents.values()
+    }
+
+    /// Whether an exception may be used so many times only: somebody has to keep count.
+    pub fn counts_uses(&self) -> bool {
+        self.0.counted
     }
 
     /// The tools that the intent declares.

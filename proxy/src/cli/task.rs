@@ -464,7 +464,7 @@ mod tests {
 
     #[test]
     fn a_task_is_shown_in_lines_and_tasks_in_a_table() {
-        insta::assert_snapshot!(human(&Reply::Task(view())), @r"
+        insta::assert_snapshot!(human(&Reply::Task(view().into())), @r"
         task     0198c6f4-0000-7000-8000-000000000001
         issuer   outrider:1
         state    active

@@ -9,7 +9,7 @@ use outrider_policy::{
     input::{AgentFacts, Ready},
 };
 
-use super::{Compiler, Ingredients, Loaded, Service as Section};
+use super::{Compiler, Ingredients, Loaded, Service as Section, StoreName};
 use crate::{
     catalogue::{self, Catalogue, Service},
     headers::is_ours,
@@ -75,6 +75,11 @@ impl Loaded {
         }
     }
 
+    /// Whether budgets end with the process where they must not.
+    pub fn forgets(&self) -> bool {
+        self.config.production() && self.config.state.store == StoreName::Memory
+    }
+
     /// Joins everything; a snapshot in force keeps the counts of unchanged limits.
     ///
     /// # Errors
@@ -91,6 +96,11 @@ impl Loaded {
         let (Some((data, policy)), true) = (policy, problems.is_empty()) else {
             return Err(problems);
         };
+        if data.counts_uses() && self.forgets() {
+            return Err(vec![self.problem(
+                "`exceptions` with `max_uses` need a count that lasts, which `environment: production` asks for: set `state.store` to `file:PATH`",
+            )]);
+        }
         let labels = self.labels(&catalogue);
         let warnings = self.warnings(&catalogue, &data);
         Ok(Built {

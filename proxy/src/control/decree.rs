@@ -30,7 +30,7 @@ impl Control {
             .await?;
         let task = tasks.newest(&task);
         let task = task.ok_or_else(|| unknown(crate::state::UnknownTask::NoSuch))?;
-        Ok(Reply::Task(TaskView::of(&task, now)))
+        Ok(Reply::Task(TaskView::of(&task, now).into()))
     }
 
     /// Takes authority back.
@@ -51,7 +51,7 @@ impl Control {
         if let Target::Task(task) = &target
             && let Some(task) = self.authority.tasks.newest(task)
         {
-            return Ok(Reply::Task(TaskView::of(&task, now)));
+            return Ok(Reply::Task(TaskView::of(&task, now).into()));
         }
         Ok(Reply::Done(Done {
             target: named,

@@ -21,6 +21,10 @@ impl Control {
     /// Turns what was asked for into what may be opened.
     pub(super) fn judge(&self, uid: u32, asked: OpenTask, now: Timestamp) -> Result<Open, Refusal> {
         let who: Arc<str> = format!("uid:{uid}").into();
+        if asked.calls.is_some() && self.declared.forgets() {
+            let text = "a budget needs a count that lasts, which `environment: production` asks for: set `state.store` to `file:PATH`";
+            return Err(refused(Fault::Malformed, text));
+        }
         let parent = asked.parent.as_deref().map(|id| self.parent(id));
         let parent = parent.transpose()?;
         let intent = match (asked.intent, &parent) {

@@ -28,6 +28,9 @@ impl Declared for Data {
     fn depth(&self) -> Depth {
         Depth::default()
     }
+    fn forgets(&self) -> bool {
+        false
+    }
 }
 
 /// Notes in words what it sees, and how the task stood at that moment.
@@ -162,7 +165,7 @@ fn assert_fault(reply: &Reply, expected: Fault) {
 
 fn view(reply: Reply) -> TaskView {
     match reply {
-        Reply::Task(view) => view,
+        Reply::Task(view) => *view,
         other => panic!("{other:?}"),
     }
 }

@@ -147,7 +147,7 @@ pub enum Reply {
         expires: String,
     },
     /// One task, as it stands after what was asked.
-    Task(TaskView),
+    Task(Box<TaskView>),
     /// Every remembered task, the oldest first.
     Tasks(Vec<TaskView>),
     /// Authority was taken back, or given again.

@@ -114,6 +114,9 @@ impl Case {
     /// The task under which a message stands. Housekeeping needs none; where it names a session, or
     /// opens one, it is still somebody's.
     pub(super) fn authority(&mut self, message: &Message) -> Result<Option<Arc<Task>>, Rejection> {
+        if self.outrider.authority.standing.is_revoked() {
+            return Err(Rejection::AgentRevoked);
+        }
         if let Some(named) = &message.session {
             // Whose session it is comes first: a client starts anew where it is not its own.
             let holder = self.holder()?;

@@ -36,6 +36,7 @@ pub(super) fn control(
         declared: Box::new(Names {
             outrider: Arc::clone(outrider),
             listeners,
+            forgets: loaded.forgets(),
         }),
         observer: Box::new(Notes {
             recorder: Arc::clone(&outrider.recorder),
@@ -69,6 +70,7 @@ pub(super) fn access(loaded: &Loaded) -> control::Access {
 struct Names {
     outrider: Arc<Outrider>,
     listeners: Vec<String>,
+    forgets: bool,
 }
 
 impl Declared for Names {
@@ -91,6 +93,10 @@ impl Declared for Names {
     fn depth(&self) -> Depth {
         self.outrider.snapshot().max_depth
     }
+
+    fn forgets(&self) -> bool {
+        self.forgets
+    }
 }
 
 /// Writes changes of authority into the security log, and tells a predecessor of decrees.
@@ -101,13 +107,13 @@ struct Notes {
 
 impl control::Observer for Notes {
     fn opened(&self, task: &Task, listener: Option<&str>) -> io::Result<()> {
-        let what = [
+        let mut what = vec![
             ("who", &*task.opened_by),
-            ("task", &task.id),
-            ("subject", &task.subject),
-            ("intent", &task.intent),
-            ("parent", task.parent.as_deref().unwrap_or_default()),
+            ("task", &*task.id),
+            ("subject", &*task.subject),
+            ("intent", &*task.intent),
         ];
+        what.extend(task.parent.as_deref().map(|parent| ("parent", parent)));
         self.note(SecurityKind::TaskOpened, listener, &what)
     }
 
@@ -208,13 +214,10 @@ pub(crate) fn note(
     noted(recorder, kind, None, &what)
 }
 
-fn named(target: &Target) -> [(&'static str, &str); 3] {
-    let issuer = target.issuer().map_or("", |issuer| &**issuer);
-    [
-        ("revoked", target.kind()),
-        ("id", target.id()),
-        ("issuer", issuer),
-    ]
+fn named(target: &Target) -> impl Iterator<Item = (&'static str, &str)> {
+    let issuer = target.issuer().map(|issuer| ("issuer", &**issuer));
+    let named = [("revoked", target.kind()), ("id", target.id())];
+    named.into_iter().chain(issuer)
 }
 
 fn noted(

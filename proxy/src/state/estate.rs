@@ -105,7 +105,9 @@ impl Authority {
             }
         }
         drop(memory);
-        tokens.iter().for_each(|task| self.settle(task));
+        for task in &tokens {
+            self.settle(task);
+        }
     }
 }
 

@@ -184,12 +184,11 @@ impl Journal {
     /// # Errors
     /// When it is not on disk.
     pub fn decree(&self, decree: &Decree, life: Option<Snapshot>) -> io::Result<()> {
-        match (decree.edict.task(), life) {
-            (Some(task), Some(life)) => self.append(&Line::Life {
+        if let (Some(task), Some(life)) = (decree.edict.task(), life) {
+            self.append(&Line::Life {
                 task: task.clone(),
                 life,
-            })?,
-            _ => {}
+            })?;
         }
         if decree.edict.is_revocation() {
             self.append(&Line::Decree(decree.clone()))?;

@@ -13,7 +13,7 @@ use super::decree::{Decree, Edict, Target};
 use crate::task::Terms;
 
 /// How many are remembered.
-pub const MOST: usize = 262_144;
+const MOST: usize = 262_144;
 
 /// How long the revocation of a token or task counts: longer than any of them lasts.
 const SHORT: Duration = Duration::from_hours(25);
