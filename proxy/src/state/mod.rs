@@ -26,7 +26,7 @@ use jiff::Timestamp;
 use outrider_policy::{Level, Pattern};
 
 pub use self::{
-    authority::{Authority, Effect, NotDone, Standing},
+    authority::{Authority, Effect, NotAdmitted, NotDone, Standing},
     children::{Claims, Depth, NotADepth, Reach, Widened, widened},
     decree::{Decree, Edict, Target},
     estate::Estate,
