@@ -337,9 +337,7 @@ fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> any
     let own = || format!("outrider:{}", recorder.log.instance()).into();
     let tasks = Tasks::new(issuer.unwrap_or_else(own), SigningKey::generate()?);
     let authority = Authority::new(Arc::clone(&recorder.agent), Arc::new(tasks));
-    if let Some(least) = loaded.config.tasks.min_confidence {
-        authority.least_confidence(least);
-    }
+    authority.least_confidence(loaded.config.tasks.min_confidence);
     let uses = kept.give(&authority);
     Ok(State {
         authority: Arc::new(authority),

@@ -515,7 +515,8 @@ fn too_deep_a_child_is_refused() {
 #[test]
 fn a_task_in_which_trust_is_lost_stops_and_goes_on_only_once_it_is_regained() {
     let control = control(&Log::default());
-    control.authority.least_confidence(0.5.try_into().unwrap());
+    let least = crate::task::Confidence::try_from(0.5).unwrap();
+    control.authority.least_confidence(Some(least));
     let (id, _) = opened(&control, open());
     let trust = |confidence| {
         let task = of(&id);

@@ -228,6 +228,8 @@ fn replace(
         .metrics
         .policy_in_force(built.snapshot.policy.revision(), "enforce");
     outrider.replace(built.snapshot);
+    let least = loaded.config.tasks.min_confidence;
+    outrider.authority.least_confidence(least);
     Ok(loaded)
 }
 

@@ -100,9 +100,10 @@ impl Authority {
         }
     }
 
-    /// Below this a task is suspended at once.
-    pub fn least_confidence(&self, least: Confidence) {
-        self.least.store(least.get().to_bits(), Ordering::Release);
+    /// Below this a task is suspended at once when its confidence is set.
+    pub fn least_confidence(&self, least: Option<Confidence>) {
+        let least = least.map_or(0.0, Confidence::get);
+        self.least.store(least.to_bits(), Ordering::Release);
     }
 
     fn distrusted(&self, confidence: Confidence) -> bool {
