@@ -24,13 +24,14 @@ use prometheus_client::{
 pub use format::Format;
 pub use handles::{InFlight, LimitMetrics, ListenerMetrics, ServiceMetrics, ToolMetrics};
 pub use labels::{Direction, Stage};
+pub use sources::{StoreNumbers, StoreSource};
 
 use format::to_prometheus;
 use labels::{
     BuildLabels, CallLabels, LimitLabels, ListenerLabels, PolicyLabels, ReasonLabels, ResultLabels,
     ServiceLabels, SourceLabels, StageLabels, ToolLabels, ViolationLabels,
 };
-use sources::{Fed, PolicyInfo};
+use sources::{Fed, PolicyInfo, StoreFamilies};
 
 /// The label of a service or tool that configuration and catalogue do not know.
 pub const OTHER: &str = "_other";
@@ -93,6 +94,7 @@ pub struct Metrics {
     connection_errors: Family<ReasonLabels, Counter>,
     tasks: Arc<Fed>,
     approvals: Arc<Fed>,
+    store: Arc<StoreFamilies>,
     log_queue: Gauge,
 }
 
@@ -133,6 +135,7 @@ impl Metrics {
             connection_errors: Family::default(),
             tasks: Fed::new("tasks", "Tasks known to this sidecar, by state"),
             approvals: Fed::new("approvals", "Held calls, by state"),
+            store: Arc::default(),
             log_queue: Gauge::default(),
         };
         let build = Info::new(BuildLabels {
@@ -194,6 +197,7 @@ impl Metrics {
             self.revocations.clone(),
         );
         to.register_collector(Box::new(Arc::clone(&self.approvals)));
+        to.register_collector(Box::new(Arc::clone(&self.store)));
         to.register("decision_log_records", "Lines of the decision log", records);
         to.register(
             "decision_log_queue",
@@ -328,6 +332,11 @@ impl Metrics {
     /// Says where the numbers of `outrider_approvals{state}` come from; only the first time counts.
     pub fn feed_approvals(&self, source: States) {
         self.approvals.feed(source);
+    }
+
+    /// Says where the numbers of a fleet's store come from; only the first time counts.
+    pub fn feed_store(&self, source: StoreSource) {
+        self.store.feed(source);
     }
 
     /// The whole page in `format`.

@@ -12,6 +12,7 @@ use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
     identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, overload::Overloaded,
+    state::redis::{Away, Unshared},
     upstream::Unreachable,
 };
 
@@ -376,6 +377,21 @@ impl From<Throttled> for Rejection {
                 .window_s
                 .map(|window| (spent.policy.quota, window)),
         })
+    }
+}
+
+impl From<Away> for Rejection {
+    fn from(Away: Away) -> Self {
+        Self::DependencyUnavailable
+    }
+}
+
+impl From<Unshared> for Rejection {
+    fn from(refused: Unshared) -> Self {
+        match refused {
+            Unshared::Away(away) => away.into(),
+            Unshared::Used => Self::TaskInvalid,
+        }
     }
 }
 

@@ -27,12 +27,12 @@ use tokio::sync::{mpsc, oneshot};
 pub use banner::Banner;
 
 use crate::{
-    config::{Built, Compiler, Isolation, Loaded, StoreName},
+    config::{Built, Compiler, Isolation, Loaded},
     control,
     drain::{Drain, Draining},
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
-    metrics::Metrics,
+    metrics::{Metrics, StoreNumbers},
     outrider::{Outrider, Tidy},
     record::{
         Recorder, Standing,
@@ -40,7 +40,7 @@ use crate::{
         digest::DigestKey,
         security::{SecurityKind, SecurityLog},
     },
-    state::{self, Authority, Journal, Kept, Store, Tasks},
+    state::{self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet},
     tag::Signer,
     workers::Workers,
 };
@@ -320,6 +320,10 @@ fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> any
     let mut issuer = offer.as_ref().map(|offer| Arc::clone(&offer.estate.issuer));
     let store = match &loaded.config.state.store {
         StoreName::Memory => Store::Memory,
+        StoreName::Redis(_) => {
+            let settings = loaded.fleet()?.context("`state` names no store")?;
+            Store::Fleet(Arc::new(Fleet::start(settings)?))
+        }
         StoreName::File(path) => {
             let path = absolute(loaded.resolve(path))?;
             let offered = offer.and_then(|offer| offer.take(&Place::State(path.clone())));
@@ -387,6 +391,18 @@ fn feed(outrider: &Arc<Outrider>) {
         .to_vec()
     }));
     outrider.recorder.metrics.feed_approvals(Box::new(Vec::new));
+    if let Some(fleet) = outrider.store.fleet().cloned() {
+        let numbers = move || {
+            let status = fleet.status();
+            StoreNumbers {
+                up: status.up,
+                age: status.age.map(|age| age.as_secs_f64()),
+                questions: fleet.questions().to_vec(),
+                changes: Vec::new(),
+            }
+        };
+        outrider.recorder.metrics.feed_store(Box::new(numbers));
+    }
 }
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.

@@ -7,7 +7,10 @@ use std::{sync::Arc, time::Instant};
 use http::{HeaderValue, Request, request::Parts};
 use outrider_policy::{Value, input::CallFacts};
 
-use super::outgoing::{Body, Target};
+use super::{
+    outgoing::{Body, Target},
+    totals,
+};
 use crate::{
     authorize,
     call::{DecisionId, ToolCall, Trace},
@@ -24,7 +27,7 @@ use crate::{
     tag,
     task::{State, Task},
     upstream::RequestBody,
-    validate::Misfit,
+    validate::{Misfit, ValidCall},
 };
 
 /// Bytes of a call that a session remembers until it is answered.
@@ -67,6 +70,21 @@ pub(super) struct Known {
     pub(super) call: Option<Called>,
     /// The tool of a call.
     pub(super) tool: Option<Arc<Tool>>,
+}
+
+/// A call that satisfies its schema and its limits, and what stands behind it.
+#[derive(Debug)]
+pub(super) struct Proven {
+    pub(super) call: ValidCall,
+    pub(super) admitted: Admitted,
+    pub(super) task: Option<Arc<Task>>,
+}
+
+impl Proven {
+    /// Whether the fleet's store is to be asked about it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.admitted.asked().len() > 0
+    }
 }
 
 /// What is to be sent, and what is expected back.
@@ -129,7 +147,13 @@ impl Case {
         match (&message.kind, &message.session) {
             (Kind::Plain, None) => Ok(None),
             (Kind::Plain | Kind::Opening, _) => self.holder(),
-            _ => self.task(),
+            _ => {
+                let task = self.task()?;
+                if let Some(fleet) = self.outrider.store.fleet() {
+                    fleet.ready()?;
+                }
+                Ok(task)
+            }
         }
     }
 
@@ -255,6 +279,22 @@ impl Case {
         Ok(admitted)
     }
 
+    /// Spends the limits that a fleet shares, unless the task ends first.
+    pub(super) async fn count(&mut self, mut proven: Proven) -> Result<Proven, Rejection> {
+        let fleet = self.outrider.store.fleet();
+        let fleet = fleet.ok_or(Rejection::DependencyUnavailable)?;
+        let started = Instant::now();
+        let cells: Vec<_> = proven.admitted.asked().copied().collect();
+        let counted = tokio::select! {
+            biased;
+            why = self.tether().severed() => return Err(respond::over(why)),
+            counted = fleet.admit(&cells, None) => counted?,
+        };
+        proven.admitted.counted(&counted)?;
+        self.known.timers.limit += started.elapsed();
+        Ok(proven)
+    }
+
     /// Violations are told only where the call itself would have been permitted.
     pub(super) fn misfit(&self, misfit: Misfit, task: Option<&Task>, tool: &Tool) -> Rejection {
         let reachable = self
@@ -295,28 +335,46 @@ impl Case {
         }
     }
 
-    /// Spends what a passing ruling spends, hands what became known to the entry, and gives the
-    /// errand of a passing case.
+    /// Hands what became known to the entry, and gives the errand of a passing case.
     pub(super) fn settle(
         self: Box<Self>,
         ruling: Ruling,
         entry: &mut Entry,
         said: &mut Said,
     ) -> (Ruling, Option<Box<Errand>>) {
-        let ruling = self.spend(ruling);
         if ruling.passes() {
             self.ask();
         }
         (ruling, self.errand(entry, said))
     }
 
-    fn spend(&self, ruling: Ruling) -> Ruling {
+    /// What may end the call before its time.
+    fn tether(&self) -> Tether {
+        Tether {
+            authority: Arc::clone(&self.outrider.authority),
+            task: self.known.until.clone(),
+        }
+    }
+
+    /// Spends what a passing ruling spends.
+    pub(super) async fn spend(&self, ruling: Ruling) -> Ruling {
         let Some(decision) = ruling.decision().filter(|_| ruling.passes()) else {
             return ruling;
         };
         let task = self.known.facts.task.as_deref();
         let Outrider { uses, store, .. } = &*self.outrider;
-        match authorize::spend(decision, task, uses, store, self.known.level) {
+        let spent = match store.fleet() {
+            Some(fleet) => {
+                let spending = totals::spend(fleet, decision, task, uses, self.known.level);
+                tokio::select! {
+                    biased;
+                    why = self.tether().severed() => Err(respond::over(why)),
+                    spent = spending => spent,
+                }
+            }
+            None => authorize::spend(decision, task, uses, store, self.known.level),
+        };
+        match spent {
             Ok(()) => ruling,
             Err(rejection) => ruling.overruled(rejection),
         }

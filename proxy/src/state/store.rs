@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{Authority, Decree, Journal, token_digest};
+use super::{Authority, Decree, Journal, redis::Fleet, token_digest};
 use crate::task::Task;
 
 /// `state.store` in force. Clones are the same store.
@@ -12,6 +12,8 @@ pub enum Store {
     Memory,
     /// In a file of this sidecar.
     File(Arc<Journal>),
+    /// In a store that a fleet shares.
+    Fleet(Arc<Fleet>),
 }
 
 /// A change that was not kept.
@@ -23,13 +25,21 @@ pub enum NotKept {
 }
 
 impl Store {
+    /// Those who share limits, budgets and the ends of tasks with us.
+    pub const fn fleet(&self) -> Option<&Arc<Fleet>> {
+        match self {
+            Self::Fleet(fleet) => Some(fleet),
+            Self::Memory | Self::File(_) => None,
+        }
+    }
+
     /// Keeps a task that was opened.
     ///
     /// # Errors
     /// [`NotKept`].
     pub async fn opened(&self, task: &Task, token: &str) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => {
                 let (journal, terms) = (Arc::clone(journal), task.terms().clone());
                 let digest = token_digest(token.as_bytes());
@@ -44,7 +54,7 @@ impl Store {
     /// [`NotKept`].
     pub async fn decreed(&self, decree: &Decree, authority: &Authority) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => {
                 let (journal, decree) = (Arc::clone(journal), decree.clone());
                 let life = authority.after(&decree);
@@ -59,7 +69,7 @@ impl Store {
     /// [`NotKept`]: then the call may not go on.
     pub fn spent(&self, task: &Task, raised: bool) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => {
                 if raised {
                     journal.touched(task)?;
@@ -75,7 +85,7 @@ impl Store {
     /// [`NotKept`]: then the call may not go on.
     pub fn used(&self, exception: &Arc<str>, used: u64) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => Ok(journal.used(exception, used)?),
         }
     }

@@ -1,0 +1,381 @@
+//! A fleet: sidecars that share limits, budgets and what became of tasks, through a Redis or Valkey.
+//!
+//! In: what a call would spend. Out: whether the fleet lets it. The store counts, and is trusted no
+//! further: what this sidecar knows was spent goes with every question, and the greater number
+//! counts; what an emptied or restarted store lost, the sidecars remind it of before it admits
+//! anything ([`WINDOW`]). One connection, driven by a thread of its own, serves all workers; nobody
+//! waits for it longer than `state.timeout`.
+
+mod connect;
+mod known;
+mod link;
+mod scripts;
+
+use std::{fmt, io, num::NonZeroU64, sync::Arc, time::Duration};
+
+use ::redis::{ErrorKind, RedisError};
+use secrecy::{SecretSlice, SecretString};
+
+use self::{
+    known::Number,
+    link::{Link, Thread},
+    scripts::{Answer, Script, Words},
+};
+use super::config::Address;
+use crate::{
+    limit::shared::{Cell, Counted, Hash, Names},
+    upstream::TlsRoots,
+};
+
+/// How long what was heard from the store holds.
+pub const FRESH: Duration = Duration::from_secs(1);
+
+/// How long nothing is admitted after the store began anew, so that every sidecar can say what it
+/// knows. Longer than two sidecars take to notice and to connect.
+pub const WINDOW: Duration = Duration::from_millis(1_500);
+
+/// Questions that may be under way.
+const QUESTIONS: usize = 1024;
+
+/// What a fleet is joined with.
+#[derive(Debug)]
+pub struct Settings {
+    /// Where the store is.
+    pub address: Address,
+    /// Its password.
+    pub password: Option<SecretString>,
+    /// Whom it is proved by; `None` without TLS.
+    pub roots: Option<TlsRoots>,
+    /// What the names of keys begin with.
+    pub prefix: Arc<str>,
+    /// How long a call waits for it.
+    pub timeout: Duration,
+    /// What holds while it is away.
+    pub on_failure: OnFailure,
+    /// The fleet's secret.
+    pub key: Option<SecretSlice<u8>>,
+}
+
+impl Settings {
+    /// How this fleet names what it counts.
+    pub fn names(&self) -> Names {
+        use secrecy::ExposeSecret as _;
+        Names::new(self.key.as_ref().map_or(b"outrider", |key| key.expose_secret()))
+    }
+}
+
+/// What holds while the store is away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnFailure {
+    /// Calls are refused.
+    Refuse,
+    /// Each of so many sidecars goes on with its part.
+    LocalShare(NonZeroU64),
+}
+
+/// The store gave no answer that counts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("the fleet's store is away")]
+pub struct Away;
+
+/// A call that the store does not let go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unshared {
+    /// It gave no answer that counts.
+    #[error(transparent)]
+    Away(#[from] Away),
+    /// The token was used before.
+    #[error("the token may be used once and was")]
+    Used,
+}
+
+/// A total that was not spent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Unspent {
+    /// The store gave no answer that counts.
+    #[error(transparent)]
+    Away(#[from] Away),
+    /// One has none left, and none was spent.
+    #[error("a total has none left")]
+    Spent {
+        /// Which of those asked for.
+        at: usize,
+        /// How many of it were spent.
+        used: u64,
+    },
+}
+
+/// A token that may be used once.
+#[derive(Clone, Copy, Debug)]
+pub struct Once {
+    /// Issuer and ID of the token, hashed.
+    pub key: Hash,
+    /// How long the token could still be used.
+    pub lasts: Duration,
+}
+
+/// A total of which one is to be spent.
+#[derive(Clone, Copy, Debug)]
+pub struct Total {
+    /// Whose.
+    pub key: Hash,
+    /// The most that may ever be spent.
+    pub most: u64,
+    /// What is known here to be spent.
+    pub used: u64,
+    /// How long it counts.
+    pub lasts: Duration,
+}
+
+/// Why there is no connection, for the log. Says nothing of where or as whom.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+enum Fault {
+    #[error("it cannot be reached")]
+    Unreachable,
+    #[error("it does not prove itself by TLS")]
+    Unproven,
+    #[error("it does not answer in time")]
+    Silent,
+    #[error("it refuses user or password")]
+    Unauthorised,
+    #[error("the user may not do what is needed (see `state` in the reference for the ACL)")]
+    Forbidden,
+    #[error("the connection broke")]
+    Broken,
+    #[error("it answers what is not understood")]
+    Strange,
+}
+
+impl From<RedisError> for Fault {
+    fn from(error: RedisError) -> Self {
+        match (error.kind(), error.code()) {
+            (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
+                Self::Unauthorised
+            }
+            (_, Some("NOPERM")) => Self::Forbidden,
+            (ErrorKind::Io, _) => Self::Broken,
+            _ => Self::Strange,
+        }
+    }
+}
+
+/// How the fleet stands, for probes, metrics and `doctor`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Whether calls are counted in the store.
+    pub up: bool,
+    /// Since when the last sign of life was asked for; `None` before the first.
+    pub age: Option<Duration>,
+    /// In a few words.
+    pub detail: String,
+}
+
+/// A sidecar's part of its fleet.
+pub struct Fleet {
+    link: Arc<Link>,
+    names: Names,
+    thread: Thread,
+}
+
+impl fmt::Debug for Fleet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fleet").finish_non_exhaustive()
+    }
+}
+
+impl Fleet {
+    /// Begins to look for the store.
+    ///
+    /// # Errors
+    /// When there can be no further thread.
+    pub fn start(settings: Settings) -> io::Result<Self> {
+        let names = settings.names();
+        let link = Arc::new(Link::new(settings));
+        Ok(Self {
+            thread: Thread::start(Arc::clone(&link))?,
+            names,
+            link,
+        })
+    }
+
+    /// How this fleet names what it counts.
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    /// Whether a call may go on as far as the store is concerned: with `refuse`, what is known of it
+    /// must be less than [`FRESH`] old.
+    ///
+    /// # Errors
+    /// [`Away`].
+    pub fn ready(&self) -> Result<(), Away> {
+        match self.link.settings.on_failure {
+            OnFailure::LocalShare(_) => Ok(()),
+            OnFailure::Refuse if self.link.is_up() && self.link.is_fresh() => Ok(()),
+            OnFailure::Refuse => Err(Away),
+        }
+    }
+
+    /// Spends the rates of a call, in order, in one question; a token that may be used once is used.
+    /// What was spent stays spent when nobody waits for the answer any more.
+    ///
+    /// # Errors
+    /// [`Unshared`]. A rate that is spent is no error: it is in the answer.
+    pub async fn admit(&self, cells: &[Cell], once: Option<Once>) -> Result<Counted, Unshared> {
+        let asked = self.ask(Script::Admit, |words, now| {
+            words.key(once.map_or_else(|| self.link.key("none"), |once| self.link.name(&once.key)));
+            words.number(once.map_or(0, |once| millis(once.lasts)));
+            for cell in cells {
+                words.key(self.link.name(&cell.key));
+                words.number(cell.interval);
+                words.number(cell.span);
+                // A time that is further ahead than can be was told by another clock.
+                words.number(self.link.known.value(&cell.key).min(now + cell.span));
+            }
+        });
+        let answer = match (asked.await, self.link.settings.on_failure) {
+            (Err(Away), OnFailure::LocalShare(sidecars)) if once.is_none() => {
+                return self.share(cells, sidecars.get()).map_err(Into::into);
+            }
+            (answer, _) => answer?,
+        };
+        let (now, spent) = match &*answer.word {
+            "ok" => (answer.now, false),
+            "spent" => (answer.now, true),
+            "used" => return Err(Unshared::Used),
+            _ => return Err(Away.into()),
+        };
+        let until = answer.numbers().ok_or(Away)?;
+        if until.is_empty() != cells.is_empty() || (!spent && until.len() != cells.len()) {
+            return Err(Away.into());
+        }
+        for (cell, until) in cells.iter().zip(&until) {
+            let number = Number {
+                value: *until,
+                forget: *until,
+            };
+            let learnt = self.link.known.learn(&cell.key, number, now);
+            // Too many keys to remember: an emptied store could give one back.
+            learnt.map_err(|_| Away)?;
+        }
+        Ok(Counted {
+            now,
+            until,
+            spent,
+            share: 1,
+        })
+    }
+
+    /// Spends this sidecar's part of the rates: a rate divided by the sidecars, and a burst that is
+    /// as spent as the whole fleet's was last seen to be.
+    fn share(&self, cells: &[Cell], sidecars: u64) -> Result<Counted, Away> {
+        let now = self.link.clock.now();
+        let mut counted = Counted {
+            now,
+            until: Vec::new(),
+            spent: false,
+            share: sidecars,
+        };
+        for cell in cells {
+            let interval = cell.interval.saturating_mul(sidecars);
+            let span = cell.span.max(interval);
+            let mut before = now;
+            let spent = self.link.known.update(&cell.key, now, |known| {
+                before = known.map_or(now, |known| known.value.clamp(now, now + span));
+                let after = before + interval;
+                (after - now <= span).then_some(Number {
+                    value: after,
+                    forget: after,
+                })
+            });
+            match spent.map_err(|_| Away)? {
+                Some(number) => counted.until.push(number.value),
+                None => {
+                    counted.until.push(before);
+                    counted.spent = true;
+                    break;
+                }
+            }
+        }
+        Ok(counted)
+    }
+
+    /// Spends one of each total, or none; returns what is used now. A total has no share: while the
+    /// store is away nothing is spent, whatever `on_failure` says.
+    ///
+    /// # Errors
+    /// [`Unspent`].
+    pub async fn spend(&self, totals: &[Total]) -> Result<Vec<u64>, Unspent> {
+        let answer = self
+            .ask(Script::Spend, |words, _| {
+                for total in totals {
+                    words.key(self.link.name(&total.key));
+                    words.number(total.most);
+                    words.number(self.link.known.value(&total.key).max(total.used));
+                    words.number(millis(total.lasts));
+                }
+            })
+            .await?;
+        let used = answer.numbers().ok_or(Away)?;
+        if used.len() != totals.len() {
+            return Err(Away.into());
+        }
+        for (total, used) in totals.iter().zip(&used) {
+            let number = Number {
+                value: *used,
+                forget: answer.now.saturating_add(micros(total.lasts)),
+            };
+            let learnt = self.link.known.learn(&total.key, number, answer.now);
+            learnt.map_err(|_| Away)?;
+        }
+        match &*answer.word {
+            "ok" => Ok(used),
+            "spent" => {
+                let mut each = totals.iter().zip(&used).enumerate();
+                let first = each.find(|(_, (total, used))| **used >= total.most);
+                let (at, (_, used)) = first.ok_or(Away)?;
+                Err(Unspent::Spent { at, used: *used })
+            }
+            _ => Err(Away.into()),
+        }
+    }
+
+    /// Asks the store within the epoch that is known.
+    async fn ask(
+        &self,
+        script: Script,
+        fill: impl FnOnce(&mut Words, u64),
+    ) -> Result<Answer, Away> {
+        let answer = self.link.ask(script, fill).await;
+        self.link.tally.count(answer.is_ok());
+        answer
+    }
+
+    /// How the fleet stands.
+    pub fn status(&self) -> Status {
+        self.link.status()
+    }
+
+    /// Whether calls go on while the store is away.
+    pub fn shares(&self) -> bool {
+        self.link.settings.on_failure != OnFailure::Refuse
+    }
+
+    /// Questions that were answered, and those that were not.
+    pub fn questions(&self) -> [(&'static str, u64); 2] {
+        self.link.tally.read()
+    }
+
+    /// Leaves the store.
+    pub fn stop(&self) {
+        self.thread.stop();
+    }
+}
+
+fn micros(time: Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
+}
