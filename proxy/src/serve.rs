@@ -315,15 +315,16 @@ struct State {
     uses: Vec<(Arc<str>, u64)>,
 }
 
-fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> anyhow::Result<State> {
+fn state(
+    loaded: &Loaded,
+    recorder: &Arc<Recorder>,
+    offer: Option<&mut Offer>,
+) -> anyhow::Result<State> {
     let mut kept = Kept::default();
     let mut issuer = offer.as_ref().map(|offer| Arc::clone(&offer.estate.issuer));
-    let store = match &loaded.config.state.store {
-        StoreName::Memory => Store::Memory,
-        StoreName::Redis(_) => {
-            let settings = loaded.fleet()?.context("`state` names no store")?;
-            Store::Fleet(Arc::new(Fleet::start(settings)?))
-        }
+    let mut store = match &loaded.config.state.store {
+        // A fleet is joined below: it has to be followed from the beginning.
+        StoreName::Memory | StoreName::Redis(_) => Store::Memory,
         StoreName::File(path) => {
             let path = absolute(loaded.resolve(path))?;
             let offered = offer.and_then(|offer| offer.take(&Place::State(path.clone())));
@@ -343,8 +344,16 @@ fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> any
     let authority = Authority::new(Arc::clone(&recorder.agent), Arc::new(tasks));
     authority.least_confidence(loaded.config.tasks.min_confidence);
     let uses = kept.give(&authority);
+    let authority = Arc::new(authority);
+    if let Some(settings) = loaded.fleet()? {
+        let follower = authority::Followed {
+            authority: Arc::clone(&authority),
+            recorder: Arc::clone(recorder),
+        };
+        store = Store::Fleet(Arc::new(Fleet::start(settings, Box::new(follower))?));
+    }
     Ok(State {
-        authority: Arc::new(authority),
+        authority,
         store,
         uses,
     })
@@ -398,7 +407,7 @@ fn feed(outrider: &Arc<Outrider>) {
                 up: status.up,
                 age: status.age.map(|age| age.as_secs_f64()),
                 questions: fleet.questions().to_vec(),
-                changes: Vec::new(),
+                changes: fleet.changes().to_vec(),
             }
         };
         outrider.recorder.metrics.feed_store(Box::new(numbers));

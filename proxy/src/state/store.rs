@@ -2,7 +2,11 @@
 
 use std::{io, sync::Arc};
 
-use super::{Authority, Decree, Journal, redis::Fleet, token_digest};
+use super::{
+    Authority, Decree, Edict, Journal,
+    redis::{Fleet, Untold},
+    token_digest,
+};
 use crate::task::Task;
 
 /// `state.store` in force. Clones are the same store.
@@ -22,6 +26,9 @@ pub enum NotKept {
     /// The state file cannot be written.
     #[error("the state file cannot be written: {0}")]
     File(#[from] io::Error),
+    /// The fleet was not told.
+    #[error(transparent)]
+    Fleet(#[from] Untold),
 }
 
 impl Store {
@@ -54,7 +61,8 @@ impl Store {
     /// [`NotKept`].
     pub async fn decreed(&self, decree: &Decree, authority: &Authority) -> Result<(), NotKept> {
         match self {
-            Self::Memory | Self::Fleet(_) => Ok(()),
+            Self::Memory => Ok(()),
+            Self::Fleet(fleet) => Ok(tell(fleet, decree, authority).await?),
             Self::File(journal) => {
                 let (journal, decree) = (Arc::clone(journal), decree.clone());
                 let life = authority.after(&decree);
@@ -88,6 +96,29 @@ impl Store {
             Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => Ok(journal.used(exception, used)?),
         }
+    }
+}
+
+/// Tells a fleet of a decree: of a revocation, what all of them for its target forbid together.
+async fn tell(fleet: &Fleet, decree: &Decree, authority: &Authority) -> Result<(), Untold> {
+    let own = authority.tasks.issuer();
+    let known_here_only = match &decree.edict {
+        Edict::Revoke { target, .. } | Edict::Lift { target } => target.issuer() == Some(own),
+        edict => edict.task().is_some_and(|task| task.issuer == *own),
+    };
+    if known_here_only {
+        return Ok(());
+    }
+    if authority.widens(&decree.edict) {
+        return fleet.give_again(decree).await;
+    }
+    let joined = match &decree.edict {
+        Edict::Revoke { target, .. } => authority.revocations().of(target),
+        _ => None,
+    };
+    match joined {
+        Some(joined) => fleet.take_back(&joined.decree()).await,
+        None => fleet.take_back(decree).await,
     }
 }
 

@@ -20,6 +20,7 @@ use tokio::{
 
 use super::{
     Away, FRESH, Fault, QUESTIONS, Settings, Status, WINDOW,
+    changes::{self, Changes},
     connect::{Allowance, Prepared, prepare},
     known::Known,
     micros,
@@ -37,8 +38,8 @@ const PAUSES: (Duration, Duration) = (Duration::from_millis(25), Duration::from_
 const REMINDED: usize = 1_000;
 /// Signs of life between two sweeps of what is known.
 const SWEEP: u32 = 240;
-/// Entries read at once, and bytes of one.
-const ENTRIES: (u64, u64) = (100, 4_096);
+/// Entries read or told at once.
+const ENTRIES: usize = 100;
 
 /// The time of the store.
 #[derive(Debug)]
@@ -120,6 +121,7 @@ pub(super) struct Link {
     pub(super) known: Known,
     pub(super) clock: Clock,
     pub(super) tally: Tally,
+    pub(super) changes: Changes,
     open: ArcSwapOption<Open>,
     /// Until when what was heard holds, by our own clock.
     fresh: AtomicU64,
@@ -131,9 +133,10 @@ pub(super) struct Link {
 }
 
 impl Link {
-    pub(super) fn new(settings: Settings) -> Self {
+    pub(super) fn new(settings: Settings, changes: Changes) -> Self {
         Self {
             settings,
+            changes,
             known: Known::default(),
             clock: Clock::default(),
             tally: Tally::default(),
@@ -213,6 +216,11 @@ impl Link {
         words.key(self.key("epoch"));
         words.text(epoch);
         words
+    }
+
+    /// There is something to tell.
+    pub(super) fn wake(&self) {
+        self.wake.notify_one();
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, String> {
@@ -378,6 +386,7 @@ impl Talk<'_> {
 
     /// Says what is known here, waits until the fleet has, and keeps in touch until the epoch is over.
     async fn stay(&self, digests: &Digests, epoch: &Epoch) -> Result<(), Fault> {
+        self.link.changes.all_again();
         if !self.remind(digests, epoch).await? {
             return Ok(());
         }
@@ -391,8 +400,8 @@ impl Talk<'_> {
             words.key(self.link.key("order"));
             words.key(self.link.key("entries"));
             words.number(seen);
-            words.number(ENTRIES.0);
-            words.number(ENTRIES.1);
+            words.number(ENTRIES as u64);
+            words.number(changes::LONGEST as u64);
             let answer = self.ask(digests, Script::Poll, &words).await?;
             let answer = Answer::read(answer).ok_or(Fault::Strange)?;
             if answer.word != "ok" {
@@ -403,6 +412,9 @@ impl Talk<'_> {
             self.link.clock.heard(answer.now);
             if more {
                 continue;
+            }
+            if !self.tell(digests, epoch).await? {
+                return Ok(());
             }
             let until = asked.saturating_add(micros(FRESH));
             self.link.fresh.store(until, Ordering::Release);
@@ -419,6 +431,7 @@ impl Talk<'_> {
             beats = beats.wrapping_add(1);
             if beats.is_multiple_of(SWEEP) {
                 self.link.known.sweep(answer.now);
+                self.link.changes.sweep(answer.now);
             }
             tokio::select! {
                 () = self.link.wake.notified() => {}
@@ -431,10 +444,60 @@ impl Talk<'_> {
     fn follow(&self, answer: &Answer, seen: u64) -> (u64, bool) {
         let mut last = seen;
         let (pairs, _) = answer.rest.as_chunks::<2>();
-        for [at, _entry] in pairs {
+        for [at, entry] in pairs {
             last = last.max(number(at).unwrap_or(last));
+            match entry {
+                Value::BulkString(text) => self.link.changes.hear(text, answer.now),
+                _ => self.link.changes.hear(b"", answer.now),
+            }
         }
-        (last, last > seen && pairs.len() as u64 == ENTRIES.0)
+        (last, last > seen && pairs.len() == ENTRIES)
+    }
+
+    /// Tells what is to be told; whether the epoch is still the same.
+    async fn tell(&self, digests: &Digests, epoch: &Epoch) -> Result<bool, Fault> {
+        loop {
+            let batch = self.link.changes.next(ENTRIES);
+            if batch.is_empty() {
+                return Ok(true);
+            }
+            let mut words = self.link.words(&epoch.id);
+            for key in ["order", "entries", "ends", "count"] {
+                words.key(self.link.key(key));
+            }
+            words.number(changes::MOST);
+            words.text(&self.link.key("wake"));
+            for told in &batch {
+                words.text(&URL_SAFE_NO_PAD.encode(told.entry.subject));
+                words.number(told.entry.number);
+                words.text(&told.entry.text);
+                words.number(told.entry.over);
+            }
+            let answer = self.ask(digests, Script::Tell, &words).await;
+            let answer = answer.and_then(|answer| Answer::read(answer).ok_or(Fault::Strange));
+            let results = match answer {
+                Ok(answer) if answer.word == "ok" => answer.numbers().unwrap_or_default(),
+                Ok(answer) => {
+                    self.link.changes.back(batch);
+                    if answer.word == "full" {
+                        tracing::error!("the fleet's store has no room for further changes");
+                        return Ok(true);
+                    }
+                    return Ok(false);
+                }
+                Err(fault) => {
+                    self.link.changes.back(batch);
+                    return Err(fault);
+                }
+            };
+            if results.len() != batch.len() {
+                self.link.changes.back(batch);
+                return Err(Fault::Strange);
+            }
+            for (told, there) in batch.into_iter().zip(results) {
+                self.link.changes.told(told, there);
+            }
+        }
     }
 
     /// Reminds the store of what is known; whether the epoch is still the same.

@@ -6,6 +6,7 @@
 //! anything ([`WINDOW`]). One connection, driven by a thread of its own, serves all workers; nobody
 //! waits for it longer than `state.timeout`.
 
+mod changes;
 mod connect;
 mod known;
 mod link;
@@ -17,11 +18,12 @@ use ::redis::{ErrorKind, RedisError};
 use secrecy::{SecretSlice, SecretString};
 
 use self::{
+    changes::{Changes, Way},
     known::Number,
     link::{Link, Thread},
     scripts::{Answer, Script, Words},
 };
-use super::config::Address;
+use super::{Decree, Edict, config::Address};
 use crate::{
     limit::shared::{Cell, Counted, Hash, Names},
     upstream::TlsRoots,
@@ -170,6 +172,29 @@ pub struct Status {
     pub detail: String,
 }
 
+/// Who does what the fleet says.
+pub trait Follower: Send + Sync {
+    /// Whether somebody may do more after it.
+    fn widens(&self, edict: &Edict) -> bool;
+
+    /// Carries out what was said elsewhere, and notes it. Returns whether it could be.
+    fn follow(&self, decree: Decree) -> bool;
+}
+
+/// A change that the fleet was not told.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Untold {
+    /// The store gave no answer in time. One that takes back is told as soon as it can be.
+    #[error("the fleet's store is away: the others do not know of it yet")]
+    Away,
+    /// It is too long, or too many wait.
+    #[error("the fleet cannot be told: names and reason are too long, or too many changes wait")]
+    TooMuch,
+}
+
+/// How long whoever changes something waits until the fleet's store has it.
+const TELLING: Duration = Duration::from_secs(2);
+
 /// A sidecar's part of its fleet.
 pub struct Fleet {
     link: Arc<Link>,
@@ -188,9 +213,12 @@ impl Fleet {
     ///
     /// # Errors
     /// When there can be no further thread.
-    pub fn start(settings: Settings) -> io::Result<Self> {
+    pub fn start(settings: Settings, follower: Box<dyn Follower>) -> io::Result<Self> {
+        use secrecy::ExposeSecret as _;
         let names = settings.names();
-        let link = Arc::new(Link::new(settings));
+        let key = settings.key.as_ref().map(|key| key.expose_secret());
+        let changes = Changes::new(names.clone(), key, follower);
+        let link = Arc::new(Link::new(settings, changes));
         Ok(Self {
             thread: Thread::start(Arc::clone(&link))?,
             names,
@@ -340,6 +368,46 @@ impl Fleet {
         }
     }
 
+    /// Tells the fleet of a change that takes back; when this returns, the store has it.
+    ///
+    /// # Errors
+    /// [`Untold`]; it is told later all the same, unless it is too much.
+    pub async fn take_back(&self, decree: &Decree) -> Result<(), Untold> {
+        self.tell(decree, Way::Narrower).await
+    }
+
+    /// Tells the fleet of a change that gives again. Without the fleet's key nobody would believe
+    /// it: then it holds here only.
+    ///
+    /// # Errors
+    /// [`Untold`]; then nobody was told.
+    pub async fn give_again(&self, decree: &Decree) -> Result<(), Untold> {
+        if self.link.changes.can_widen() {
+            self.tell(decree, Way::Wider).await
+        } else {
+            Ok(())
+        }
+    }
+
+    async fn tell(&self, decree: &Decree, way: Way) -> Result<(), Untold> {
+        let telling = async {
+            let mut least = 0;
+            loop {
+                let (changes, now) = (&self.link.changes, self.link.clock.now());
+                let told = changes.offer(decree, way, least, now).ok_or(Untold::TooMuch)?;
+                self.link.wake();
+                match told.await {
+                    Ok(Ok(())) => return Ok(()),
+                    // Somebody spoke meanwhile.
+                    Ok(Err(there)) => least = there.saturating_add(1),
+                    Err(_) => return Err(Untold::Away),
+                }
+            }
+        };
+        let told = tokio::time::timeout(TELLING, telling).await;
+        told.unwrap_or(Err(Untold::Away))
+    }
+
     /// Asks the store within the epoch that is known.
     async fn ask(
         &self,
@@ -364,6 +432,11 @@ impl Fleet {
     /// Questions that were answered, and those that were not.
     pub fn questions(&self) -> [(&'static str, u64); 2] {
         self.link.tally.read()
+    }
+
+    /// Changes that others told of: those that were followed, and those that do not count.
+    pub fn changes(&self) -> [(&'static str, u64); 2] {
+        self.link.changes.tally()
     }
 
     /// Leaves the store.

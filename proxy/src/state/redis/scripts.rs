@@ -12,15 +12,17 @@ pub(super) enum Script {
     Spend,
     Remind,
     Poll,
+    Tell,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 6] = [
         Self::Join,
         Self::Admit,
         Self::Spend,
         Self::Remind,
         Self::Poll,
+        Self::Tell,
     ];
 
     fn text(self) -> &'static str {
@@ -30,6 +32,7 @@ impl Script {
             Self::Spend => include_str!("scripts/spend.lua"),
             Self::Remind => include_str!("scripts/remind.lua"),
             Self::Poll => include_str!("scripts/poll.lua"),
+            Self::Tell => include_str!("scripts/tell.lua"),
         }
     }
 }
