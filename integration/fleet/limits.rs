@@ -22,8 +22,7 @@ const BURST: f64 = 60.0;
 const WAY: f64 = 0.25;
 
 fn limit(config: &mut Value) {
-    config["limits"] =
-        json!([{"name": "slow", "key": ["agent"], "rate": "480/min", "burst": 60}]);
+    config["limits"] = json!([{"name": "slow", "key": ["agent"], "rate": "480/min", "burst": 60}]);
 }
 
 /// Checks that no interval saw more than the limit and `slack`; gives the closest call to it.
@@ -49,7 +48,9 @@ fn spent(sidecars: &[Sidecar]) {
     for sidecar in sidecars {
         let refused = || sidecar.metric("outrider_limit_rejections_total", &[]);
         let before = refused();
-        until("the burst to be spent", || (refused() >= before + 5.0).then_some(()));
+        until("the burst to be spent", || {
+            (refused() >= before + 5.0).then_some(())
+        });
     }
 }
 
@@ -130,7 +131,11 @@ pub(crate) fn prove(means: &Means) {
             );
         }
         assert!(codes.contains_key("rate_limited") && codes.contains_key("dependency_unavailable"));
-        assert_eq!(codes["ok"], all.len(), "calls that were admitted and arrived");
+        assert_eq!(
+            codes["ok"],
+            all.len(),
+            "calls that were admitted and arrived"
+        );
     }
 }
 

@@ -39,7 +39,10 @@ impl Arrivals {
 
     /// How many came since.
     pub(crate) fn since(&self, then: Instant) -> usize {
-        self.all().iter().filter(|arrival| **arrival >= then).count()
+        self.all()
+            .iter()
+            .filter(|arrival| **arrival >= then)
+            .count()
     }
 }
 

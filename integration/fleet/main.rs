@@ -1,7 +1,7 @@
 //! Two sidecars that share a real Redis, while it is killed, paused, emptied and restarted: never
 //! more than the limit is admitted, and all goes on by itself.
 //!
-//! `outrider-fleet BINARY [limits|local-share|…]…`, everything unless something is named. Exit status
+//! `outrider-fleet BINARY [limits|local-share|revocation|polling]…`, everything unless something is named. Exit status
 //! 77 where there is no Redis.
 #![allow(
     clippy::unwrap_used,
@@ -14,6 +14,7 @@
 
 mod limits;
 mod load;
+mod revocation;
 
 use std::path::{Path, PathBuf};
 
@@ -41,9 +42,11 @@ fn main() {
         binary: binary.to_str().expect("a path in UTF-8").to_owned(),
         store,
     };
-    let proofs: [(&str, Proof); 2] = [
+    let proofs: [(&str, Proof); 4] = [
         ("limits", limits::prove),
         ("local-share", limits::prove_share),
+        ("revocation", revocation::prove),
+        ("polling", revocation::prove_polled),
     ];
     for (name, proof) in proofs {
         if wanted.is_empty() || wanted.iter().any(|wanted| wanted == name) {

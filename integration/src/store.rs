@@ -18,8 +18,8 @@ use crate::{PATIENCE, Setup, until};
 /// The user of the sidecars in [`Store::start`], and what it may do: no more than the reference asks
 /// for. The password follows.
 pub const ACL: &str = "~outrider:* &outrider:wake -@all +eval +evalsha +script|load +info +time \
-                       +get +set +del +hget +hset +hmget +hdel +hlen +incr +zadd +zrem +zcard \
-                       +zrangebyscore +publish +subscribe";
+                       +get +set +del +hget +hset +hmget +hdel +hlen +zadd +zrem \
+                       +zrangebyscore +zrevrange +zremrangebyscore +publish +subscribe";
 
 /// What a store keeps on its disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +99,11 @@ impl Store {
             .append(true)
             .open(file("log"))
             .unwrap();
-        let appended = if self.kept == Kept::Appended { "yes" } else { "no" };
+        let appended = if self.kept == Kept::Appended {
+            "yes"
+        } else {
+            "no"
+        };
         let options = [
             ("port", self.plain.to_string()),
             ("tls-port", self.tls.to_string()),

@@ -11,7 +11,10 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, overload::Overloaded,
+    identify::Unproven,
+    limit::Throttled,
+    listen::reverse::Unadmitted,
+    overload::Overloaded,
     state::redis::{Away, Unshared},
     upstream::Unreachable,
 };

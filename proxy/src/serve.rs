@@ -40,7 +40,9 @@ use crate::{
         digest::DigestKey,
         security::{SecurityKind, SecurityLog},
     },
-    state::{self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet},
+    state::{
+        self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet,
+    },
     tag::Signer,
     workers::Workers,
 };

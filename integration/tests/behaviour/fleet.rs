@@ -3,7 +3,9 @@
 
 use std::time::Instant;
 
-use outrider_integration::{Kept, RECOVERY, Setup, Sidecar, Store, ToolServer, until};
+use outrider_integration::{
+    Kept, RECOVERY, Request, Setup, Sidecar, Store, Tool, ToolServer, until,
+};
 use serde_json::{Value, json};
 
 use crate::support::{Form::ToolResult, OUTRIDER, echo, hi, refused};
@@ -65,7 +67,10 @@ fn no_subject_stands_in_the_store() {
     let mut agent = sidecar.stranger().with_token(&token);
     assert!(agent.call("echo", &hi()).is_tool_success());
     let keys = store.keys();
-    assert!(keys.iter().any(|key| key.starts_with("outrider:n:")), "{keys:?}");
+    assert!(
+        keys.iter().any(|key| key.starts_with("outrider:n:")),
+        "{keys:?}"
+    );
     assert!(!keys.iter().any(|key| key.contains("alice")), "{keys:?}");
 }
 
@@ -106,7 +111,11 @@ fn an_emptied_store_gives_nothing_back() {
     let mut agents = [one.agent(), other.agent()];
     for call in 0..4 {
         // The last two are known to one sidecar only.
-        assert!(agents[usize::from(call < 2)].call("echo", &hi()).is_tool_success());
+        assert!(
+            agents[usize::from(call < 2)]
+                .call("echo", &hi())
+                .is_tool_success()
+        );
     }
     assert_eq!(store.ask(&["FLUSHALL"]).as_deref(), Some("+OK"));
     let begun = Instant::now();
@@ -255,10 +264,188 @@ fn what_the_user_of_the_store_may_not_do_is_said() {
     let sidecar = store.shared(Setup::new(OUTRIDER, &server)).start();
     until("a reason", || {
         let page = sidecar.get("/readyz").text();
-        page.contains("the user may not do what is needed").then_some(())
+        page.contains("the user may not do what is needed")
+            .then_some(())
     });
     let mut agent = sidecar.agent();
-    refused(&sidecar, &server, (ToolResult, "dependency_unavailable"), || {
+    refused(
+        &sidecar,
+        &server,
+        (ToolResult, "dependency_unavailable"),
+        || agent.call("echo", &hi()),
+    );
+}
+
+/// A server with a tool that streams until its peer has gone, and one that answers.
+fn streaming() -> ToolServer {
+    ToolServer::start(vec![
+        Tool::doing("stream", |exchange| {
+            exchange.begin_events();
+            exchange.event(&json!({
+                "jsonrpc": "2.0",
+                "method": "notifications/progress",
+                "params": {"progressToken": 1, "progress": 1},
+            }));
+            exchange.wait_until_gone();
+        }),
+        Tool::echo("echo"),
+    ])
+}
+
+#[test]
+fn who_is_revoked_at_one_sidecar_is_revoked_at_the_other() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = streaming();
+    let [one, other] = pair(&store, &server, &json!([]));
+    let token = other.open_task(&["--subject", "alice"]).token;
+    let mut agent = other.stranger().with_token(&token);
+    let mut stream = agent.start(&Request::call("stream", &hi()));
+    let head = stream.head().unwrap().unwrap();
+    stream.event().unwrap().unwrap();
+
+    let run = one.command(&["revoke", "subject", "alice", "--reason", "gone"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    let (rest, complete) = stream.rest();
+    let rest = String::from_utf8_lossy(&rest).into_owned();
+    assert!(!complete || rest.contains("task_revoked"), "{rest:?}");
+    let outcome = other.outcome(head.get("outrider-decision-id").unwrap());
+    assert_eq!(outcome["ended"], "cut", "{outcome}");
+    refused(&other, &server, (ToolResult, "task_revoked"), || {
         agent.call("echo", &hi())
+    });
+    let open = ["task", "open", "--intent", "work", "--subject", "alice"];
+    assert_eq!(other.command(&open).status, 1);
+    let events = other.security_log();
+    let event = events
+        .iter()
+        .find(|event| event["type"] == "revoked")
+        .unwrap();
+    assert_eq!(event["who"], "fleet:uid:0", "{event}");
+    assert_eq!(event["why"], "gone", "{event}");
+    let followed = ["result=\"followed\""];
+    assert!(other.metric("outrider_state_changes_total", &followed) >= 1.0);
+}
+
+#[test]
+fn a_revocation_outlives_an_emptied_store_and_reaches_who_comes_later() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let [one, mut other] = pair(&store, &server, &json!([]));
+    let run = one.command(&["revoke", "subject", "alice"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    other.signal("TERM");
+    other.wait();
+    store.ask(&["FLUSHALL"]);
+    until("the store to be told again", || {
+        store
+            .keys()
+            .contains(&"outrider:entries".to_owned())
+            .then_some(())
+    });
+    let other = ready(other.start_again());
+    let open = ["task", "open", "--intent", "work", "--subject", "alice"];
+    assert_eq!(other.command(&open).status, 1);
+    other.open_task(&["--subject", "bob"]);
+}
+
+/// Whether a task can be opened for alice there.
+fn may_act(sidecar: &Sidecar) -> bool {
+    let open = ["task", "open", "--intent", "work", "--subject", "alice"];
+    sidecar.command(&open).status == 0
+}
+
+#[test]
+fn what_is_lifted_is_lifted_for_the_fleet_under_its_key_only() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let server = echo();
+    for keyed in [true, false] {
+        let store = Store::start(&binary, Kept::Nothing);
+        let [one, other] = [(); 2].map(|()| {
+            let setup = Setup::new(OUTRIDER, &server);
+            setup.file("fleet-key", &"k".repeat(64));
+            let setup = store.shared(setup).config(|config| {
+                if keyed {
+                    config["state"]["key"] = json!("fleet-key");
+                }
+            });
+            ready(setup.start())
+        });
+        assert_eq!(one.command(&["revoke", "subject", "alice"]).status, 0);
+        assert_eq!(one.command(&["revoke", "subject", "bob"]).status, 0);
+        until("both to hear of it", || (!may_act(&other)).then_some(()));
+        let run = one.command(&["revoke", "lift", "subject", "alice"]);
+        assert_eq!(run.status, 0, "{run:?}");
+        assert!(may_act(&one));
+        if keyed {
+            until("it to be lifted there", || may_act(&other).then_some(()));
+        } else {
+            // Whatever was told is heard before what is told later.
+            assert_eq!(one.command(&["revoke", "subject", "carol"]).status, 0);
+            let followed = ["result=\"followed\""];
+            until("the other to hear of carol", || {
+                (other.metric("outrider_state_changes_total", &followed) >= 3.0).then_some(())
+            });
+            assert!(!may_act(&other));
+        }
+    }
+}
+
+#[test]
+fn garbage_in_the_store_harms_nobody_and_is_counted() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let limits = json!([{"name": "fast", "key": ["agent"], "rate": "1000/min"}]);
+    let [sidecar, other] = pair(&store, &server, &limits);
+    let long = "9".repeat(5_000_000);
+    let forged = r#"1 x {"edict":{"lift":{"target":{"subject":"alice"}}},"by":"x","at":"2026-01-01T00:00:00Z"}"#;
+    assert_eq!(other.command(&["revoke", "subject", "alice"]).status, 0);
+    for (number, garbage) in ["", "x", &long, forged].into_iter().enumerate() {
+        // One is as far ahead as can be counted, one beyond that.
+        let place = ["1000", "4503599627370496", "2000", "inf"][number];
+        let name = format!("garbage-{number}");
+        store.ask(&["HSET", "outrider:entries", &name, garbage]);
+        store.ask(&["ZADD", "outrider:order", &place, &name]);
+    }
+    until("all of it to be counted", || {
+        let refused = ["result=\"refused\""];
+        (sidecar.metric("outrider_state_changes_total", &refused) >= 3.0).then_some(())
+    });
+    assert!(!may_act(&sidecar));
+    let run = other.command(&["revoke", "subject", "bob"]);
+    assert_eq!(run.status, 0, "{run:?}");
+    until("what is said later to be heard", || {
+        let open = ["task", "open", "--intent", "work", "--subject", "bob"];
+        (sidecar.command(&open).status == 1).then_some(())
+    });
+    assert!(sidecar.agent().call("echo", &hi()).is_tool_success());
+}
+
+#[test]
+fn a_revocation_that_the_store_does_not_have_is_not_acknowledged_and_holds_here() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let mut store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let [one, other] = pair(&store, &server, &json!([]));
+    store.kill();
+    let run = one.command(&["revoke", "subject", "alice"]);
+    assert_eq!(run.status, 1, "{run:?}");
+    assert!(run.stderr.contains("the others do not know"), "{run:?}");
+    assert!(!may_act(&one));
+    store.start_again();
+    until("the other to hear of it", || {
+        (!may_act(&other)).then_some(())
     });
 }

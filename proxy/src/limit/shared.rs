@@ -57,7 +57,6 @@ pub struct Cell {
     pub span: u64,
 }
 
-
 /// A cell that a call spends, and where its answer goes.
 #[derive(Debug, Clone)]
 pub struct Asked {

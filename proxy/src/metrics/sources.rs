@@ -123,9 +123,17 @@ impl Collector for StoreFamilies {
             ConstGauge::new(value).encode(encoder)
         };
         let up = f64::from(u8::from(numbers.up));
-        gauge("state_up", "Whether calls are counted in the fleet's store", up)?;
+        gauge(
+            "state_up",
+            "Whether calls are counted in the fleet's store",
+            up,
+        )?;
         if let Some(age) = numbers.age {
-            gauge("state_age_seconds", "Since the store's last sign of life", age)?;
+            gauge(
+                "state_age_seconds",
+                "Since the store's last sign of life",
+                age,
+            )?;
         }
         let mut counter = |name, help, values: &[(&'static str, u64)]| {
             let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
@@ -137,7 +145,15 @@ impl Collector for StoreFamilies {
             }
             Ok(())
         };
-        counter("state_questions", "Questions of calls to the store", &numbers.questions)?;
-        counter("state_changes", "Changes of authority from the store", &numbers.changes)
+        counter(
+            "state_questions",
+            "Questions of calls to the store",
+            &numbers.questions,
+        )?;
+        counter(
+            "state_changes",
+            "Changes of authority from the store",
+            &numbers.changes,
+        )
     }
 }

@@ -37,7 +37,10 @@ pub(super) async fn spend(
     if task.is_some_and(Task::exhausted) {
         return Err(Rejection::BudgetExhausted);
     }
-    let tasks = || task.into_iter().flat_map(|task| iter::once(task).chain(task.ancestors()));
+    let tasks = || {
+        task.into_iter()
+            .flat_map(|task| iter::once(task).chain(task.ancestors()))
+    };
     let budgets = tasks().filter_map(|task| Some(Whose::Task(task, task.budget?)));
     let exception = decision.exception.as_ref();
     let exception = exception.and_then(|one| Some(Whose::Exception(&one.id, one.max_uses?)));

@@ -14,8 +14,8 @@ use serde::Deserialize;
 use super::redis::{OnFailure, Settings};
 use crate::{
     credentials::{Template, Unavailable},
-    upstream::{BadRoots, TlsRoots},
     units::Period,
+    upstream::{BadRoots, TlsRoots},
 };
 
 /// The least bytes of the fleet's key.
@@ -130,7 +130,7 @@ impl Address {
         };
         let at: http::uri::Authority = at.parse().map_err(|_| bad)?;
         let host = at.host().trim_matches(['[', ']']);
-        if host.is_empty() {
+        if host.is_empty() || (at.port().is_none() && at.as_str() != at.host()) {
             return Err(bad);
         }
         let (user, password) = match who.map(|who| who.split_once(':').unwrap_or((who, ""))) {
@@ -299,7 +299,11 @@ impl Section {
             prefix: self.prefix.clone().unwrap_or_default().0,
             timeout,
             on_failure: self.failure()?,
-            key: self.key.as_ref().map(|path| key(&base.join(path))).transpose()?,
+            key: self
+                .key
+                .as_ref()
+                .map(|path| key(&base.join(path)))
+                .transpose()?,
         }))
     }
 
@@ -430,8 +434,14 @@ mod tests {
 
     #[test]
     fn keys_of_a_shared_store_are_refused_without_one() {
-        assert!(matches!(settled("prefix: x\n"), Err(BadState::NotShared("prefix"))));
-        assert!(matches!(settled("on_failure: local_share\n"), Err(BadState::NeverAway)));
+        assert!(matches!(
+            settled("prefix: x\n"),
+            Err(BadState::NotShared("prefix"))
+        ));
+        assert!(matches!(
+            settled("on_failure: local_share\n"),
+            Err(BadState::NeverAway)
+        ));
         assert!(settled("store: memory\n").unwrap().is_none());
     }
 

@@ -10,9 +10,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use ::redis::{
-    AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
-};
+use ::redis::{AsyncConnectionConfig, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo};
 use rustls::pki_types::ServerName;
 use secrecy::ExposeSecret as _;
 use tokio::{

@@ -50,7 +50,10 @@ impl Known {
     /// The number of that name; 0 when nothing is known.
     pub(super) fn value(&self, name: &Hash) -> u64 {
         let shard = self.shard(name);
-        shard.as_ref().and_then(|shard| shard.get(name)).map_or(0, |number| number.value)
+        shard
+            .as_ref()
+            .and_then(|shard| shard.get(name))
+            .map_or(0, |number| number.value)
     }
 
     /// Takes a number in; the greater one stays.

@@ -358,7 +358,8 @@ impl Talk<'_> {
 
     async fn ask(&self, digests: &Digests, script: Script, words: &Words) -> Result<Value, Fault> {
         let mut connection = self.connection.clone();
-        self.timed(digests.run(&mut connection, script, words)).await
+        self.timed(digests.run(&mut connection, script, words))
+            .await
     }
 
     /// Learns the epoch, or begins one.
@@ -462,7 +463,7 @@ impl Talk<'_> {
                 return Ok(true);
             }
             let mut words = self.link.words(&epoch.id);
-            for key in ["order", "entries", "ends", "count"] {
+            for key in ["order", "entries", "ends"] {
                 words.key(self.link.key(key));
             }
             words.number(changes::MOST);

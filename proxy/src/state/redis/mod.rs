@@ -62,7 +62,11 @@ impl Settings {
     /// How this fleet names what it counts.
     pub fn names(&self) -> Names {
         use secrecy::ExposeSecret as _;
-        Names::new(self.key.as_ref().map_or(b"outrider", |key| key.expose_secret()))
+        Names::new(
+            self.key
+                .as_ref()
+                .map_or(b"outrider", |key| key.expose_secret()),
+        )
     }
 }
 
@@ -394,7 +398,9 @@ impl Fleet {
             let mut least = 0;
             loop {
                 let (changes, now) = (&self.link.changes, self.link.clock.now());
-                let told = changes.offer(decree, way, least, now).ok_or(Untold::TooMuch)?;
+                let told = changes
+                    .offer(decree, way, least, now)
+                    .ok_or(Untold::TooMuch)?;
                 self.link.wake();
                 match told.await {
                     Ok(Ok(())) => return Ok(()),

@@ -1,7 +1,9 @@
 //! What runs in the store, and how it is called: by its digest, and by its text where the store does
 //! not know it.
 
-use ::redis::{Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, cmd};
+use ::redis::{
+    Cmd, ErrorKind, RedisError, ServerErrorKind, Value, aio::MultiplexedConnection, cmd,
+};
 use std::sync::Arc;
 
 /// A script.
@@ -67,7 +69,11 @@ impl Digests {
     pub(super) async fn load(connection: &mut MultiplexedConnection) -> Result<Self, RedisError> {
         let mut digests = Vec::new();
         for script in Script::ALL {
-            let load = Cmd::new().arg("SCRIPT").arg("LOAD").arg(script.text()).to_owned();
+            let load = Cmd::new()
+                .arg("SCRIPT")
+                .arg("LOAD")
+                .arg(script.text())
+                .to_owned();
             match send(connection, &load).await? {
                 Value::BulkString(digest) => {
                     digests.push(String::from_utf8_lossy(&digest).into_owned());

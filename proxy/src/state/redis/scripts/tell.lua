@@ -1,6 +1,8 @@
 -- Changes of authority, each the latest word on its subject: one with a lower number than what is
 -- there is not taken. What is over is thrown away meanwhile.
--- KEYS: epoch, order, entries, ends, count. ARGV: epoch ID, the most entries, the channel, then for each
+-- An entry's place in the order is the time, or after the last one: what was read up to there is never
+-- passed over, whatever was thrown away or put there by others.
+-- KEYS: epoch, order, entries, ends. ARGV: epoch ID, the most entries, the channel, then for each
 -- change: subject, number, text, when it is over.
 -- Returns {'ok', now, result…} | {'epoch' | 'full', now}; a result is 0, or the number that is there.
 local t = redis.call('TIME')
@@ -12,6 +14,9 @@ for _, subject in ipairs(over) do
   redis.call('HDEL', KEYS[3], subject)
   redis.call('ZREM', KEYS[4], subject)
 end
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '(4503599627370496', '+inf')
+local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
+local place = math.max(now, (tonumber(last[2]) or 0) + 1)
 local answer, told = {'ok', now}, false
 for at = 4, #ARGV, 4 do
   local subject, number, text = ARGV[at], tonumber(ARGV[at + 1]), ARGV[at + 2]
@@ -24,7 +29,8 @@ for at = 4, #ARGV, 4 do
   else
     if not there and redis.call('HLEN', KEYS[3]) >= tonumber(ARGV[2]) then return {'full', now} end
     redis.call('HSET', KEYS[3], subject, text)
-    redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[5]), subject)
+    redis.call('ZADD', KEYS[2], string.format('%.0f', place), subject)
+    place = place + 1
     redis.call('ZADD', KEYS[4], ARGV[at + 3], subject)
     answer[#answer + 1] = 0
     told = true
