@@ -241,11 +241,11 @@ impl Uses {
     }
 
     /// Learns that at least so many of at most `most` uses are spent: others spend of them too.
-    pub fn spent_elsewhere(&self, id: &Arc<str>, used: u64, most: u64) {
+    pub fn spent_elsewhere(&self, id: &Arc<str>, spent: u64, most: u64) {
         let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let count = uses.entry(Arc::clone(id)).or_default();
         count.most = Some(most);
-        count.used = count.used.max(used);
+        count.used = count.used.max(spent);
     }
 
     /// Forgets how often exceptions may be used, not how often they were: other data is in force.

@@ -332,6 +332,10 @@ fn refusal(entry: Box<Entry>, said: &Said, rejection: &Rejection) -> Response<An
 }
 
 /// How far a case was judged.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nothing is allocated where limits are not shared"
+)]
 enum Judged {
     /// To its end.
     Ruled(Ruling),

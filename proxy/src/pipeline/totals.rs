@@ -61,16 +61,16 @@ pub(super) async fn spend(
 async fn spend_shared(fleet: &Fleet, whose: &[Whose<'_>], uses: &Uses) -> Result<(), Rejection> {
     let totals: Vec<Total> = whose.iter().map(|whose| whose.total(fleet, uses)).collect();
     match fleet.spend(&totals).await {
-        Ok(used) => {
-            for (whose, used) in whose.iter().zip(used) {
-                whose.learn(used, uses);
+        Ok(spent) => {
+            for (whose, spent) in whose.iter().zip(spent) {
+                whose.learn(spent, uses);
             }
             Ok(())
         }
         Err(Unspent::Away(away)) => Err(away.into()),
-        Err(Unspent::Spent { at, used }) => {
+        Err(Unspent::Spent { at, used: spent }) => {
             let whose = whose.get(at).ok_or(Rejection::DependencyUnavailable)?;
-            whose.learn(used, uses);
+            whose.learn(spent, uses);
             Err(whose.exhausted())
         }
     }
@@ -98,10 +98,10 @@ impl Whose<'_> {
         }
     }
 
-    fn learn(&self, used: u64, uses: &Uses) {
+    fn learn(&self, spent: u64, uses: &Uses) {
         match *self {
-            Self::Task(task, _) => task.life().spent_at_least(used),
-            Self::Exception(id, most) => uses.spent_elsewhere(id, used, most),
+            Self::Task(task, _) => task.life().spent_at_least(spent),
+            Self::Exception(id, most) => uses.spent_elsewhere(id, spent, most),
         }
     }
 

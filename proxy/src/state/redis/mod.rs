@@ -15,7 +15,7 @@ mod scripts;
 use std::{fmt, io, num::NonZeroU64, sync::Arc, time::Duration};
 
 use ::redis::{ErrorKind, RedisError};
-use secrecy::{SecretSlice, SecretString};
+use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 use self::{
     changes::{Changes, Way},
@@ -61,7 +61,6 @@ pub struct Settings {
 impl Settings {
     /// How this fleet names what it counts.
     pub fn names(&self) -> Names {
-        use secrecy::ExposeSecret as _;
         Names::new(
             self.key
                 .as_ref()
@@ -218,9 +217,8 @@ impl Fleet {
     /// # Errors
     /// When there can be no further thread.
     pub fn start(settings: Settings, follower: Box<dyn Follower>) -> io::Result<Self> {
-        use secrecy::ExposeSecret as _;
         let names = settings.names();
-        let key = settings.key.as_ref().map(|key| key.expose_secret());
+        let key = settings.key.as_ref().map(ExposeSecret::expose_secret);
         let changes = Changes::new(names.clone(), key, follower);
         let link = Arc::new(Link::new(settings, changes));
         Ok(Self {
@@ -320,14 +318,12 @@ impl Fleet {
                     forget: after,
                 })
             });
-            match spent.map_err(|_| Away)? {
-                Some(number) => counted.until.push(number.value),
-                None => {
-                    counted.until.push(before);
-                    counted.spent = true;
-                    break;
-                }
-            }
+            let Some(number) = spent.map_err(|_| Away)? else {
+                counted.until.push(before);
+                counted.spent = true;
+                break;
+            };
+            counted.until.push(number.value);
         }
         Ok(counted)
     }
