@@ -15,7 +15,7 @@ use crate::{
     limit::Throttled,
     listen::reverse::Unadmitted,
     overload::Overloaded,
-    state::redis::{Away, Unshared},
+    state::redis::Away,
     upstream::Unreachable,
 };
 
@@ -386,15 +386,6 @@ impl From<Throttled> for Rejection {
 impl From<Away> for Rejection {
     fn from(Away: Away) -> Self {
         Self::DependencyUnavailable
-    }
-}
-
-impl From<Unshared> for Rejection {
-    fn from(refused: Unshared) -> Self {
-        match refused {
-            Unshared::Away(away) => away.into(),
-            Unshared::Used => Self::TaskInvalid,
-        }
     }
 }
 

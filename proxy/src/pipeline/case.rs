@@ -288,7 +288,7 @@ impl Case {
         let counted = tokio::select! {
             biased;
             why = self.tether().severed() => return Err(respond::over(why)),
-            counted = fleet.admit(&cells, None) => counted?,
+            counted = fleet.admit(&cells) => counted?,
         };
         proven.admitted.counted(&counted)?;
         self.known.timers.limit += started.elapsed();

@@ -83,17 +83,6 @@ pub enum OnFailure {
 #[error("the fleet's store is away")]
 pub struct Away;
 
-/// A call that the store does not let go on.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum Unshared {
-    /// It gave no answer that counts.
-    #[error(transparent)]
-    Away(#[from] Away),
-    /// The token was used before.
-    #[error("the token may be used once and was")]
-    Used,
-}
-
 /// A total that was not spent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum Unspent {
@@ -108,15 +97,6 @@ pub enum Unspent {
         /// How many of it were spent.
         used: u64,
     },
-}
-
-/// A token that may be used once.
-#[derive(Clone, Copy, Debug)]
-pub struct Once {
-    /// Issuer and ID of the token, hashed.
-    pub key: Hash,
-    /// How long the token could still be used.
-    pub lasts: Duration,
 }
 
 /// A total of which one is to be spent.
@@ -246,38 +226,36 @@ impl Fleet {
         }
     }
 
-    /// Spends the rates of a call, in order, in one question; a token that may be used once is used.
-    /// What was spent stays spent when nobody waits for the answer any more.
+    /// Spends the rates of a call, in order, in one question. What was spent stays spent when nobody
+    /// waits for the answer any more.
     ///
     /// # Errors
-    /// [`Unshared`]. A rate that is spent is no error: it is in the answer.
-    pub async fn admit(&self, cells: &[Cell], once: Option<Once>) -> Result<Counted, Unshared> {
+    /// [`Away`]. A rate that is spent is no error: it is in the answer.
+    pub async fn admit(&self, cells: &[Cell]) -> Result<Counted, Away> {
         let asked = self.ask(Script::Admit, |words, now| {
-            words.key(once.map_or_else(|| self.link.key("none"), |once| self.link.name(&once.key)));
-            words.number(once.map_or(0, |once| millis(once.lasts)));
             for cell in cells {
                 words.key(self.link.name(&cell.key));
                 words.number(cell.interval);
                 words.number(cell.span);
                 // A time that is further ahead than can be was told by another clock.
-                words.number(self.link.known.value(&cell.key).min(now + cell.span));
+                let known = self.link.known.value(&cell.key);
+                words.number(known.min(now.saturating_add(cell.span)));
             }
         });
         let answer = match (asked.await, self.link.settings.on_failure) {
-            (Err(Away), OnFailure::LocalShare(sidecars)) if once.is_none() => {
-                return self.share(cells, sidecars.get()).map_err(Into::into);
+            (Err(Away), OnFailure::LocalShare(sidecars)) => {
+                return self.share(cells, sidecars.get());
             }
             (answer, _) => answer?,
         };
         let (now, spent) = match &*answer.word {
             "ok" => (answer.now, false),
             "spent" => (answer.now, true),
-            "used" => return Err(Unshared::Used),
-            _ => return Err(Away.into()),
+            _ => return Err(Away),
         };
         let until = answer.numbers().ok_or(Away)?;
         if until.is_empty() != cells.is_empty() || (!spent && until.len() != cells.len()) {
-            return Err(Away.into());
+            return Err(Away);
         }
         for (cell, until) in cells.iter().zip(&until) {
             let number = Number {
@@ -311,8 +289,9 @@ impl Fleet {
             let span = cell.span.max(interval);
             let mut before = now;
             let spent = self.link.known.update(&cell.key, now, |known| {
-                before = known.map_or(now, |known| known.value.clamp(now, now + span));
-                let after = before + interval;
+                let full = now.saturating_add(span);
+                before = known.map_or(now, |known| known.value.clamp(now, full));
+                let after = before.saturating_add(interval);
                 (after - now <= span).then_some(Number {
                     value: after,
                     forget: after,
