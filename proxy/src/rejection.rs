@@ -11,12 +11,8 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::Unproven,
-    limit::Throttled,
-    listen::reverse::Unadmitted,
-    overload::Overloaded,
-    state::redis::Away,
-    upstream::Unreachable,
+    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, overload::Overloaded,
+    state::redis::Away, upstream::Unreachable,
 };
 
 /// Makes [`Code`] and the rows of [`Rejection::row`] of one table.

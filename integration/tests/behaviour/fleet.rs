@@ -4,7 +4,7 @@
 use std::time::Instant;
 
 use outrider_integration::{
-    Kept, RECOVERY, Request, Setup, Sidecar, Store, Tool, ToolServer, until,
+    ACL, Kept, RECOVERY, Request, Setup, Sidecar, Store, Tool, ToolServer, until,
 };
 use serde_json::{Value, json};
 
@@ -252,6 +252,13 @@ fn a_store_that_forgot_its_scripts_is_told_them_again() {
     assert!(agent.call("echo", &hi()).is_tool_success());
     store.ask(&["SCRIPT", "FLUSH"]);
     assert!(agent.call("echo", &hi()).is_tool_success());
+}
+
+/// All other tests run with [`ACL`].
+#[test]
+fn the_reference_says_what_the_user_of_the_store_needs() {
+    let reference = include_str!("../../../docs/reference.md");
+    assert!(reference.contains(&format!("user outrider on >PASSWORD {ACL}\n")));
 }
 
 #[test]
