@@ -113,7 +113,7 @@ pub struct Total {
 }
 
 /// Why there is no connection, for the log. Says nothing of where or as whom.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 enum Fault {
     #[error("it cannot be reached")]
     Unreachable,
@@ -129,7 +129,12 @@ enum Fault {
     Broken,
     #[error("it answers what is not understood")]
     Strange,
+    #[error("it answers with the error `{0}`")]
+    Refuses(String),
 }
+
+/// No word for an error is longer.
+const LONGEST_WORD: usize = 32;
 
 impl From<RedisError> for Fault {
     fn from(error: RedisError) -> Self {
@@ -139,6 +144,7 @@ impl From<RedisError> for Fault {
             }
             (_, Some("NOPERM")) => Self::Forbidden,
             (ErrorKind::Io, _) => Self::Broken,
+            (_, Some(word)) => Self::Refuses(word.chars().take(LONGEST_WORD).collect()),
             _ => Self::Strange,
         }
     }
@@ -433,3 +439,6 @@ fn micros(time: Duration) -> u64 {
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1)
 }
+
+#[cfg(test)]
+mod tests;
