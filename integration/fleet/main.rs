@@ -1,7 +1,8 @@
 //! Two sidecars that share a real Redis, while it is killed, paused, emptied and restarted: never
 //! more than the limit is admitted, and all goes on by itself.
 //!
-//! `outrider-fleet BINARY [limits|local-share|revocation|polling]…`, everything unless something is named. Exit status
+//! `outrider-fleet BINARY [limits|local-share|revocation|polling]…`, everything unless something is named;
+//! `cost` measures, only when it is named. Exit status
 //! 77 where there is no Redis.
 #![allow(
     clippy::unwrap_used,
@@ -12,6 +13,7 @@
     reason = "a test"
 )]
 
+mod cost;
 mod limits;
 mod load;
 mod revocation;
@@ -53,6 +55,9 @@ fn main() {
             println!("{name}");
             proof(&means);
         }
+    }
+    if wanted.iter().any(|wanted| wanted == "cost") {
+        cost::measure(&means);
     }
 }
 

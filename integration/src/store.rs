@@ -17,7 +17,7 @@ use crate::{PATIENCE, Setup, until};
 
 /// The user of the sidecars in [`Store::start`], and what it may do: no more than the reference asks
 /// for. The password follows.
-pub const ACL: &str = "~outrider:* &outrider:wake -@all +eval +evalsha +script|load +info +time \
+pub const ACL: &str = "~outrider:* resetchannels &outrider:wake -@all +eval +evalsha +script|load +info +time \
                        +get +set +del +hget +hset +hmget +hdel +hlen +zadd +zrem \
                        +zrangebyscore +zrevrange +zremrangebyscore +publish +subscribe";
 
@@ -39,7 +39,8 @@ pub struct Store {
     acl: String,
     /// Without TLS, for the test itself.
     plain: u16,
-    tls: u16,
+    /// For the sidecars; none of a server that was built without it.
+    tls: Option<u16>,
     child: Option<Child>,
 }
 
@@ -76,7 +77,7 @@ impl Store {
             kept,
             acl: acl.to_owned(),
             plain: free_port(),
-            tls: free_port(),
+            tls: speaks_tls(binary).then(free_port),
             child: None,
         };
         store.run();
@@ -106,12 +107,7 @@ impl Store {
         };
         let options = [
             ("port", self.plain.to_string()),
-            ("tls-port", self.tls.to_string()),
             ("bind", "127.0.0.1".into()),
-            ("tls-cert-file", file("server.pem")),
-            ("tls-key-file", file("server.key")),
-            ("tls-ca-cert-file", file("ca.pem")),
-            ("tls-auth-clients", "no".into()),
             ("aclfile", file("users.acl")),
             ("dir", directory.display().to_string()),
             ("save", String::new()),
@@ -121,6 +117,17 @@ impl Store {
         let mut command = Command::new(&self.binary);
         for (name, value) in &options {
             command.arg(format!("--{name}")).arg(value);
+        }
+        if let Some(port) = self.tls {
+            command.arg("--tls-port").arg(port.to_string());
+            command.args(["--tls-auth-clients", "no"]);
+            for (option, name) in [
+                ("--tls-cert-file", "server.pem"),
+                ("--tls-key-file", "server.key"),
+                ("--tls-ca-cert-file", "ca.pem"),
+            ] {
+                command.arg(option).arg(file(name));
+            }
         }
         let child = command
             .stdin(Stdio::null())
@@ -135,12 +142,15 @@ impl Store {
 
     /// Where it is, for the sidecars.
     pub fn url(&self) -> String {
-        format!("rediss://outrider@localhost:{}/0", self.tls)
+        match self.tls {
+            Some(port) => format!("rediss://outrider@localhost:{port}/0"),
+            None => format!("redis://outrider@localhost:{}/0", self.plain),
+        }
     }
 
-    /// The authority that vouches for it.
-    pub fn ca(&self) -> PathBuf {
-        self.directory.path().join("ca.pem")
+    /// The authority that vouches for it, where it speaks TLS.
+    pub fn ca(&self) -> Option<PathBuf> {
+        self.tls.map(|_| self.directory.path().join("ca.pem"))
     }
 
     /// Lets a sidecar share through it.
@@ -215,6 +225,20 @@ impl Drop for Store {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// Whether the server was built with TLS; says so when it was not.
+fn speaks_tls(binary: &Path) -> bool {
+    // It refuses an option that it does not know, and otherwise that there is nothing to listen on.
+    let tried = Command::new(binary)
+        .args(["--port", "0", "--tls-port", "0", "--maxclients", "none"])
+        .output();
+    let said = tried.map(|output| [output.stdout, output.stderr].concat());
+    let speaks = said.is_ok_and(|said| String::from_utf8_lossy(&said).contains("maxclients"));
+    if !speaks {
+        eprintln!("{} was built without TLS", binary.display());
+    }
+    speaks
 }
 
 /// A port that nobody listens on now.

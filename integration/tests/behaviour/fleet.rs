@@ -1,7 +1,7 @@
 //! Sidecars that share a store: limits, exceptions, and what holds while the store is away. Each test
 //! needs a real Redis and says so where there is none.
 
-use std::time::Instant;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use outrider_integration::{
     ACL, Kept, RECOVERY, Request, Setup, Sidecar, Store, Tool, ToolServer, until,
@@ -418,8 +418,13 @@ fn garbage_in_the_store_harms_nobody_and_is_counted() {
     let forged = r#"1 x {"edict":{"lift":{"target":{"subject":"alice"}}},"by":"x","at":"2026-01-01T00:00:00Z"}"#;
     assert_eq!(other.command(&["revoke", "subject", "alice"]).status, 0);
     for (number, garbage) in ["", "x", &long, forged].into_iter().enumerate() {
-        // One is as far ahead as can be counted, one beyond that.
-        let place = ["1000", "4503599627370496", "2000", "inf"][number];
+        // An hour ahead, so that what is told later comes after it; one is beyond all time.
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap()
+            .as_micros();
+        let ahead = (now + 3_600_000_000 + number as u128).to_string();
+        let place = if garbage == "x" { "inf" } else { &ahead };
         let name = format!("garbage-{number}");
         store.ask(&["HSET", "outrider:entries", &name, garbage]);
         store.ask(&["ZADD", "outrider:order", place, &name]);

@@ -8,26 +8,27 @@
 
 mod changes;
 mod connect;
+mod fault;
 mod known;
 mod link;
 mod scripts;
+mod settings;
+mod talk;
 
-use std::{fmt, io, num::NonZeroU64, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
-use ::redis::{ErrorKind, RedisError};
-use secrecy::{ExposeSecret, SecretSlice, SecretString};
+use secrecy::ExposeSecret;
 
+pub use self::settings::{OnFailure, Settings};
 use self::{
     changes::{Changes, Way},
+    fault::Fault,
     known::Number,
     link::{Link, Thread},
     scripts::{Answer, Script, Words},
 };
-use super::{Decree, Edict, config::Address};
-use crate::{
-    limit::shared::{Cell, Counted, Hash, Names},
-    upstream::TlsRoots,
-};
+use super::{Decree, Edict};
+use crate::limit::shared::{Cell, Counted, Hash, Names};
 
 /// How long what was heard from the store holds.
 pub const FRESH: Duration = Duration::from_secs(1);
@@ -38,45 +39,6 @@ pub const WINDOW: Duration = Duration::from_millis(1_500);
 
 /// Questions that may be under way.
 const QUESTIONS: usize = 1024;
-
-/// What a fleet is joined with.
-#[derive(Debug)]
-pub struct Settings {
-    /// Where the store is.
-    pub address: Address,
-    /// Its password.
-    pub password: Option<SecretString>,
-    /// Whom it is proved by; `None` without TLS.
-    pub roots: Option<TlsRoots>,
-    /// What the names of keys begin with.
-    pub prefix: Arc<str>,
-    /// How long a call waits for it.
-    pub timeout: Duration,
-    /// What holds while it is away.
-    pub on_failure: OnFailure,
-    /// The fleet's secret.
-    pub key: Option<SecretSlice<u8>>,
-}
-
-impl Settings {
-    /// How this fleet names what it counts.
-    pub fn names(&self) -> Names {
-        Names::new(
-            self.key
-                .as_ref()
-                .map_or(b"outrider", |key| key.expose_secret()),
-        )
-    }
-}
-
-/// What holds while the store is away.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum OnFailure {
-    /// Calls are refused.
-    Refuse,
-    /// Each of so many sidecars goes on with its part.
-    LocalShare(NonZeroU64),
-}
 
 /// The store gave no answer that counts.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
@@ -110,44 +72,6 @@ pub struct Total {
     pub used: u64,
     /// How long it counts.
     pub lasts: Duration,
-}
-
-/// Why there is no connection, for the log. Says nothing of where or as whom.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-enum Fault {
-    #[error("it cannot be reached")]
-    Unreachable,
-    #[error("it does not prove itself by TLS")]
-    Unproven,
-    #[error("it does not answer in time")]
-    Silent,
-    #[error("it refuses user or password")]
-    Unauthorised,
-    #[error("the user may not do what is needed (see `state` in the reference for the ACL)")]
-    Forbidden,
-    #[error("the connection broke")]
-    Broken,
-    #[error("it answers what is not understood")]
-    Strange,
-    #[error("it answers with the error `{0}`")]
-    Refuses(String),
-}
-
-/// No word for an error is longer.
-const LONGEST_WORD: usize = 32;
-
-impl From<RedisError> for Fault {
-    fn from(error: RedisError) -> Self {
-        match (error.kind(), error.code()) {
-            (ErrorKind::AuthenticationFailed, _) | (_, Some("WRONGPASS" | "NOAUTH")) => {
-                Self::Unauthorised
-            }
-            (_, Some("NOPERM")) => Self::Forbidden,
-            (ErrorKind::Io, _) => Self::Broken,
-            (_, Some(word)) => Self::Refuses(word.chars().take(LONGEST_WORD).collect()),
-            _ => Self::Strange,
-        }
-    }
 }
 
 /// How the fleet stands, for probes, metrics and `doctor`.

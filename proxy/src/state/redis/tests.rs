@@ -25,11 +25,9 @@ impl Follower for Nobody {
 }
 
 fn member(store: &Store, more: &str) -> Fleet {
-    let yaml = format!(
-        "store: {}\npassword: secret\nca: {}\n{more}",
-        store.url(),
-        store.ca().display()
-    );
+    let ca = store.ca().map(|ca| format!("ca: {}\n", ca.display()));
+    let ca = ca.unwrap_or_default();
+    let yaml = format!("store: {}\npassword: secret\n{ca}{more}", store.url());
     let section: Section = serde_saphyr::from_str(&yaml).unwrap();
     let settings = section.settings(Path::new("."), |_| None).unwrap().unwrap();
     let fleet = Fleet::start(settings, Box::new(Nobody)).unwrap();

@@ -6,7 +6,8 @@ local t = redis.call('TIME')
 local now = t[1] * 1000000 + t[2]
 if redis.call('HGET', KEYS[1], 'id') ~= ARGV[1] then return {'epoch', now} end
 local answer = {'ok', now}
-local found = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2], 4503599627370496, 'WITHSCORES', 'LIMIT', 0, ARGV[3])
+local found = redis.call('ZRANGEBYSCORE', KEYS[2], '(' .. ARGV[2],
+  string.format('%.0f', now + 86400000000), 'WITHSCORES', 'LIMIT', 0, ARGV[3])
 for i = 1, #found, 2 do
   local entry = redis.call('HGET', KEYS[3], found[i])
   if not entry or #entry > tonumber(ARGV[4]) then entry = '' end

@@ -1,7 +1,7 @@
 -- Changes of authority, each the latest word on its subject: one with a lower number than what is
 -- there is not taken. What is over is thrown away meanwhile.
--- An entry's place in the order is the time, or after the last one: what was read up to there is never
--- passed over, whatever was thrown away or put there by others.
+-- An entry's place in the order is the time, or after the last one, so that nobody who read up to there
+-- passes it over, whatever was thrown away or put there by others. No place is a day ahead.
 -- KEYS: epoch, order, entries, ends. ARGV: epoch ID, the most entries, the channel, then for each
 -- change: subject, number, text, when it is over.
 -- Returns {'ok', now, result…} | {'epoch' | 'full', now}; a result is 0, or the number that is there.
@@ -14,7 +14,7 @@ for _, subject in ipairs(over) do
   redis.call('HDEL', KEYS[3], subject)
   redis.call('ZREM', KEYS[4], subject)
 end
-redis.call('ZREMRANGEBYSCORE', KEYS[2], '(4503599627370496', '+inf')
+redis.call('ZREMRANGEBYSCORE', KEYS[2], string.format('(%.0f', now + 86400000000), '+inf')
 local last = redis.call('ZREVRANGE', KEYS[2], 0, 0, 'WITHSCORES')
 local place = math.max(now, (tonumber(last[2]) or 0) + 1)
 local answer, told = {'ok', now}, false
