@@ -155,7 +155,9 @@ fn a_store_that_is_away_refuses_and_recovers_by_itself() {
     let expected = (ToolResult, "dependency_unavailable");
     let answer = refused(&sidecar, &server, expected, || agent.call("echo", &hi()));
     assert_eq!(answer.decision()["retry"], "after");
-    assert_eq!(sidecar.get("/readyz").status, 503);
+    until("the probe to say so", || {
+        (sidecar.get("/readyz").status == 503).then_some(())
+    });
     store.start_again();
     until("calls to pass again", || {
         agent.call("echo", &hi()).is_tool_success().then_some(())
@@ -460,4 +462,61 @@ fn a_revocation_that_the_store_does_not_have_is_not_acknowledged_and_holds_here(
     until("the other to hear of it", || {
         (!may_act(&other)).then_some(())
     });
+}
+
+#[test]
+fn an_agent_that_leaves_while_the_store_is_asked_reaches_nothing_and_is_recorded() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let setup = Setup::new(OUTRIDER, &server).config(|config| {
+        config["limits"] = json!([{"name": "fast", "key": ["agent"], "rate": "1000/min"}]);
+    });
+    let setup = store.shared(setup).config(|config| {
+        config["state"]["timeout"] = json!("1s");
+    });
+    let sidecar = ready(setup.start());
+    let mut agent = sidecar.agent();
+    assert!(agent.call("echo", &hi()).is_tool_success());
+    store.signal("STOP");
+    let leaving = agent.start(&Request::call("echo", &hi()));
+    until("the call to be under way", || {
+        (sidecar.metric("outrider_in_flight", &[]) >= 1.0).then_some(())
+    });
+    leaving.hang_up();
+    let decisions = until("its record", || {
+        let decisions = sidecar.decisions();
+        (decisions.len() == 2).then_some(decisions)
+    });
+    assert_eq!(decisions[1]["outcome"], "deny", "{}", decisions[1]);
+    store.signal("CONT");
+    until("calls to pass again", || {
+        agent.call("echo", &hi()).is_tool_success().then_some(())
+    });
+    assert_eq!(server.calls().len(), 2);
+}
+
+#[test]
+fn a_sidecar_with_another_key_does_not_count_apart() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let [_one, _other] = pair(&store, &server, &json!([]));
+    let setup = Setup::new(OUTRIDER, &server);
+    setup.file("fleet-key", &"k".repeat(64));
+    let setup = store.shared(setup).config(|config| {
+        config["state"]["key"] = json!("fleet-key");
+    });
+    let stranger = setup.start();
+    until("a reason", || {
+        let page = stranger.get("/readyz").text();
+        page.contains("another `state.key`").then_some(())
+    });
+    let mut agent = stranger.agent();
+    let expected = (ToolResult, "dependency_unavailable");
+    refused(&stranger, &server, expected, || agent.call("echo", &hi()));
 }

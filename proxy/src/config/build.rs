@@ -331,6 +331,14 @@ impl Loaded {
         if !self.config.decision_log.durability.is_durable() {
             warn("`decision_log.durability` is `memory`: what is not written yet is lost with the process".into());
         }
+        if let Store::Redis(address) = &self.config.state.store
+            && !address.is_protected()
+        {
+            warn(
+                "`state.store`: what goes to it over the network is not encrypted: use `rediss://`"
+                    .into(),
+            );
+        }
         if data.agent(&self.config.agent.id.0).is_none() {
             warn(format!(
                 "agent `{}` is not in the inventory (`agents`): every call will be refused",

@@ -121,6 +121,12 @@ impl TryFrom<String> for Store {
 }
 
 impl Address {
+    /// Whether nobody on a network can listen: TLS, or this machine.
+    pub fn is_protected(&self) -> bool {
+        let ip = self.host.parse::<std::net::IpAddr>();
+        self.tls || &*self.host == "localhost" || ip.is_ok_and(|ip| ip.is_loopback())
+    }
+
     fn parse(tls: bool, text: &str) -> Result<Self, BadStore> {
         let bad = BadStore::Unknown;
         let (authority, database) = text.split_once('/').unwrap_or((text, ""));

@@ -17,6 +17,8 @@ pub(super) enum Fault {
     Forbidden,
     #[error("the connection broke")]
     Broken,
+    #[error("its fleet has another `state.key`")]
+    Foreign,
     #[error("it answers what is not understood")]
     Strange,
     #[error("it answers with the error `{0}`")]

@@ -101,17 +101,23 @@ impl Talk<'_> {
 
     /// Learns the epoch, or begins one.
     async fn join(&self, digests: &Digests) -> Result<Epoch, Fault> {
-        let words = self.link.words(&uuid::Uuid::new_v4().to_string());
+        let mut words = self.link.words(&uuid::Uuid::new_v4().to_string());
+        let key = self.link.settings.names().hash([&b"fleet"[..]]);
+        let key = URL_SAFE_NO_PAD.encode(key);
+        words.text(&key);
         let Value::Array(answer) = self.ask(digests, Script::Join, &words).await? else {
             return Err(Fault::Strange);
         };
-        let [now, id, since, eviction] = answer.as_slice() else {
+        let [now, id, since, eviction, theirs] = answer.as_slice() else {
             return Err(Fault::Strange);
         };
         let known = (number(now), text(id), number(since), text(eviction));
         let (Some(now), Some(id), Some(since), Some(eviction)) = known else {
             return Err(Fault::Strange);
         };
+        if text(theirs) != Some(key) {
+            return Err(Fault::Foreign);
+        }
         self.link.clock.heard(now);
         if eviction != "noeviction" {
             tracing::warn!(
