@@ -34,6 +34,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod drain;
+pub mod jose;
 pub mod keys;
 pub mod metrics;
 pub mod serve;
