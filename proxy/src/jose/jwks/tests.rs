@@ -133,7 +133,7 @@ async fn serving(answers: Vec<Vec<u8>>) -> (Settings, tokio::task::JoinHandle<()
         for answer in answers {
             let (mut stream, _) = listener.accept().await.unwrap();
             let mut head = vec![0; 4096];
-            stream.read(&mut head).await.unwrap();
+            assert!(stream.read(&mut head).await.unwrap() > 0);
             let start = format!(
                 "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n",
                 answer.len()
