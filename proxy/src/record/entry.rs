@@ -95,6 +95,13 @@ impl Ruling {
         }
     }
 
+    /// Whether the chain of delegation is why, or one of the reasons why, policy refuses.
+    pub(super) fn widens(&self) -> bool {
+        let reasons = self.decision.iter().flat_map(|decision| &decision.reasons);
+        let mut reasons = reasons.map(|one| &*one.reason);
+        reasons.any(|reason| reason == "delegation_widened")
+    }
+
     pub(super) fn code(&self) -> Code {
         self.refusal.as_ref().map_or(Code::Ok, Rejection::code)
     }

@@ -161,6 +161,7 @@ impl Recorder {
             Some(Rejection::SchemaViolation(_)) => SecurityKind::SchemaViolation,
             Some(Rejection::HeaderMismatch(_)) => SecurityKind::HeaderForgery,
             Some(Rejection::TaskInvalid) => SecurityKind::TokenRefused,
+            Some(Rejection::ScopeExceeded) if ruling.widens() => SecurityKind::DelegationWidened,
             Some(Rejection::DestinationRefused(_)) => SecurityKind::DestinationRefused,
             _ => return,
         };

@@ -50,6 +50,8 @@ pub enum SecurityKind {
     DestinationRefused,
     /// A task token that is not valid.
     TokenRefused,
+    /// A task was to do what somebody in its chain of delegation may not do.
+    DelegationWidened,
     /// The decision log cannot be written.
     LogFailed,
     /// A task was opened.
@@ -89,6 +91,7 @@ impl SecurityKind {
             Self::ConnectionError => "connection_error",
             Self::DestinationRefused => "destination_refused",
             Self::TokenRefused => "token_refused",
+            Self::DelegationWidened => "delegation_widened",
             Self::LogFailed => "log_failed",
             Self::TaskOpened => "task_opened",
             Self::TaskClosed => "task_closed",
