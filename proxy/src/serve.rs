@@ -41,7 +41,7 @@ use crate::{
         security::{SecurityKind, SecurityLog},
     },
     state::{self, Authority, Journal, Kept, Store, Tasks},
-    tag::Signer,
+    tag::{self, Signer},
     workers::Workers,
 };
 use hand_over::Heritage;
@@ -113,7 +113,9 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     let isolation = loaded.isolation();
     let roots = bind::roots(&snapshot)?;
     let agent = loaded.config.agent.id.0.as_str().into();
-    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl, agent);
+    let assertion = &loaded.config.assertion;
+    let signer =
+        Signer::new(assertion_key(&loaded)?, assertion.ttl, agent).overlapping(assertion.overlap);
     let mut offer = options.take_over.then(|| ask(&loaded)).transpose()?;
     let recorder = Arc::new(recorder(&loaded, isolation, offer.as_mut())?);
     recorder.prepare(&labels);
@@ -148,6 +150,7 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         let authority = mem::take(&mut offer.estate.authority);
         outrider.authority.inherit(authority, binds);
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
+        outrider.signer.inherit(mem::take(&mut offer.estate.keys));
     }
     if offer.is_none() {
         outrider.keep_state(Tidy::Always)?;
@@ -365,11 +368,22 @@ fn digest_key(file: &PathBuf) -> anyhow::Result<DigestKey> {
     Ok(DigestKey::new(secret))
 }
 
-fn assertion_key(loaded: &Loaded) -> anyhow::Result<SigningKey> {
-    Ok(match &loaded.config.assertion.key {
-        Some(file) => SigningKey::load(&loaded.resolve(file)).context("`assertion.key`")?,
-        None => SigningKey::generate()?,
-    })
+/// The key of the file that is configured, or else a new one.
+pub(crate) fn assertion_key(loaded: &Loaded) -> anyhow::Result<SigningKey> {
+    let section = &loaded.config.assertion;
+    let Some(file) = &section.key else {
+        return Ok(match section.algorithm {
+            tag::Algorithm::EdDsa => SigningKey::generate()?,
+            tag::Algorithm::Es256 => SigningKey::generate_p256()?,
+        });
+    };
+    let key = SigningKey::load(&loaded.resolve(file)).context("`assertion.key`")?;
+    anyhow::ensure!(
+        key.algorithm() == section.algorithm.into(),
+        "`assertion.key` is a key for {}: say so in `assertion.algorithm`, or name another file",
+        key.algorithm().as_str()
+    );
+    Ok(key)
 }
 
 fn feed(outrider: &Arc<Outrider>) {

@@ -14,6 +14,7 @@ mod jws;
 pub(crate) mod testing;
 
 pub use claims::{Claims, Lifetime, SKEW};
+pub(crate) use jwk::thumbprint;
 pub use jwk::{BadSet, KeySet, MAX_KEYS, NoKey, PublicKey, RefusedKey, Usage};
 pub use jwks::{BadSource, Location, Settings, Source, Stale, Status};
 pub use jws::{BadToken, Jws, LONGEST, Typ};

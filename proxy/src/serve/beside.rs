@@ -16,7 +16,6 @@ use crate::{
     admin::{self, AdminState, Check, Page, Readiness},
     config::Isolation,
     drain::Draining,
-    keys::jwks,
     listen::accept::Entrance,
     metrics::Format,
     outrider::Outrider,
@@ -176,7 +175,7 @@ fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &Draini
                 text: pages.recorder.metrics.page(format),
             }
         }),
-        jwks: Box::new(move || jwks([keys.signer.key()])),
+        jwks: Box::new(move || keys.signer.jwks(Timestamp::now())),
     }
 }
 

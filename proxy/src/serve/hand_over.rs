@@ -161,6 +161,7 @@ impl Heritage {
             issuer: Arc::clone(outrider.authority.tasks.issuer()),
             authority: outrider.authority.leave(),
             uses: outrider.uses.leave(),
+            keys: outrider.signer.leave(Timestamp::now()),
         };
         link.send(&Bequest::Estate(Box::new(estate)), &with).await?;
         let answer = link.receive().await?;
