@@ -50,8 +50,6 @@ pub enum SecurityKind {
     DestinationRefused,
     /// A task token that is not valid.
     TokenRefused,
-    /// A task was to do what somebody in its chain of delegation may not do.
-    DelegationWidened,
     /// The decision log cannot be written.
     LogFailed,
     /// A task was opened.
@@ -68,7 +66,7 @@ pub enum SecurityKind {
     Revoked,
     /// A revocation counts no longer.
     RevocationLifted,
-    /// Somebody tried to hand on more than they have.
+    /// Somebody tried to hand on more than they have, or to do more than was handed on.
     DelegationWidened,
     /// Another process took over, tasks and all.
     TakenOver,
@@ -91,7 +89,6 @@ impl SecurityKind {
             Self::ConnectionError => "connection_error",
             Self::DestinationRefused => "destination_refused",
             Self::TokenRefused => "token_refused",
-            Self::DelegationWidened => "delegation_widened",
             Self::LogFailed => "log_failed",
             Self::TaskOpened => "task_opened",
             Self::TaskClosed => "task_closed",
