@@ -12,7 +12,7 @@ use outrider_policy::{
 use crate::{
     authorize::Uses,
     catalogue::{Catalogue, Service},
-    identify::{Peers, Required},
+    identify::{Peers, Required, issuers::Issuers},
     limit::Limits,
     listen::Connection,
     memory::Memory,
@@ -89,6 +89,8 @@ pub struct Outrider {
     pub authority: Arc<Authority>,
     /// Where that is kept.
     pub store: Store,
+    /// Whose task tokens are believed beside our own.
+    pub issuers: Issuers,
     /// Signs assertions.
     pub signer: Signer,
     /// How often exceptions were used.
@@ -114,10 +116,17 @@ impl Outrider {
             recorder,
             authority,
             store,
+            issuers: Issuers::default(),
             signer,
             uses: Uses::default(),
             memory: Arc::default(),
         }
+    }
+
+    /// Believes the task tokens of these.
+    #[must_use]
+    pub fn believing(self, issuers: Issuers) -> Self {
+        Self { issuers, ..self }
     }
 
     /// Begins the state file anew, always or where that is due.

@@ -219,6 +219,7 @@ impl Pipeline {
             }
             BodyManner::Streamed => Body::Stream(body.take().ok_or_else(gone)?),
         };
+        self.outrider.issuers.prepare(&tokens).await;
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();
         let service = snapshot.service(service.name.as_str())?;

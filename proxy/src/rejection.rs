@@ -11,7 +11,11 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, overload::Overloaded,
+    identify::{Unproven, issuers::Untrusted},
+    jose::BadToken,
+    limit::Throttled,
+    listen::reverse::Unadmitted,
+    overload::Overloaded,
     upstream::Unreachable,
 };
 
@@ -362,6 +366,25 @@ impl From<Unproven> for Rejection {
             Unproven::Expired => Self::TaskExpired,
             Unproven::Revoked => Self::TaskRevoked,
             Unproven::Suspended => Self::TaskSuspended,
+            Unproven::Untrusted(untrusted) => untrusted.into(),
+            Unproven::Widened(_) => Self::TaskInvalid,
+            Unproven::NoRoom => Self::DependencyUnavailable,
+        }
+    }
+}
+
+impl From<Untrusted> for Rejection {
+    /// The agent learns no more than that a token is over, or cannot be verified just now.
+    fn from(untrusted: Untrusted) -> Self {
+        match untrusted {
+            Untrusted::Bad(BadToken::Expired) => Self::TaskExpired,
+            Untrusted::Stale => Self::DependencyUnavailable,
+            Untrusted::Bad(_)
+            | Untrusted::UnknownIssuer
+            | Untrusted::TooLong
+            | Untrusted::Chain
+            | Untrusted::TooDeep
+            | Untrusted::Used => Self::TaskInvalid,
         }
     }
 }

@@ -107,6 +107,9 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     } = loaded
         .build(&options.compiler, None)
         .map_err(|problems| Unusable { problems })?;
+    let issuers = loaded.issuers().map_err(|failure| Unusable {
+        problems: failure.problems,
+    })?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
@@ -129,14 +132,15 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         .listeners
         .iter()
         .filter_map(|listener| Some((listener.name().into(), listener.peers.clone()?)));
-    let outrider = Arc::new(Outrider::new(
+    let outrider = Outrider::new(
         snapshot,
         peers.collect(),
         Arc::clone(&recorder),
         state.authority,
         state.store,
         signer,
-    ));
+    );
+    let outrider = Arc::new(outrider.believing(issuers));
     outrider.uses.inherit(state.uses);
     if let Some(offer) = &mut offer {
         let config = &loaded.config;
@@ -151,6 +155,8 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         outrider.authority.inherit(authority, binds);
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
         outrider.signer.inherit(mem::take(&mut offer.estate.keys));
+        let used = mem::take(&mut offer.estate.used);
+        outrider.issuers.used.inherit(used);
     }
     if offer.is_none() {
         outrider.keep_state(Tidy::Always)?;
@@ -468,6 +474,7 @@ pub(crate) fn fixed(loaded: &Loaded) -> HashMap<&'static str, String> {
         ("listeners", format!("{:?}", config.listeners)),
         ("admin", format!("{:?}", config.admin)),
         ("control", format!("{:?}", config.control)),
+        ("tasks.issuers", format!("{:?}", config.tasks.issuers)),
         ("assertion", format!("{:?}", config.assertion)),
         ("decision_log", format!("{:?}", config.decision_log)),
         ("security_log", format!("{:?}", config.security_log)),

@@ -14,6 +14,7 @@ use crate::{
     catalogue::{self, Catalogue, Service},
     headers::is_ours,
     identify::Required,
+    jose::Location,
     limit::{self, Limits},
     listen::ListenAddress,
     outrider::Snapshot,
@@ -186,13 +187,25 @@ impl Loaded {
         if config.production() && !config.decision_log.durability.is_durable() {
             refuse("`decision_log.durability: memory` loses records with the process, which `environment: production` refuses: use `written` or `synced`".into());
         }
-        if config.tasks.required && !config.tasks.local {
+        let issuers = &config.tasks.issuers;
+        for name in twice(issuers.iter().map(|issuer| &*issuer.issuer.0)) {
+            refuse(format!("`tasks.issuers`: two are named `{name}`"));
+        }
+        for issuer in issuers.iter().filter(|issuer| issuer.ca.is_some()) {
+            if !matches!(&issuer.jwks, Location::Url(at) if at.is_secure()) {
+                refuse(format!(
+                    "issuer `{}`: `ca` is for an `https` URL: leave it out",
+                    issuer.issuer.0
+                ));
+            }
+        }
+        if config.tasks.required && !config.tasks.local && issuers.is_empty() {
             refuse(
-                "`tasks`: with `required: true` and `local: false` no call could ever have a task"
+                "`tasks`: with `required: true`, `local: false` and no `issuers` no call could ever have a task"
                     .into(),
             );
         }
-        if config.tasks.required && config.control.is_none() {
+        if config.tasks.required && config.tasks.local && config.control.is_none() {
             refuse(
                 "`control.socket` is missing: tasks are required and could not be opened".into(),
             );

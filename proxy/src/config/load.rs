@@ -14,6 +14,8 @@ use outrider_schemas::openapi;
 use super::{Config, Service, description};
 use crate::{
     call::ServiceName,
+    identify::issuers::Issuers,
+    jose::BadSource,
     listen::tls::{self, BadIdentity, Identity},
     protocol::{self, Document, Spoken},
 };
@@ -43,6 +45,29 @@ impl Loaded {
     /// A path of the configuration: relative ones are relative to its file.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         beside(&self.file, path)
+    }
+
+    /// Whose task tokens are believed, with the keys of those who publish them in a file.
+    ///
+    /// # Errors
+    /// What is wrong with the files of their keys and certificate authorities.
+    pub fn issuers(&self) -> Result<Issuers, Failure> {
+        let (mut all, mut failed) = (Vec::new(), Failure::default());
+        for section in &self.config.tasks.issuers {
+            match section.open(|path| self.resolve(path)) {
+                Ok(issuer) => all.push(issuer),
+                Err(bad) => {
+                    failed.unopened |= matches!(bad, BadSource::Unreadable { .. });
+                    let message = format!("issuer `{}`: {bad}", section.issuer.0);
+                    failed.problems.push(self.problem(message));
+                }
+            }
+        }
+        if failed.problems.is_empty() {
+            Ok(Issuers::new(all))
+        } else {
+            Err(failed)
+        }
     }
 
     /// The problem with the configuration as a whole.

@@ -21,7 +21,7 @@ pub use words::{NotBuilt, Served};
 
 use crate::{
     control,
-    identify::Peers,
+    identify::{Peers, issuers},
     limit,
     listen::{ListenAddress, tls},
     overload,
@@ -195,7 +195,7 @@ pub struct Tasks {
     /// How many tasks may stand above one.
     pub max_depth: Depth,
     /// Issuers elsewhere.
-    pub issuers: Option<NotBuilt>,
+    pub issuers: Vec<issuers::Section>,
 }
 
 impl Default for Tasks {
@@ -205,7 +205,7 @@ impl Default for Tasks {
             local: true,
             min_confidence: None,
             max_depth: Depth::default(),
-            issuers: None,
+            issuers: Vec::new(),
         }
     }
 }

@@ -112,6 +112,11 @@ impl<'a> Jws<'a> {
         self.kid.as_deref()
     }
 
+    /// How it says it is signed.
+    pub fn algorithm(&self) -> Algorithm {
+        self.algorithm
+    }
+
     /// The claims, and the key of the set that has signed them. Their times, issuer and audience
     /// are the caller's to ask for.
     ///

@@ -157,6 +157,17 @@ pub struct Facts {
     pub revision: Option<Arc<str>>,
     /// Headers of ours that the agent sent.
     pub forged: Vec<http::HeaderName>,
+    /// Why the task's token is not valid, for the security log.
+    pub distrusted: Option<Distrusted>,
+}
+
+/// Why a task's token is not valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Distrusted {
+    /// It is not believed.
+    Token(String),
+    /// It claims more than was handed on.
+    Widened(String),
 }
 
 /// How a permitted call ended.

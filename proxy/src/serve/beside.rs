@@ -95,6 +95,10 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     let mut keeping = JoinSet::new();
     keeping.spawn_local(keep_logs(Arc::clone(&outrider)));
+    for issuer in outrider.issuers.all() {
+        let source = Arc::clone(&issuer.source);
+        keeping.spawn_local(async move { source.run().await });
+    }
     let successor = Watch::new(outrider.clone(), loaded, compiler, presented)
         .until_over(&mut orders, &mut succession)
         .await;

@@ -1,6 +1,7 @@
 //! Where keys come from, as the configuration says it.
 
 use std::{
+    fmt,
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -12,13 +13,22 @@ use crate::{
 };
 
 /// Where keys are published: `file:PATH`, or an `https://` URL (`http://` on this machine only).
-#[derive(Clone, Debug, serde::Deserialize)]
+#[derive(Clone, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub enum Location {
     /// A file.
     File(PathBuf),
     /// An URL.
     Url(Upstream),
+}
+
+impl fmt::Debug for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => write!(f, "file:{}", path.display()),
+            Self::Url(at) => f.write_str(at.uri()),
+        }
+    }
 }
 
 /// A place that cannot have keys.
