@@ -14,7 +14,7 @@ use std::{
     collections::HashMap,
     mem,
     net::SocketAddr,
-    path::{PathBuf, absolute},
+    path::{Path, PathBuf, absolute},
     sync::Arc,
     thread,
     time::Duration,
@@ -117,8 +117,9 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     let roots = bind::roots(&snapshot)?;
     let agent = loaded.config.agent.id.0.as_str().into();
     let assertion = &loaded.config.assertion;
-    let signer =
-        Signer::new(assertion_key(&loaded)?, assertion.ttl, agent).overlapping(assertion.overlap);
+    let file = assertion.key.as_deref().map(|file| loaded.resolve(file));
+    let key = assertion_key(assertion, file.as_deref())?;
+    let signer = Signer::new(key, assertion.ttl, agent).overlapping(assertion.overlap);
     let mut offer = options.take_over.then(|| ask(&loaded)).transpose()?;
     let recorder = Arc::new(recorder(&loaded, isolation, offer.as_mut())?);
     recorder.prepare(&labels);
@@ -375,15 +376,14 @@ fn digest_key(file: &PathBuf) -> anyhow::Result<DigestKey> {
 }
 
 /// The key of the file that is configured, or else a new one.
-pub(crate) fn assertion_key(loaded: &Loaded) -> anyhow::Result<SigningKey> {
-    let section = &loaded.config.assertion;
-    let Some(file) = &section.key else {
+fn assertion_key(section: &tag::Config, file: Option<&Path>) -> anyhow::Result<SigningKey> {
+    let Some(file) = file else {
         return Ok(match section.algorithm {
             tag::Algorithm::EdDsa => SigningKey::generate()?,
             tag::Algorithm::Es256 => SigningKey::generate_p256()?,
         });
     };
-    let key = SigningKey::load(&loaded.resolve(file)).context("`assertion.key`")?;
+    let key = SigningKey::load(file).context("`assertion.key`")?;
     anyhow::ensure!(
         key.algorithm() == section.algorithm.into(),
         "`assertion.key` is a key for {}: say so in `assertion.algorithm`, or name another file",

@@ -66,6 +66,8 @@ pub enum SecurityKind {
     Revoked,
     /// A revocation counts no longer.
     RevocationLifted,
+    /// Another key signs assertions.
+    KeyRotated,
     /// Somebody tried to hand on more than they have, or to do more than was handed on.
     DelegationWidened,
     /// Another process took over, tasks and all.
@@ -97,6 +99,7 @@ impl SecurityKind {
             Self::TaskConfidence => "task_confidence",
             Self::Revoked => "revoked",
             Self::RevocationLifted => "revocation_lifted",
+            Self::KeyRotated => "key_rotated",
             Self::DelegationWidened => "delegation_widened",
             Self::TakenOver => "taken_over",
             Self::Approval => "approval",
@@ -113,6 +116,7 @@ impl SecurityKind {
             | Self::TaskConfidence
             | Self::Revoked
             | Self::RevocationLifted
+            | Self::KeyRotated
             | Self::TakenOver
             | Self::Approval => true,
             Self::SchemaViolation

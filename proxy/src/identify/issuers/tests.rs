@@ -139,7 +139,11 @@ fn each_claim_is_required_and_must_be_as_it_should_be() {
             Some(json!(1.5)),
         ] {
             let empty = value == Some(json!({}));
-            let named = if claim == "task" && empty { "id" } else { claim };
+            let named = if claim == "task" && empty {
+                "id"
+            } else {
+                claim
+            };
             bad(with(&format!("/{claim}"), value), named);
         }
     }
