@@ -30,7 +30,7 @@ use labels::{
     BuildLabels, CallLabels, LimitLabels, ListenerLabels, PolicyLabels, ReasonLabels, ResultLabels,
     ServiceLabels, SourceLabels, StageLabels, ToolLabels, ViolationLabels,
 };
-use sources::{Fed, PolicyInfo};
+use sources::{Fed, IssuerKeys, PolicyInfo};
 
 /// The label of a service or tool that configuration and catalogue do not know.
 pub const OTHER: &str = "_other";
@@ -74,6 +74,9 @@ fn times<L: Clone + std::hash::Hash + Eq>(make: fn() -> Histogram) -> Times<L> {
 /// Numbers that somebody else keeps, by state, read when the page is.
 pub type States = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
+/// By issuer: how many keys serve, and how old that is; read when the page is.
+pub type Issuers = Box<dyn Fn() -> Vec<(Arc<str>, usize, Option<Duration>)> + Send + Sync>;
+
 /// All families.
 pub struct Metrics {
     registry: Registry,
@@ -93,6 +96,7 @@ pub struct Metrics {
     connection_errors: Family<ReasonLabels, Counter>,
     tasks: Arc<Fed>,
     approvals: Arc<Fed>,
+    issuers: Arc<IssuerKeys>,
     log_queue: Gauge,
 }
 
@@ -133,6 +137,7 @@ impl Metrics {
             connection_errors: Family::default(),
             tasks: Fed::new("tasks", "Tasks known to this sidecar, by state"),
             approvals: Fed::new("approvals", "Held calls, by state"),
+            issuers: Arc::default(),
             log_queue: Gauge::default(),
         };
         let build = Info::new(BuildLabels {
@@ -194,6 +199,7 @@ impl Metrics {
             self.revocations.clone(),
         );
         to.register_collector(Box::new(Arc::clone(&self.approvals)));
+        to.register_collector(Box::new(Arc::clone(&self.issuers)));
         to.register("decision_log_records", "Lines of the decision log", records);
         to.register(
             "decision_log_queue",
@@ -328,6 +334,14 @@ impl Metrics {
     /// Says where the numbers of `outrider_approvals{state}` come from; only the first time counts.
     pub fn feed_approvals(&self, source: States) {
         self.approvals.feed(source);
+    }
+
+    /// Says where the numbers of `outrider_issuer_keys{issuer}` come from; only the first time
+    /// counts.
+    pub fn feed_issuers(&self, source: Issuers) {
+        if self.issuers.0.set(source).is_err() {
+            tracing::debug!("already fed");
+        }
     }
 
     /// The whole page in `format`.

@@ -30,6 +30,7 @@ use crate::{
     config::{Built, Compiler, Isolation, Loaded, StoreName},
     control,
     drain::{Drain, Draining},
+    jose::Source,
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
     metrics::Metrics,
@@ -407,6 +408,16 @@ fn feed(outrider: &Arc<Outrider>) {
         .to_vec()
     }));
     outrider.recorder.metrics.feed_approvals(Box::new(Vec::new));
+    let sources = outrider.issuers.all().iter();
+    let sources: Vec<_> = sources.map(|issuer| Arc::clone(&issuer.source)).collect();
+    outrider.recorder.metrics.feed_issuers(Box::new(move || {
+        let keys = |source: &Arc<Source>| {
+            let serving = source.keys().map_or(0, |keys| keys.keys().len());
+            let name = Arc::clone(&source.settings().name);
+            (name, serving, source.status().age)
+        };
+        sources.iter().map(keys).collect()
+    }));
 }
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.
