@@ -199,6 +199,9 @@ impl Loaded {
                 ));
             }
         }
+        if !issuers.is_empty() && self.forgets() {
+            refuse("`tasks.issuers` need a memory of budgets and used tokens that lasts, which `environment: production` asks for: set `state.store` to `file:PATH`".into());
+        }
         if config.tasks.required && !config.tasks.local && issuers.is_empty() {
             refuse(
                 "`tasks`: with `required: true`, `local: false` and no `issuers` no call could ever have a task"
