@@ -14,6 +14,7 @@
 )]
 
 mod agent;
+mod authority;
 mod chain;
 mod exchange;
 mod gate;
@@ -25,10 +26,13 @@ mod lock;
 mod mcp;
 mod plain;
 mod sidecar;
+mod tls_front;
 mod tool_server;
 mod wait;
+mod workload_api;
 
 pub use agent::Agent;
+pub use authority::{Authority, Leaf, Made};
 pub use chain::check_chain;
 pub use exchange::{Exchange, Received};
 pub use gate::Gate;
@@ -40,5 +44,7 @@ pub use lock::{digest, lock_file, sha256_base64url, sha256_hex};
 pub use mcp::{LEGACY_REVISION, REVISION, Request, sentinel};
 pub use plain::PlainServer;
 pub use sidecar::{Predecessor, Run, Setup, Sidecar, Task, service};
+pub use tls_front::TlsFront;
 pub use tool_server::{Tool, ToolServer, message_schema, text_result};
 pub use wait::until;
+pub use workload_api::{Svids, WorkloadApi};

@@ -27,6 +27,7 @@ pub mod outrider;
 pub mod pipeline;
 pub mod rejection;
 pub mod session;
+pub mod svid;
 pub mod task;
 // the edge
 pub mod admin;

@@ -12,7 +12,7 @@ use outrider_policy::{
 use crate::{
     authorize::Uses,
     catalogue::{Catalogue, Service},
-    identify::{Peers, Required, issuers::Issuers},
+    identify::{Peers, Required, agent::Identity, issuers::Issuers},
     limit::Limits,
     listen::Connection,
     memory::Memory,
@@ -20,6 +20,7 @@ use crate::{
     record::Recorder,
     rejection::Rejection,
     state::{Authority, Depth, Reach, Store},
+    svid::CurrentSvid,
     tag::Signer,
 };
 
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub overload: overload::Config,
     /// How many tasks may stand above one.
     pub max_depth: Depth,
+    /// What services are shown where the agent's SVID is asked for.
+    pub svid: CurrentSvid,
 }
 
 impl Snapshot {
@@ -83,6 +86,8 @@ pub struct Outrider {
     peers: HashMap<Arc<str>, Peers>,
     /// The agent beside us.
     pub agent: Arc<str>,
+    /// Whether it is proved to be that.
+    pub identity: Arc<Identity>,
     /// Where calls are recorded.
     pub recorder: Arc<Recorder>,
     /// Tasks, and from whom authority was taken back.
@@ -92,7 +97,7 @@ pub struct Outrider {
     /// Whose task tokens are believed beside our own.
     pub issuers: Issuers,
     /// Signs assertions.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
     /// How often exceptions were used.
     pub uses: Uses,
     /// What is remembered between calls.
@@ -107,7 +112,8 @@ impl Outrider {
         recorder: Arc<Recorder>,
         authority: Arc<Authority>,
         store: Store,
-        signer: Signer,
+        signer: Arc<Signer>,
+        identity: Arc<Identity>,
     ) -> Self {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -118,6 +124,7 @@ impl Outrider {
             store,
             issuers: Issuers::default(),
             signer,
+            identity,
             uses: Uses::default(),
             memory: Arc::default(),
         }

@@ -197,6 +197,7 @@ impl Pipeline {
         let (mut head, body) = request.into_parts();
         let target = reverse::admit(&connection.listener, &head)?;
         self.outrider.admit(connection)?;
+        self.outrider.identity.check()?;
         let service = snapshot.service(target.service)?;
         entry.facts.service = Some(service.name.clone());
         self.load.admit(snapshot.overload, entry.opened())?;
@@ -317,6 +318,8 @@ fn judge(case: &mut Case) -> Ruling {
 /// The order of the stages.
 fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     let message = case.read()?;
+    // A body may take its time, and the identity may have gone meanwhile.
+    case.outrider.identity.check()?;
     let task = case.authority(&message)?;
     case.session(&message)?;
     let (call, mirrored) = match message.kind {

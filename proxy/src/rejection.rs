@@ -11,7 +11,7 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::{Unproven, issuers::Untrusted},
+    identify::{Unproven, agent::Unattested, issuers::Untrusted},
     jose::BadToken,
     limit::Throttled,
     listen::reverse::Unadmitted,
@@ -54,6 +54,7 @@ macro_rules! refusals {
 refusals! {
     CallMalformed           "call_malformed"           BAD_REQUEST            WithChange    "the call is malformed"
     HeaderMismatch          "header_mismatch"          BAD_REQUEST            WithChange    "headers and body differ"
+    IdentityMissing         "identity_missing"         UNAUTHORIZED           No            "the agent's identity is not there yet"
     IdentityInvalid         "identity_invalid"         UNAUTHORIZED           No            "the caller is not served here"
     TaskMissing             "task_missing"             UNAUTHORIZED           WithNewTask   "no task was presented"
     TaskInvalid             "task_invalid"             UNAUTHORIZED           WithNewTask   "the task token is not valid"
@@ -177,7 +178,10 @@ pub enum Rejection {
     CallMalformed(Malformed),
     /// A mirrored header and the body tell two different calls (MCP 2026-07-28, `-32020`).
     HeaderMismatch(Header),
-    /// The caller on this connection is not one whom the listener serves.
+    /// The sidecar has not obtained the agent's identity yet.
+    IdentityMissing,
+    /// The caller on this connection is not one whom the listener serves, or the agent's identity is not
+    /// valid.
     IdentityInvalid,
     /// No task was presented.
     TaskMissing,
@@ -385,6 +389,15 @@ impl From<Untrusted> for Rejection {
             | Untrusted::Chain
             | Untrusted::TooDeep
             | Untrusted::Used => Self::TaskInvalid,
+        }
+    }
+}
+
+impl From<Unattested> for Rejection {
+    fn from(unattested: Unattested) -> Self {
+        match unattested {
+            Unattested::Missing => Self::IdentityMissing,
+            Unattested::Invalid => Self::IdentityInvalid,
         }
     }
 }

@@ -6,6 +6,7 @@ mod banner;
 mod beside;
 mod bind;
 mod hand_over;
+mod known;
 mod link;
 mod take_over;
 mod watch;
@@ -30,6 +31,7 @@ use crate::{
     config::{Built, Compiler, Isolation, Loaded, StoreName},
     control,
     drain::{Drain, Draining},
+    identify::agent,
     jose::Source,
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
@@ -46,6 +48,7 @@ use crate::{
     workers::Workers,
 };
 use hand_over::Heritage;
+use known::Known;
 use link::Place;
 use take_over::{Offer, Predecessor};
 
@@ -94,6 +97,7 @@ pub(crate) struct Edge {
     pub(crate) draining: Draining,
     heritage: Heritage,
     predecessor: Option<Predecessor>,
+    known: Option<Known>,
 }
 
 /// Starts a sidecar.
@@ -116,11 +120,13 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     }
     let isolation = loaded.isolation();
     let roots = bind::roots(&snapshot)?;
-    let agent = loaded.config.agent.id.0.as_str().into();
-    let assertion = &loaded.config.assertion;
-    let file = assertion.key.as_deref().map(|file| loaded.resolve(file));
-    let key = assertion_key(assertion, file.as_deref())?;
-    let signer = Signer::new(key, assertion.ttl, agent).overlapping(assertion.overlap);
+    let agent: Arc<str> = loaded.config.agent.id.0.as_str().into();
+    let signer = Arc::new(signer(&loaded, Arc::clone(&agent))?);
+    let known = Known::begin(&loaded, agent, &signer, snapshot.svid.clone())?;
+    if options.take_over {
+        // A predecessor goes on until we can.
+        known.obtained()?;
+    }
     let mut offer = options.take_over.then(|| ask(&loaded)).transpose()?;
     let recorder = Arc::new(recorder(&loaded, isolation, offer.as_mut())?);
     recorder.prepare(&labels);
@@ -141,6 +147,7 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         state.authority,
         state.store,
         signer,
+        Arc::clone(&known.identity),
     );
     let outrider = Arc::new(outrider.believing(issuers));
     outrider.uses.inherit(state.uses);
@@ -169,6 +176,7 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         .then(|| open_task(&loaded, &outrider))
         .transpose()?;
     let mut edge = bind::all(loaded, options, outrider, isolation, roots, offer.as_mut())?;
+    edge.known = Some(known);
     edge.predecessor = offer.map(Offer::accept).transpose()?;
     let banner = Banner::of(&edge, opened);
     let outrider = Arc::clone(&edge.outrider);
@@ -393,6 +401,17 @@ fn assertion_key(section: &tag::Config, file: Option<&Path>) -> anyhow::Result<S
     Ok(key)
 }
 
+/// What signs assertions; with `identity: spiffe` the SVIDs' keys do, when they are there.
+fn signer(loaded: &Loaded, agent: Arc<str>) -> anyhow::Result<Signer> {
+    let section = &loaded.config.assertion;
+    if loaded.config.identity.source == agent::Source::Spiffe {
+        return Ok(Signer::mute(section.ttl, agent).overlapping(section.overlap));
+    }
+    let file = section.key.as_deref().map(|file| loaded.resolve(file));
+    let key = assertion_key(section, file.as_deref())?;
+    Ok(Signer::new(key, section.ttl, agent).overlapping(section.overlap))
+}
+
 fn feed(outrider: &Arc<Outrider>) {
     let tasks = Arc::clone(&outrider.authority.tasks);
     outrider.recorder.metrics.feed_tasks(Box::new(move || {
@@ -418,6 +437,7 @@ fn feed(outrider: &Arc<Outrider>) {
         };
         sources.iter().map(keys).collect()
     }));
+    known::feed(outrider);
 }
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.
@@ -482,6 +502,7 @@ pub(crate) fn fixed(loaded: &Loaded) -> HashMap<&'static str, String> {
         ("agent", format!("{:?}", config.agent)),
         ("environment", config.environment.clone()),
         ("isolation", format!("{:?}", config.isolation)),
+        ("identity", format!("{:?}", config.identity)),
         ("listeners", format!("{:?}", config.listeners)),
         ("admin", format!("{:?}", config.admin)),
         ("control", format!("{:?}", config.control)),

@@ -13,14 +13,18 @@ use super::{Compiler, Ingredients, Loaded, Service as Section, StoreName};
 use crate::{
     catalogue::{self, Catalogue, Service},
     headers::is_ours,
-    identify::Required,
-    jose::Location,
+    identify::{
+        Required,
+        agent::{Misfit, Settings, Source},
+    },
+    jose::{self, Location},
     limit::{self, Limits},
     listen::ListenAddress,
     outrider::Snapshot,
     record::Labels,
+    svid::CurrentSvid,
     tag::IdentityLevel,
-    upstream::Upstream,
+    upstream::{Presents, Shown, TlsRoots, Trust, Upstream},
 };
 
 /// What keeps the agent from acting as the sidecar's own user.
@@ -81,6 +85,23 @@ impl Loaded {
         self.config.production() && self.config.state.store == StoreName::Memory
     }
 
+    /// How the agent is known, with paths as they are opened.
+    ///
+    /// # Errors
+    /// What does not fit together.
+    pub fn identity(&self) -> Result<Settings, Misfit> {
+        let agent = &self.config.agent.id.0;
+        let variable = |name: &str| std::env::var(name).ok();
+        let mut settings = self.config.identity.settings(agent, variable)?;
+        if let Settings::TokenFile(file) = &mut settings {
+            file.token = self.resolve(&file.token);
+            let keys = &mut file.keys;
+            keys.ca = keys.ca.as_deref().map(|ca| self.resolve(ca));
+            keys.location = keys.location.clone().resolved(|path| self.resolve(path));
+        }
+        Ok(settings)
+    }
+
     /// Joins everything; a snapshot in force keeps the counts of unchanged limits.
     ///
     /// # Errors
@@ -92,7 +113,8 @@ impl Loaded {
     ) -> Result<Built, Vec<Problem>> {
         let mut problems = self.found.problems.clone();
         problems.extend(self.cross_check());
-        let catalogue = self.catalogue(&mut problems);
+        let svid = before.map(|before| before.svid.clone()).unwrap_or_default();
+        let catalogue = self.catalogue(&svid, &mut problems);
         let policy = self.compile(compiler, &catalogue, &mut problems);
         let (Some((data, policy)), true) = (policy, problems.is_empty()) else {
             return Err(problems);
@@ -105,7 +127,7 @@ impl Loaded {
         let labels = self.labels(&catalogue);
         let warnings = self.warnings(&catalogue, &data);
         Ok(Built {
-            snapshot: self.snapshot(catalogue, data, policy, before),
+            snapshot: self.snapshot(catalogue, data, policy, svid, before),
             labels,
             warnings,
         })
@@ -116,6 +138,7 @@ impl Loaded {
         catalogue: Catalogue,
         data: Data,
         policy: Policy,
+        svid: CurrentSvid,
         before: Option<&Snapshot>,
     ) -> Snapshot {
         let config = &self.config;
@@ -124,7 +147,7 @@ impl Loaded {
             None => Limits::new(&config.limits),
         };
         let agent = AgentFacts {
-            attested_by: "static".into(),
+            attested_by: config.identity.source.as_str().into(),
             environment: config.environment.clone(),
             ..AgentFacts::new(&config.agent.id.0, data.agent(&config.agent.id.0))
         };
@@ -143,6 +166,7 @@ impl Loaded {
             policy,
             data,
             limits,
+            svid,
         }
     }
 
@@ -177,6 +201,18 @@ impl Loaded {
                     service.name, row.name
                 ));
             }
+        }
+        if config.identity.source == Source::Spiffe && config.assertion.key.is_some() {
+            refuse("`assertion.key`: with `identity: { source: spiffe }` the SVID's key signs assertions: leave the key out".into());
+        }
+        match self.identity() {
+            Ok(Settings::Static | Settings::Spiffe(..)) => {}
+            Ok(Settings::TokenFile(file)) => {
+                if let Err(bad) = jose::Source::open(file.keys) {
+                    refuse(format!("`identity.jwks`: {bad}"));
+                }
+            }
+            Err(misfit) => refuse(format!("`identity`: {misfit}")),
         }
         if let Some(name) = limit::repeated_name(&config.limits) {
             refuse(format!("`limits`: two are named `{name}`"));
@@ -216,20 +252,20 @@ impl Loaded {
         found
     }
 
-    fn catalogue(&self, problems: &mut Vec<Problem>) -> Catalogue {
+    fn catalogue(&self, svid: &CurrentSvid, problems: &mut Vec<Problem>) -> Catalogue {
         let unread = |name| !self.spoken.iter().any(|(known, _)| known == name);
         let services = self.config.services.iter().filter_map(|section| {
             if unread(&section.name) {
                 // What is wrong with its lock file was found already.
                 return None;
             }
-            let service = self.service(section);
+            let service = self.service(section, svid);
             service.map_err(|found| problems.extend(found)).ok()
         });
         Catalogue::new(services.collect())
     }
 
-    fn service(&self, section: &Section) -> Result<Service, Vec<Problem>> {
+    fn service(&self, section: &Section, svid: &CurrentSvid) -> Result<Service, Vec<Problem>> {
         let at =
             |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
         let spoken = self.spoken.iter().find(|(name, _)| *name == section.name);
@@ -245,8 +281,7 @@ impl Loaded {
         Ok(Service {
             name: section.name.clone(),
             protocol: Arc::clone(&spoken.protocol),
-            upstream: Upstream::parse(&section.upstream)
-                .map_err(|bad| at(format!("`upstream`: {bad}")))?,
+            upstream: self.upstream(section, svid).map_err(at)?,
             identity: section.identity,
             credentials: section
                 .credentials
@@ -264,6 +299,47 @@ impl Loaded {
             stream_idle: section.stream_idle.0,
             tools,
         })
+    }
+
+    /// Where a service is, and whom it is proved by.
+    fn upstream(&self, section: &Section, svid: &CurrentSvid) -> Result<Upstream, String> {
+        let upstream =
+            Upstream::parse(&section.upstream).map_err(|bad| format!("`upstream`: {bad}"))?;
+        let Some(tls) = &section.tls else {
+            return Ok(upstream);
+        };
+        if !upstream.is_secure() {
+            return Err(
+                "`tls` is for an `https` upstream: leave it out, or change `upstream`".into(),
+            );
+        }
+        let read = self.tls.iter().find(|(name, _)| *name == section.name);
+        let (_, read) = read.ok_or("`tls`: its files were not read")?;
+        let trust = match (&read.authorities, &tls.server_id) {
+            (Some(_), Some(_)) => {
+                return Err(
+                    "`tls`: with `server_id` the SPIFFE bundle proves the service: leave `ca` out"
+                        .into(),
+                );
+            }
+            (Some(authorities), None) => Trust::Only(authorities.clone()),
+            (None, Some(id)) => Trust::Workload(id.clone(), svid.clone()),
+            (None, None) => Trust::System,
+        };
+        let shown = match (&tls.identity, &read.key) {
+            (Some(Presents::Svid), _) => Shown::Svid(svid.clone()),
+            (_, Some(key)) => Shown::Key(Arc::clone(key)),
+            (_, None) => Shown::Nothing,
+        };
+        let of_svid = matches!(shown, Shown::Svid(_)) || matches!(trust, Trust::Workload(..));
+        if of_svid && self.config.identity.source != Source::Spiffe {
+            return Err(
+                "`tls`: `identity: svid` and `server_id` need `identity: { source: spiffe }`"
+                    .into(),
+            );
+        }
+        let roots = TlsRoots::of_service(trust, shown).map_err(|bad| format!("`tls`: {bad}"))?;
+        Ok(upstream.proved_by(roots))
     }
 
     fn compile(

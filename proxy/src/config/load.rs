@@ -3,9 +3,11 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use outrider_policy::{Problem, Source, data};
+use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
@@ -18,6 +20,7 @@ use crate::{
     jose::BadSource,
     listen::tls::{self, BadIdentity, Identity},
     protocol::{self, Document, Spoken},
+    upstream::{self, BadClientKey, BadRoots, KeyFiles, Presents, TlsConfig},
 };
 
 /// Everything that was read, not yet joined.
@@ -35,6 +38,8 @@ pub struct Loaded {
     pub spoken: Vec<(ServiceName, Spoken)>,
     /// What listeners prove themselves by, by their names.
     pub identities: Vec<(String, Identity)>,
+    /// The files of `services[].tls`, by service.
+    pub tls: Vec<(ServiceName, TlsFiles)>,
     /// Every file and directory that was read, to be watched.
     pub watched: Vec<PathBuf>,
     /// What is wrong with the files beside the configuration, the first of each.
@@ -76,6 +81,15 @@ impl Loaded {
     }
 }
 
+/// What the files of a service's `tls` hold.
+#[derive(Debug)]
+pub struct TlsFiles {
+    /// The authorities that prove it.
+    pub authorities: Option<Vec<CertificateDer<'static>>>,
+    /// What we prove ourselves by.
+    pub key: Option<Arc<CertifiedKey>>,
+}
+
 /// What kept files from being read.
 #[derive(Debug, Default)]
 pub struct Failure {
@@ -101,6 +115,7 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         sources: Vec::new(),
         spoken: Vec::new(),
         identities: Vec::new(),
+        tls: Vec::new(),
         watched: Vec::new(),
         found: Failure::default(),
     };
@@ -119,6 +134,11 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         loaded
             .spoken
             .extend(spoken.map(|spoken| (service.name.clone(), spoken)));
+        let tls = service.tls.as_ref();
+        let tls = tls.and_then(|tls| reader.service_tls(file, tls));
+        loaded
+            .tls
+            .extend(tls.map(|tls| (service.name.clone(), tls)));
     }
     for listener in &loaded.config.listeners {
         let tls = listener.tls.as_ref();
@@ -219,6 +239,38 @@ impl Reader {
             self.found.problems.push(problem(file, bad.to_string()));
         };
         identity.map_err(failed).ok()
+    }
+
+    /// The files of a service's `tls`.
+    fn service_tls(&mut self, config: &Path, tls: &TlsConfig) -> Option<TlsFiles> {
+        let authorities = match &tls.ca {
+            Some(path) => {
+                let file = beside(config, path);
+                let text = self.text(&file)?;
+                let read = upstream::authorities(&text);
+                let failed =
+                    |why: BadRoots| self.found.problems.push(problem(&file, why.to_string()));
+                Some(read.map_err(failed).ok()?)
+            }
+            None => None,
+        };
+        let key = match &tls.identity {
+            Some(Presents::Files(KeyFiles { certificate, key })) => {
+                let (certificate, key) = (beside(config, certificate), beside(config, key));
+                let (chain, secret) = (self.text(&certificate), self.text(&key));
+                let read = upstream::client_key(&chain?, &SecretString::from(secret?));
+                let failed = |why: BadClientKey| {
+                    let file = match why {
+                        BadClientKey::NoKey => &key,
+                        BadClientKey::NoCertificate | BadClientKey::Apart => &certificate,
+                    };
+                    self.found.problems.push(problem(file, why.to_string()));
+                };
+                Some(read.map_err(failed).ok()?)
+            }
+            Some(Presents::Svid) | None => None,
+        };
+        Some(TlsFiles { authorities, key })
     }
 
     /// Policy data, under the name by which the configuration calls it.

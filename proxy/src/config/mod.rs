@@ -15,13 +15,13 @@ use serde::Deserialize;
 
 pub use build::{Built, Isolation};
 pub use compile::{COMMAND, Compiler, Ingredients, child};
-pub use load::{Failure, Loaded, load};
+pub use load::{Failure, Loaded, TlsFiles, load};
 pub use service::{BodyWord, Service, SlashWord};
 pub use words::{NotBuilt, Served};
 
 use crate::{
     control,
-    identify::{Peers, issuers},
+    identify::{Peers, agent, issuers},
     limit,
     listen::{ListenAddress, tls},
     overload,
@@ -45,7 +45,7 @@ pub struct Config {
     pub isolation: Option<Declared>,
     /// How the agent is known.
     #[serde(default)]
-    pub identity: Identity,
+    pub identity: agent::Config,
     /// Where agents call.
     pub listeners: Vec<Listener>,
     /// Probes, metrics, public keys.
@@ -135,15 +135,6 @@ impl TryFrom<String> for AgentId {
 pub enum Declared {
     /// The agent runs in another container.
     Container,
-}
-
-/// How the agent is known.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// `static`.
-    #[serde(default)]
-    pub source: Served<words::Static>,
 }
 
 /// One address where agents call.

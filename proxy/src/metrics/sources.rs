@@ -12,8 +12,8 @@ use prometheus_client::{
 };
 
 use super::{
-    Issuers, States,
-    labels::{IssuerLabels, PolicyLabels, StateLabels},
+    Expires, Issuers, States,
+    labels::{IssuerLabels, PolicyLabels, SourceLabels, StateLabels},
 };
 
 /// `outrider_policy_info`: one sample, of the policy in force.
@@ -117,5 +117,54 @@ impl Collector for IssuerKeys {
             }
         }
         Ok(())
+    }
+}
+
+/// A point of time that somebody else knows: no sample while there is none.
+pub(super) struct Expiry {
+    name: &'static str,
+    help: &'static str,
+    source: OnceLock<Expires>,
+}
+
+impl Expiry {
+    pub(super) fn new(name: &'static str, help: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            help,
+            source: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn feed(&self, source: Expires) {
+        if self.source.set(source).is_err() {
+            tracing::debug!(family = self.name, "already fed");
+        }
+    }
+}
+
+impl fmt::Debug for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Collector for Expiry {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some((source, seconds)) = self.source.get().and_then(|read| read()) else {
+            return Ok(());
+        };
+        let mut encoder =
+            encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        let gauge = ConstGauge::new(seconds);
+        match source {
+            Some(source) => {
+                let labels = SourceLabels {
+                    source: source.into(),
+                };
+                gauge.encode(encoder.encode_family(&labels)?)
+            }
+            None => gauge.encode(encoder),
+        }
     }
 }

@@ -72,6 +72,10 @@ pub enum SecurityKind {
     DelegationWidened,
     /// Another process took over, tasks and all.
     TakenOver,
+    /// The agent's identity was obtained.
+    IdentityObtained,
+    /// The agent's identity no longer holds.
+    IdentityLost,
     /// A held call was approved or refused by a person.
     Approval,
 }
@@ -102,6 +106,8 @@ impl SecurityKind {
             Self::KeyRotated => "key_rotated",
             Self::DelegationWidened => "delegation_widened",
             Self::TakenOver => "taken_over",
+            Self::IdentityObtained => "identity_obtained",
+            Self::IdentityLost => "identity_lost",
             Self::Approval => "approval",
         }
     }
@@ -118,6 +124,8 @@ impl SecurityKind {
             | Self::RevocationLifted
             | Self::KeyRotated
             | Self::TakenOver
+            | Self::IdentityObtained
+            | Self::IdentityLost
             | Self::Approval => true,
             Self::SchemaViolation
             | Self::HeaderForgery

@@ -10,6 +10,7 @@ use crate::{
     config::Loaded,
     control::{self, Control, CurrentTasks, Declared, Heir},
     drain::Draining,
+    identify::agent::Source,
     keys::SigningKey,
     outrider::Outrider,
     record::{Recorder, security::SecurityKind},
@@ -50,6 +51,7 @@ pub(super) fn control(
                 .key
                 .as_deref()
                 .map(|file| loaded.resolve(file)),
+            spiffe: loaded.config.identity.source == Source::Spiffe,
         }),
         observer: Box::new(Notes {
             recorder: Arc::clone(&outrider.recorder),
@@ -122,6 +124,8 @@ struct Ring {
     outrider: Arc<Outrider>,
     section: tag::Config,
     file: Option<PathBuf>,
+    /// SVIDs sign.
+    spiffe: bool,
 }
 
 impl control::Keys for Ring {
@@ -134,6 +138,11 @@ impl control::Keys for Ring {
     }
 
     fn next(&self) -> Result<SigningKey, String> {
+        if self.spiffe {
+            return Err(
+                "the agent's SVID signs assertions: its key follows from its rotation".into(),
+            );
+        }
         let next = assertion_key(&self.section, self.file.as_deref());
         let next = next.map_err(|error| format!("{error:#}"))?;
         if next.kid() == self.kid() {

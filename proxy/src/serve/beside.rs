@@ -53,6 +53,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         draining,
         heritage,
         predecessor,
+        known,
     } = edge;
     let (stop, stopped) = watch::channel(false);
     let (heir, heirs) = mpsc::unbounded_channel();
@@ -98,6 +99,9 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     for issuer in outrider.issuers.all() {
         let source = Arc::clone(&issuer.source);
         keeping.spawn_local(async move { source.run().await });
+    }
+    if let Some(known) = known {
+        keeping.spawn_local(known.note(Arc::clone(&outrider)));
     }
     let successor = Watch::new(outrider.clone(), loaded, compiler, presented)
         .until_over(&mut orders, &mut succession)
@@ -190,10 +194,13 @@ fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readi
     } else {
         Check::NotReady("cannot be written: calls are refused".into())
     };
+    let known = outrider.identity.status();
     let identity = if draining {
         Check::NotReady("draining".into())
+    } else if known.proved {
+        Check::Ready(known.detail)
     } else {
-        Check::Ready(format!("static: {}", outrider.agent))
+        Check::NotReady(known.detail)
     };
     Readiness {
         policy: Check::Ready(format!("revision {}", snapshot.policy.revision())),

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use arc_swap::ArcSwap;
+use arc_swap::ArcSwapOption;
 use jiff::Timestamp;
 
 use super::{Overlap, TYP, Ttl};
@@ -21,10 +21,10 @@ use crate::{
 /// How many replaced keys are published at once; of more, the oldest goes.
 const MOST_RETIRED: usize = 32;
 
-/// Signs assertions with the key in force and a ready header.
+/// Signs assertions with the key in force and a ready header, or not at all where there is none.
 #[derive(Debug)]
 pub struct Signer {
-    current: ArcSwap<Current>,
+    current: ArcSwapOption<Current>,
     retired: Mutex<Vec<Published>>,
     overlap: Duration,
     pub(super) ttl: i64,
@@ -60,8 +60,15 @@ impl Current {
 impl Signer {
     /// Keeps the key, which signs nothing but assertions of that agent's calls.
     pub fn new(key: SigningKey, ttl: Ttl, agent: Arc<str>) -> Self {
+        let signer = Self::mute(ttl, agent);
+        signer.current.store(Some(Arc::new(Current::new(key, &[]))));
+        signer
+    }
+
+    /// Signs nothing before it is given a key.
+    pub fn mute(ttl: Ttl, agent: Arc<str>) -> Self {
         Self {
-            current: ArcSwap::from_pointee(Current::new(key, &[])),
+            current: ArcSwapOption::empty(),
             retired: Mutex::default(),
             overlap: Overlap::default().0,
             ttl: i64::try_from(ttl.0.as_secs()).unwrap_or(1),
@@ -81,12 +88,22 @@ impl Signer {
     /// Signs with this key from now on, and shows the certificates that vouch for it in each token
     /// (`x5c`, the key's own first), if there are any. The key before stays published for a while.
     pub fn replace(&self, key: SigningKey, chain: &[Vec<u8>], now: Timestamp) {
-        let new = Arc::new(Current::new(key, chain));
+        self.put(Some(Arc::new(Current::new(key, chain))), now);
+    }
+
+    /// Signs nothing from now on. The key before stays published for a while.
+    pub fn retire(&self, now: Timestamp) {
+        self.put(None, now);
+    }
+
+    fn put(&self, new: Option<Arc<Current>>, now: Timestamp) {
         // Who asks for the set meanwhile waits, and finds both.
         let mut retired = self.retired();
-        let old = self.current.swap(Arc::clone(&new));
-        retired.retain(|one| one.until > now && one.kid != new.key.kid());
-        if old.key.kid() != new.key.kid() {
+        let stays = new.as_ref().map(|new| new.key.kid().to_owned());
+        let gone = |kid: &str| stays.as_deref() != Some(kid);
+        let old = self.current.swap(new);
+        retired.retain(|one| one.until > now && gone(&one.kid));
+        if let Some(old) = old.filter(|old| gone(old.key.kid())) {
             retired.push(self.retiring(&old, now));
         }
         let over = retired.len().saturating_sub(MOST_RETIRED);
@@ -101,9 +118,11 @@ impl Signer {
         }
     }
 
-    /// The name of the key in force.
+    /// The name of the key in force; empty where there is none.
     pub fn kid(&self) -> String {
-        self.current.load().key.kid().to_owned()
+        let current = self.current.load();
+        let kid = current.as_ref().map(|current| current.key.kid());
+        kid.unwrap_or_default().to_owned()
     }
 
     /// The JWK Set by which assertions are verified: the key in force, then those that were
@@ -112,14 +131,16 @@ impl Signer {
         let retired = self.retired();
         let current = self.current.load();
         let retired = retired.iter().filter(|one| one.until > now);
-        let keys = std::iter::once(current.key.jwk()).chain(retired.map(|one| one.jwk.clone()));
+        let current = current.iter().map(|current| current.key.jwk());
+        let keys = current.chain(retired.map(|one| one.jwk.clone()));
         jwk_set(keys)
     }
 
     /// The public keys that a successor is to publish, with the one in force.
     pub fn leave(&self, now: Timestamp) -> Vec<Published> {
         let mut left = self.retired().clone();
-        left.push(self.retiring(&self.current.load(), now));
+        let current = self.current.load();
+        left.extend(current.iter().map(|current| self.retiring(current, now)));
         left
     }
 
@@ -127,13 +148,18 @@ impl Signer {
     pub fn inherit(&self, left: Vec<Published>) {
         let mut retired = self.retired();
         let current = self.current.load();
-        retired.extend(left.into_iter().filter(|one| one.kid != current.key.kid()));
+        let shown = |one: &Published| {
+            let mut current = current.iter();
+            current.any(|current| current.key.kid() == one.kid)
+        };
+        retired.extend(left.into_iter().filter(|one| !shown(one)));
         let over = retired.len().saturating_sub(MOST_RETIRED);
         retired.drain(..over);
     }
 
     pub(super) fn sign(&self, claims: &[u8]) -> Result<String, Unsigned> {
         let current = self.current.load();
+        let current = current.as_ref().ok_or(Unsigned)?;
         current.key.compact(&current.header, claims)
     }
 

@@ -314,3 +314,29 @@ fn an_overlap_shorter_than_an_assertion_is_refused() {
     assert!(read("90s") && read("1h"));
     assert!(!read("89s"));
 }
+
+#[test]
+fn a_signer_without_a_key_signs_nothing_and_what_it_has_signed_by_can_still_be_verified() {
+    let signer = Signer::mute(Ttl::default(), "spiffe://example.org/agent/triage".into());
+    let (now, hash) = (Timestamp::now(), body_hash(b""));
+    let kids = || -> Vec<String> {
+        let set: Value = serde_json::from_str(&signer.jwks(now)).unwrap();
+        let keys = set["keys"].as_array().unwrap().iter();
+        keys.map(|key| key["kid"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let refused = || {
+        let (facts, mut headers) = (facts(None, &hash), HeaderMap::new());
+        let written = write(IdentityLevel::Assertion, &facts, &signer, &mut headers);
+        written == Err(Unsigned) && !headers.contains_key("outrider-assertion")
+    };
+    assert!(refused() && kids().is_empty() && signer.kid().is_empty());
+    let key = SigningKey::generate_p256().unwrap();
+    let kid = key.kid().to_owned();
+    signer.replace(key, &[b"leaf".to_vec()], now);
+    assert!(!refused());
+    assert_eq!(kids(), std::slice::from_ref(&kid));
+    signer.retire(now);
+    assert!(refused() && signer.kid().is_empty());
+    assert_eq!(kids(), [kid]);
+}
