@@ -1,6 +1,6 @@
 //! Probes, metrics, keys: read only.
 
-use outrider_integration::{Agent, Request, Setup};
+use outrider_integration::{Agent, Request, Setup, until};
 
 use crate::support::{OUTRIDER, before, echo, hi};
 
@@ -145,10 +145,11 @@ fn a_gauge_tells_when_the_agents_entry_expires_and_none_when_it_does_not() {
         let entry = data["agents"][0].as_object_mut();
         entry.expect("an entry").remove("expires");
     });
-    sidecar.reload();
-    let page = sidecar.get("/metrics").text();
-    let sample = |line: &str| line.starts_with(name);
-    assert!(!page.lines().any(sample), "{page}");
+    let page = until("the entry to be read again", || {
+        let page = sidecar.get("/metrics").text();
+        let sample = |line: &str| line.starts_with(name);
+        (!page.lines().any(sample)).then_some(page)
+    });
     // What is not proved by anything that expires has no sample either.
     assert!(!page.contains("outrider_identity_expiry_timestamp_seconds{"));
 }

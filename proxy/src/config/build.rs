@@ -13,18 +13,14 @@ use super::{Compiler, Ingredients, Loaded, Service as Section, StoreName};
 use crate::{
     catalogue::{self, Catalogue, Service},
     headers::is_ours,
-    identify::{
-        Required,
-        agent::{Misfit, Settings, Source},
-    },
-    jose::{self, Location},
+    identify::Required,
+    jose::Location,
     limit::{self, Limits},
     listen::ListenAddress,
     outrider::Snapshot,
     record::Labels,
     svid::CurrentSvid,
     tag::IdentityLevel,
-    upstream::{Presents, Shown, TlsRoots, Trust, Upstream},
 };
 
 /// What keeps the agent from acting as the sidecar's own user.
@@ -83,23 +79,6 @@ impl Loaded {
     /// Whether budgets end with the process where they must not.
     pub fn forgets(&self) -> bool {
         self.config.production() && self.config.state.store == StoreName::Memory
-    }
-
-    /// How the agent is known, with paths as they are opened.
-    ///
-    /// # Errors
-    /// What does not fit together.
-    pub fn identity(&self) -> Result<Settings, Misfit> {
-        let agent = &self.config.agent.id.0;
-        let variable = |name: &str| std::env::var(name).ok();
-        let mut settings = self.config.identity.settings(agent, variable)?;
-        if let Settings::TokenFile(file) = &mut settings {
-            file.token = self.resolve(&file.token);
-            let keys = &mut file.keys;
-            keys.ca = keys.ca.as_deref().map(|ca| self.resolve(ca));
-            keys.location = keys.location.clone().resolved(|path| self.resolve(path));
-        }
-        Ok(settings)
     }
 
     /// Joins everything; a snapshot in force keeps the counts of unchanged limits.
@@ -202,17 +181,8 @@ impl Loaded {
                 ));
             }
         }
-        if config.identity.source == Source::Spiffe && config.assertion.key.is_some() {
-            refuse("`assertion.key`: with `identity: { source: spiffe }` the SVID's key signs assertions: leave the key out".into());
-        }
-        match self.identity() {
-            Ok(Settings::Static | Settings::Spiffe(..)) => {}
-            Ok(Settings::TokenFile(file)) => {
-                if let Err(bad) = jose::Source::open(file.keys) {
-                    refuse(format!("`identity.jwks`: {bad}"));
-                }
-            }
-            Err(misfit) => refuse(format!("`identity`: {misfit}")),
+        if let Err(why) = self.check_identity() {
+            refuse(why);
         }
         if let Some(name) = limit::repeated_name(&config.limits) {
             refuse(format!("`limits`: two are named `{name}`"));
@@ -299,47 +269,6 @@ impl Loaded {
             stream_idle: section.stream_idle.0,
             tools,
         })
-    }
-
-    /// Where a service is, and whom it is proved by.
-    fn upstream(&self, section: &Section, svid: &CurrentSvid) -> Result<Upstream, String> {
-        let upstream =
-            Upstream::parse(&section.upstream).map_err(|bad| format!("`upstream`: {bad}"))?;
-        let Some(tls) = &section.tls else {
-            return Ok(upstream);
-        };
-        if !upstream.is_secure() {
-            return Err(
-                "`tls` is for an `https` upstream: leave it out, or change `upstream`".into(),
-            );
-        }
-        let read = self.tls.iter().find(|(name, _)| *name == section.name);
-        let (_, read) = read.ok_or("`tls`: its files were not read")?;
-        let trust = match (&read.authorities, &tls.server_id) {
-            (Some(_), Some(_)) => {
-                return Err(
-                    "`tls`: with `server_id` the SPIFFE bundle proves the service: leave `ca` out"
-                        .into(),
-                );
-            }
-            (Some(authorities), None) => Trust::Only(authorities.clone()),
-            (None, Some(id)) => Trust::Workload(id.clone(), svid.clone()),
-            (None, None) => Trust::System,
-        };
-        let shown = match (&tls.identity, &read.key) {
-            (Some(Presents::Svid), _) => Shown::Svid(svid.clone()),
-            (_, Some(key)) => Shown::Key(Arc::clone(key)),
-            (_, None) => Shown::Nothing,
-        };
-        let of_svid = matches!(shown, Shown::Svid(_)) || matches!(trust, Trust::Workload(..));
-        if of_svid && self.config.identity.source != Source::Spiffe {
-            return Err(
-                "`tls`: `identity: svid` and `server_id` need `identity: { source: spiffe }`"
-                    .into(),
-            );
-        }
-        let roots = TlsRoots::of_service(trust, shown).map_err(|bad| format!("`tls`: {bad}"))?;
-        Ok(upstream.proved_by(roots))
     }
 
     fn compile(

@@ -3,24 +3,21 @@
 use std::{
     fs, io,
     path::{Path, PathBuf},
-    sync::Arc,
 };
 
 use outrider_policy::{Problem, Source, data};
-use rustls::{pki_types::CertificateDer, sign::CertifiedKey};
 use secrecy::SecretString;
 use serde::de::DeserializeOwned;
 
 use outrider_schemas::openapi;
 
-use super::{Config, Service, description};
+use super::{Config, Service, description, trust::TlsFiles};
 use crate::{
     call::ServiceName,
     identify::issuers::Issuers,
     jose::BadSource,
     listen::tls::{self, BadIdentity, Identity},
     protocol::{self, Document, Spoken},
-    upstream::{self, BadClientKey, BadRoots, KeyFiles, Presents, TlsConfig},
 };
 
 /// Everything that was read, not yet joined.
@@ -79,15 +76,6 @@ impl Loaded {
     pub fn problem(&self, message: impl Into<String>) -> Problem {
         problem(&self.file, message)
     }
-}
-
-/// What the files of a service's `tls` hold.
-#[derive(Debug)]
-pub struct TlsFiles {
-    /// The authorities that prove it.
-    pub authorities: Option<Vec<CertificateDer<'static>>>,
-    /// What we prove ourselves by.
-    pub key: Option<Arc<CertifiedKey>>,
 }
 
 /// What kept files from being read.
@@ -157,12 +145,12 @@ fn plain(error: &serde_saphyr::Error) -> String {
     error.without_snippet().to_string()
 }
 
-fn beside(file: &Path, path: &Path) -> PathBuf {
+pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent()
         .map_or_else(|| path.to_owned(), |directory| directory.join(path))
 }
 
-fn problem(file: &Path, message: impl Into<String>) -> Problem {
+pub(super) fn problem(file: &Path, message: impl Into<String>) -> Problem {
     Problem {
         file: file.display().to_string(),
         line: 0,
@@ -173,13 +161,13 @@ fn problem(file: &Path, message: impl Into<String>) -> Problem {
 
 /// Reads files and keeps what went wrong.
 #[derive(Default)]
-struct Reader {
-    found: Failure,
+pub(super) struct Reader {
+    pub(super) found: Failure,
     watched: Vec<PathBuf>,
 }
 
 impl Reader {
-    fn text(&mut self, file: &Path) -> Option<String> {
+    pub(super) fn text(&mut self, file: &Path) -> Option<String> {
         match self.read(file) {
             Ok(text) => Some(text),
             Err(unread) => {
@@ -239,38 +227,6 @@ impl Reader {
             self.found.problems.push(problem(file, bad.to_string()));
         };
         identity.map_err(failed).ok()
-    }
-
-    /// The files of a service's `tls`.
-    fn service_tls(&mut self, config: &Path, tls: &TlsConfig) -> Option<TlsFiles> {
-        let authorities = match &tls.ca {
-            Some(path) => {
-                let file = beside(config, path);
-                let text = self.text(&file)?;
-                let read = upstream::authorities(&text);
-                let failed =
-                    |why: BadRoots| self.found.problems.push(problem(&file, why.to_string()));
-                Some(read.map_err(failed).ok()?)
-            }
-            None => None,
-        };
-        let key = match &tls.identity {
-            Some(Presents::Files(KeyFiles { certificate, key })) => {
-                let (certificate, key) = (beside(config, certificate), beside(config, key));
-                let (chain, secret) = (self.text(&certificate), self.text(&key));
-                let read = upstream::client_key(&chain?, &SecretString::from(secret?));
-                let failed = |why: BadClientKey| {
-                    let file = match why {
-                        BadClientKey::NoKey => &key,
-                        BadClientKey::NoCertificate | BadClientKey::Apart => &certificate,
-                    };
-                    self.found.problems.push(problem(file, why.to_string()));
-                };
-                Some(read.map_err(failed).ok()?)
-            }
-            Some(Presents::Svid) | None => None,
-        };
-        Some(TlsFiles { authorities, key })
     }
 
     /// Policy data, under the name by which the configuration calls it.

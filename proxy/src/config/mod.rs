@@ -7,6 +7,7 @@ mod compile;
 pub mod description;
 mod load;
 mod service;
+mod trust;
 mod words;
 
 use std::path::PathBuf;
@@ -15,8 +16,9 @@ use serde::Deserialize;
 
 pub use build::{Built, Isolation};
 pub use compile::{COMMAND, Compiler, Ingredients, child};
-pub use load::{Failure, Loaded, TlsFiles, load};
+pub use load::{Failure, Loaded, load};
 pub use service::{BodyWord, Service, SlashWord};
+pub use trust::TlsFiles;
 pub use words::{NotBuilt, Served};
 
 use crate::{
