@@ -1,6 +1,6 @@
-//! Signed tokens (RFC 7515, RFC 7517), verified by other means than the product's: Ed25519 only.
+//! Signed tokens (RFC 7515, RFC 7517), verified by other means than the product's.
 
-use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, UnparsedPublicKey};
+use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED, ED25519, Ed25519KeyPair, UnparsedPublicKey};
 use base64::{
     Engine,
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
@@ -27,7 +27,7 @@ pub fn jwt_header(token: &str) -> Value {
 }
 
 /// Verifies a compact token with the one key of the set that its `kid` names, which must be an
-/// Ed25519 key whose `kid` is its RFC 7638 thumbprint.
+/// Ed25519 or P-256 key whose `kid` is its RFC 7638 thumbprint.
 ///
 /// # Panics
 /// When anything is not so.
@@ -40,15 +40,18 @@ pub fn verify_with_jwks(token: &str, jwks: &Value) -> Claims {
         .iter()
         .find(|key| key["kid"] == header["kid"])
         .expect("the key is published");
-    assert_eq!(
-        (&key["kty"], &key["crv"]),
-        (&json!("OKP"), &json!("Ed25519"))
-    );
     assert_eq!(key["kid"], json!(thumbprint(key)));
+    assert_eq!(key["alg"], header["alg"]);
     assert!(key.get("d").is_none(), "a private key is published");
-    UnparsedPublicKey::new(&ED25519, bytes(key["x"].as_str().expect("x")))
-        .verify(signed.as_bytes(), &bytes(signature))
-        .expect("a good signature");
+    let member = |name: &str| bytes(key[name].as_str().expect(name));
+    let verified = if key["kty"] == "EC" {
+        let point = [vec![4], member("x"), member("y")].concat();
+        UnparsedPublicKey::new(&ECDSA_P256_SHA256_FIXED, point)
+            .verify(signed.as_bytes(), &bytes(signature))
+    } else {
+        UnparsedPublicKey::new(&ED25519, member("x")).verify(signed.as_bytes(), &bytes(signature))
+    };
+    verified.expect("a good signature");
     Claims {
         header,
         claims: json_part(claims),
@@ -67,7 +70,13 @@ pub fn new_ed25519_pem() -> String {
 }
 
 fn thumbprint(key: &Value) -> String {
-    let required = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":{}}}"#, key["x"]);
+    let required = match key["kty"].as_str() {
+        Some("EC") => format!(
+            r#"{{"crv":"P-256","kty":"EC","x":{},"y":{}}}"#,
+            key["x"], key["y"]
+        ),
+        _ => format!(r#"{{"crv":"Ed25519","kty":"OKP","x":{}}}"#, key["x"]),
+    };
     sha256_base64url(required.as_bytes())
 }
 

@@ -14,10 +14,12 @@
 )]
 
 mod agent;
+mod authority;
 mod chain;
 mod exchange;
 mod gate;
 mod http;
+mod issuer;
 mod jwt;
 mod legacy;
 mod lock;
@@ -25,14 +27,18 @@ mod mcp;
 mod plain;
 mod sidecar;
 mod store;
+mod tls_front;
 mod tool_server;
 mod wait;
+mod workload_api;
 
 pub use agent::Agent;
+pub use authority::{Authority, Leaf, Made};
 pub use chain::check_chain;
 pub use exchange::{Exchange, Received};
 pub use gate::Gate;
 pub use http::{Address, Answer, Connection, Head, PATIENCE};
+pub use issuer::{IssuerKey, KeyServer, act, key_set, task_claims};
 pub use jwt::{Claims, jwt_header, new_ed25519_pem, verify_with_jwks};
 pub use legacy::initialized;
 pub use lock::{digest, lock_file, sha256_base64url, sha256_hex};
@@ -40,5 +46,7 @@ pub use mcp::{LEGACY_REVISION, REVISION, Request, sentinel};
 pub use plain::PlainServer;
 pub use sidecar::{Predecessor, Run, Setup, Sidecar, Task, service};
 pub use store::{ACL, Kept, RECOVERY, Store};
+pub use tls_front::TlsFront;
 pub use tool_server::{Tool, ToolServer, message_schema, text_result};
 pub use wait::until;
+pub use workload_api::{Svids, WorkloadApi};

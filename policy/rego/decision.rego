@@ -5,8 +5,8 @@
 # A user's `approve` then holds it for a person. An exception may lift `grant`, `intent` or `classification`.
 #
 # `input.internal.usual` is the grant by which the sidecar saw that nothing of this is in doubt. Where it did not,
-# everything is considered: guards.rego says when each guard holds, grants.rego who permits, exceptions.rego what an
-# exception lifts.
+# everything is considered: guards.rego and delegation.rego say when each guard holds, grants.rego who permits,
+# exceptions.rego what an exception lifts.
 package outrider
 
 # What the sidecar asks for. `allow` must be exactly true; every failure is listed, the first one gives the code.
@@ -95,9 +95,18 @@ failures contains [4, {
 	"code": "scope_exceeded",
 	"rule": "guard:delegation",
 	"reason": "delegation_widened",
-	"message": "the chain of delegation is not complete",
+	"message": "somebody in the chain of delegation may not do this",
 }] if {
 	not delegation_holds
+}
+
+failures contains [4, {
+	"code": "scope_exceeded",
+	"rule": "guard:delegation",
+	"reason": failed.reason,
+	"message": failed.message,
+}] if {
+	some failed in delegation_failures
 }
 
 failures contains [5, {

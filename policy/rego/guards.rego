@@ -120,13 +120,3 @@ intent_holds if {
 	some pattern in data.outrider.index.patterns[input.tool.id]
 	data.outrider.index.intents[input.task.intent][pattern]
 }
-
-# --- delegation: everybody in the chain is named
-
-default delegation_holds := false
-
-delegation_holds if {
-	every actor in input.actors {
-		actor.id != ""
-	}
-}

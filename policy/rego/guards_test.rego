@@ -150,3 +150,38 @@ test_an_approve_holds if {
 	not decision.allow
 	decision.code == "approval_required"
 }
+
+delegated(chain, more) := decision if {
+	decision := outrider.decision with input as changed({"actors": chain})
+		with data.outrider.agents as object.union(inventory, {"agent:planner": object.union(inventory[agent_id], more)})
+		with data.outrider.intents as intents
+		with data.outrider.grants as object.union(grants, {"P": object.union(grants.G, {"agent": "agent:planner"})})
+		with data.outrider.index as object.union(
+			index,
+			{"grants": {"agent": {"agent:planner": {"tickets/*": ["P"]}}}},
+		)
+}
+
+test_an_actor_that_may_do_it_itself_hands_it_on if {
+	delegated([{"id": agent_id}, {"id": "agent:planner"}], {}).code == "ok"
+}
+
+test_an_actor_that_may_not_widens if {
+	decision := delegated([{"id": agent_id}, {"id": "agent:planner"}, {"id": "agent:other"}], {})
+	decision.code == "scope_exceeded"
+	decision.rule == "guard:delegation"
+}
+
+test_an_actor_that_is_not_active_widens if {
+	delegated([{"id": agent_id}, {"id": "agent:planner"}], {"state": "suspended"}).code == "scope_exceeded"
+}
+
+test_a_listed_subject_narrows if {
+	decision := outrider.decision with input as object.union(call, {"subject": {"id": "user:grace"}})
+		with data.outrider.agents as inventory
+		with data.outrider.intents as intents
+		with data.outrider.grants as grants
+		with data.outrider.index as index
+		with data.outrider.subjects as {"user:grace": {"max_classification": "restricted", "expires_ns": 20}}
+	decision.code == "scope_exceeded"
+}

@@ -5,7 +5,7 @@
 //!
 //! | module | what for |
 //! |---|---|
-//! | [`data`] | the user's documents: agents, intents, grants, exceptions, facts |
+//! | [`data`] | the user's documents: agents, intents, grants, exceptions, subjects, facts |
 //! | [`input`] | what a policy is asked about |
 //! | [`Policy`] | rules and data, compiled |
 //! | [`Decision`] | the verdict and the evidence for it |

@@ -5,12 +5,16 @@ use crate::problem::Source;
 /// The entry point: the path of the rule that is the decision.
 pub const ENTRY: &str = "data.outrider.decision";
 
-const ALWAYS: [(&str, &str); 5] = [
+const ALWAYS: [(&str, &str); 6] = [
     (
         "outrider/decision.rego",
         include_str!("../rego/decision.rego"),
     ),
     ("outrider/guards.rego", include_str!("../rego/guards.rego")),
+    (
+        "outrider/delegation.rego",
+        include_str!("../rego/delegation.rego"),
+    ),
     ("outrider/grants.rego", include_str!("../rego/grants.rego")),
     (
         "outrider/exceptions.rego",

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use crate::Level;
-use crate::data::{Agent, AgentState, Data, Held};
+use crate::data::{Agent, AgentState, Data, Held, Subject};
 use crate::input::{Input, Phase, TaskFacts, TaskState, nanoseconds};
 
 /// The grant that permits; none when the call is not a usual one. Of several it is the agent's own, made for this intent
@@ -19,12 +19,7 @@ pub(crate) fn grant<'a>(data: &'a Data, input: &Input) -> Option<&'a Arc<str>> {
     }
     let tool = &input.tool.id;
     let own = || data.own_grants(&input.agent.id, tool);
-    let roles = || {
-        agent
-            .roles
-            .iter()
-            .flat_map(|role| data.role_grants(role.as_str(), tool))
-    };
+    let roles = || of_roles(data, agent, tool);
     let first = |grants: &mut dyn Iterator<Item = Held<'a>>| grants.map(|(id, _)| id).min();
     let named = |held: &Held<'_>| {
         held.1.intents.is_some() && held.1.max_classification.is_some() && permits(*held, input)
@@ -44,7 +39,7 @@ fn guarded(data: &Data, agent: &Agent, input: &Input) -> bool {
         && under_way(task, now)
         && task.within
         && task.tools.cover(tool, kind)
-        && input.actors.iter().all(|actor| !actor.id.is_empty())
+        && delegated(data, input)
         && data
             .scope(&task.intent)
             .is_some_and(|declared| declared.cover(tool, kind))
@@ -52,6 +47,43 @@ fn guarded(data: &Data, agent: &Agent, input: &Input) -> bool {
             .intent(&task.intent)
             .is_some_and(|intent| level <= intent.level())
         && level <= task.max_classification
+}
+
+/// Whether everybody above the agent may do this as well, and who is acted for.
+fn delegated(data: &Data, input: &Input) -> bool {
+    let named = input.actors.iter().all(|actor| !actor.id.is_empty());
+    let mut earlier = input.actors.iter().skip(1);
+    named
+        && earlier.all(|actor| entitled(data, &actor.id, input))
+        && data
+            .subject(&input.subject.id)
+            .is_none_or(|subject| within(subject, input))
+}
+
+fn entitled(data: &Data, id: &str, input: &Input) -> bool {
+    let tool = &input.tool.id;
+    data.agent(id).is_some_and(|agent| {
+        answered_for(agent, nanoseconds(input.call.time))
+            && data
+                .own_grants(id, tool)
+                .chain(of_roles(data, agent, tool))
+                .any(|held| permits(held, input))
+    })
+}
+
+fn within(subject: &Subject, input: &Input) -> bool {
+    let (now, tool) = (nanoseconds(input.call.time), &input.tool);
+    subject.expires.is_none_or(|end| now < nanoseconds(end))
+        && subject
+            .tools
+            .iter()
+            .any(|pattern| pattern.matches(&tool.id, tool.kind))
+        && input.content.classification <= subject.max_classification
+}
+
+fn of_roles<'a>(data: &'a Data, agent: &'a Agent, tool: &str) -> impl Iterator<Item = Held<'a>> {
+    let roles = agent.roles.iter();
+    roles.flat_map(move |role| data.role_grants(role.as_str(), tool))
 }
 
 /// In the inventory, active, owned, with a purpose, not expired.

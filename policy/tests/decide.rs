@@ -9,10 +9,11 @@
 mod common;
 
 use common::{
-    AGENT, Asked, NOW, asked, at, code, data_from, documents, library, time, tools, with_rules,
+    AGENT, Asked, NOW, asked, at, bounds, code, data_from, documents, library, time, tools,
+    with_rules,
 };
 use outrider_policy::input::TaskState;
-use outrider_policy::{Level, Policy, Refusal, Verdict};
+use outrider_policy::{Decision, Level, Policy, Refusal, Verdict};
 use serde_json::json;
 
 fn check(policy: &Policy, asked: &Asked, expected: &str, rule: &str) {
@@ -446,13 +447,141 @@ fn what_a_rule_redacts_is_reported_on_refusals_too() {
     }
 }
 
+/// A planner that may look up and close, whose plans the triage agent executes for listed people.
+fn delegating() -> Policy {
+    let mut data = documents();
+    let mut add = |kind: &str, items: serde_json::Value| {
+        let list = data[kind].as_array_mut();
+        match list {
+            Some(list) => list.extend(items.as_array().unwrap().iter().cloned()),
+            None => data[kind] = items,
+        }
+    };
+    add(
+        "agents",
+        json!([{"id": "agent:planner", "owner": "x", "purpose": "x", "roles": ["planner"]},
+               {"id": "agent:clerk", "owner": "x", "purpose": "x", "roles": ["support"]}]),
+    );
+    add(
+        "grants",
+        json!([{"id": "P-1", "agent": "agent:planner", "tools": ["tickets/close"], "max_classification": "internal"},
+               {"id": "P-2", "role": "planner", "tools": ["crm/lookup"], "intents": ["ticket.triage"]},
+               {"id": "P-3", "role": "planner", "tools": ["tickets/read"], "intents": ["report.write"]},
+               {"id": "P-4", "agent": "agent:planner", "tools": ["crm/export"]}]),
+    );
+    add(
+        "subjects",
+        json!([{"id": "user:grace", "tools": ["tickets/*"], "max_classification": "internal"},
+               {"id": "user:left", "tools": ["*/*"], "max_classification": "restricted",
+                "expires": "2026-05-31T00:00:00Z"}]),
+    );
+    Policy::compile(&[], &data_from(data), bounds()).unwrap()
+}
+
+fn reasons(decision: &Decision) -> Vec<&str> {
+    decision.reasons.iter().map(|one| &*one.reason).collect()
+}
+
 #[test]
-fn a_delegation_with_a_nameless_actor_is_refused() {
-    let mut call = asked("tickets/read");
-    call = call.actors(&[AGENT, "agent:other"]);
-    check(&library(), &call, "ok", "grant:G-tickets");
-    call = call.actors(&[AGENT, ""]);
-    check(&library(), &call, "scope_exceeded", "guard:delegation");
+fn an_executor_does_what_its_planner_may_do_as_well_and_nothing_more() {
+    let policy = delegating();
+    let by = |tool: &str, actors: &[&str]| asked(tool).actors(actors).decide(&policy);
+    let planned = [AGENT, "agent:planner"];
+    // What the agent may do itself.
+    assert_eq!(code(&by("tickets/read", &[AGENT])), "ok");
+    // What both may do, by a grant of the planner's own and by one of its role.
+    assert_eq!(code(&by("tickets/close", &planned)), "ok");
+    assert_eq!(code(&by("crm/lookup", &planned)), "ok");
+    // What the planner may do for another purpose only, or not at all.
+    for (tool, actors) in [
+        ("tickets/read", &planned[..]),
+        ("tickets/close", &[AGENT, "agent:planner", "agent:bare"]),
+        ("crm/lookup", &[AGENT, "agent:clerk", "agent:nobody"]),
+        ("tickets/close", &[AGENT, ""]),
+    ] {
+        let decision = by(tool, actors);
+        assert_eq!(code(&decision), "scope_exceeded", "{tool} {actors:?}");
+        assert_eq!(&*decision.rule, "guard:delegation");
+        assert!(reasons(&decision).contains(&"delegation_widened"));
+    }
+    // What the planner alone may do: the executor's own rights do not grow by its plans.
+    assert_eq!(code(&by("crm/export", &planned)), "ok");
+    assert_eq!(&*by("crm/export", &planned).rule, "exception:EX-7");
+    let mut spent = asked("crm/export").actors(&planned);
+    spent.input.spent = vec!["EX-7".into()];
+    check(&policy, &spent, "scope_exceeded", "guard:scope");
+}
+
+#[test]
+fn an_earlier_actor_must_be_active_and_answered_for() {
+    let mut data = documents();
+    data["grants"] = json!([{"id": "G", "role": "support", "tools": ["*/*"]}]);
+    for agent in data["agents"].as_array_mut().unwrap() {
+        agent["roles"] = json!(["support"]);
+    }
+    let policy = Policy::compile(&[], &data_from(data), bounds()).unwrap();
+    for (actor, expected) in [
+        ("agent:bare", "ok"),
+        ("agent:past", "scope_exceeded"),
+        ("agent:suspended", "scope_exceeded"),
+        ("agent:revoked", "scope_exceeded"),
+        ("agent:ownerless", "scope_exceeded"),
+        ("agent:aimless", "scope_exceeded"),
+        ("user:ada", "scope_exceeded"),
+    ] {
+        for chain in [&[AGENT, actor][..], &[AGENT, "agent:bare", actor]] {
+            let decision = asked("tickets/read").actors(chain).decide(&policy);
+            assert_eq!(code(&decision), expected, "{chain:?}");
+        }
+    }
+}
+
+#[test]
+fn an_earlier_actor_binds_the_level_as_well() {
+    let policy = delegating();
+    let planned = |level| {
+        let call = asked("tickets/close").actors(&[AGENT, "agent:planner"]);
+        code(&call.level(level).decide(&policy))
+    };
+    assert_eq!(planned(Level::Internal), "ok");
+    assert_eq!(planned(Level::Confidential), "scope_exceeded");
+}
+
+#[test]
+fn a_listed_subject_narrows_and_an_unlisted_one_does_not() {
+    let policy = delegating();
+    let of = |subject: &str, tool: &str, level| {
+        let decision = asked(tool).subject(subject).level(level).decide(&policy);
+        (
+            code(&decision),
+            reasons(&decision).contains(&"subject_exceeded"),
+        )
+    };
+    let (internal, public) = (Level::Internal, Level::Public);
+    assert_eq!(of("user:grace", "tickets/read", internal), ("ok", false));
+    assert_eq!(of("user:ada", "crm/lookup", public), ("ok", false));
+    assert_eq!(
+        of("user:grace", "crm/lookup", public),
+        ("scope_exceeded", true)
+    );
+    assert_eq!(
+        of("user:grace", "tickets/read", Level::Confidential),
+        ("scope_exceeded", true)
+    );
+    assert_eq!(
+        of("user:left", "tickets/read", public),
+        ("scope_exceeded", true)
+    );
+}
+
+#[test]
+fn neither_an_allow_nor_an_exception_lifts_the_delegation() {
+    let policy = with_rules("allow if true");
+    let call = asked("crm/export").actors(&[AGENT, "agent:bare"]);
+    check(&policy, &call, "scope_exceeded", "guard:delegation");
+    let call = asked("tickets/read").actors(&[AGENT, "agent:bare"]);
+    check(&policy, &call, "scope_exceeded", "guard:delegation");
+    assert!(!policy.listable(&call.input()));
 }
 
 #[test]

@@ -147,6 +147,11 @@ fn corpus() -> Vec<Input> {
                         call.task.state = state;
                         call.task.max_classification = max;
                         corpus.push(call.input());
+                        for actor in [common::AGENT, "agent:bare", "agent:nobody"] {
+                            call = call.actors(&[common::AGENT, actor]);
+                            corpus.push(call.input());
+                        }
+                        call = call.actors(&[]);
                         call.input.spent = vec!["EX-7".into()];
                         call.task.intent = "report.write".into();
                         corpus.push(call.input());

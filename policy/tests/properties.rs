@@ -14,7 +14,7 @@ use common::{
     try_rules, with_rules,
 };
 use outrider_policy::data::AgentState;
-use outrider_policy::input::{TaskFacts, TaskState};
+use outrider_policy::input::{ActorFacts, Ready, TaskFacts, TaskState};
 use outrider_policy::{Bounds, Input, Level, Policy};
 use proptest::prelude::*;
 use serde_json::json;
@@ -119,6 +119,23 @@ proptest! {
                 prop_assert!(before.decide(&call).allows() || !after.decide(&call).allows(), "{rules}");
             }
         }
+    }
+
+    #[test]
+    fn a_longer_chain_never_turns_a_refusal_into_permission(
+        rules in rules(),
+        call in call(),
+        chain in prop::collection::vec(prop::sample::select(vec![AGENT, "agent:bare", "agent:past", "agent:nobody", ""]), 0..4),
+        more in prop::sample::select(vec![AGENT, "agent:bare", "agent:suspended", "user:ada", ""]),
+    ) {
+        let Ok(policy) = try_rules(&rules) else { return Ok(()) };
+        let with = |chain: &[&str]| {
+            let actor = |id: &&str| ActorFacts { id: (*id).into() };
+            let actors = std::iter::once(&AGENT).chain(chain).map(actor).collect();
+            policy.decide(&Input { actors: Ready::new(actors), ..call.clone() }).allows()
+        };
+        let longer: Vec<&str> = chain.iter().copied().chain([more]).collect();
+        prop_assert!(with(&chain) || !with(&longer), "{rules}\n{call:#?}");
     }
 
     #[test]

@@ -28,6 +28,9 @@ fn data() -> Data {
         json!({"id": "G-h", "agent": "agent:ownerless", "tools": ["*/*"], "intents": ["ticket.triage"], "max_classification": "restricted"}),
         json!({"id": "G-m", "agent": AGENT, "tools": ["llm/POST"], "intents": ["talk"], "max_classification": "confidential"}),
         json!({"id": "G-n", "agent": AGENT, "tools": ["*/*"]}),
+        json!({"id": "G-o", "agent": "agent:planner", "tools": ["tickets/*", "crm/lookup"], "max_classification": "confidential"}),
+        json!({"id": "G-p", "role": "planners", "tools": ["crm/*"], "intents": ["report.write"], "max_classification": "internal"}),
+        json!({"id": "G-q", "agent": "agent:planner", "tools": ["llm/POST"], "intents": ["talk"], "expires": "2026-05-31T00:00:00Z"}),
         json!({"id": "G-i", "agent": "agent:aimless", "tools": ["*/*"], "intents": ["ticket.triage"], "max_classification": "restricted"}),
     ];
     let mut documents = documents();
@@ -38,8 +41,27 @@ fn data() -> Data {
     ] {
         documents["intents"].as_array_mut().unwrap().push(intent);
     }
+    documents["agents"]
+        .as_array_mut()
+        .unwrap()
+        .push(json!({"id": "agent:planner", "owner": "x", "purpose": "x", "roles": ["planners"]}));
+    documents["subjects"] = json!([
+        {"id": "user:grace", "tools": ["tickets/*", "crm/lookup"], "max_classification": "internal"},
+        {"id": "user:left", "tools": ["*/*"], "max_classification": "restricted", "expires": "2026-05-31T00:00:00Z"},
+        {"id": "user:nothing", "tools": [], "max_classification": "restricted"},
+        {"id": "user:all", "tools": ["*/*"], "max_classification": "restricted"},
+    ]);
     data_from(documents)
 }
+
+const SUBJECTS: [&str; 6] = [
+    "user:ada",
+    "user:grace",
+    "user:left",
+    "user:nothing",
+    "user:all",
+    "",
+];
 
 const AGENTS: [&str; 6] = [
     AGENT,
@@ -63,13 +85,18 @@ prop_compose! {
         intent in prop_oneof![6 => Just("ticket.triage"), 2 => Just("report.write"), 2 => Just("talk"), 1 => Just("anything"), 1 => Just(""), 1 => Just("other")],
         expires in prop_oneof![9 => Just(Some("2026-06-01T01:00:00Z")), 1 => Just(Some("2026-06-01T00:00:00Z")), 1 => Just(None)],
         scope in prop_oneof![6 => Just(vec!["*/*"]), 3 => Just(vec!["*/*", "llm/P*"]), 1 => Just(vec!["tickets/close", "crm/*"]), 1 => Just(vec![])],
-        actors in prop_oneof![6 => Just(vec![AGENT]), 1 => Just(vec![]), 1 => Just(vec![AGENT, ""])],
+        actors in prop_oneof![6 => Just(vec![AGENT]), 1 => Just(vec![]), 1 => Just(vec![AGENT, ""]),
+            4 => Just(vec![AGENT, "agent:planner"]), 1 => Just(vec![AGENT, "agent:planner", AGENT]),
+            1 => Just(vec![AGENT, AGENT]), 1 => prop::sample::select(AGENTS.to_vec()).prop_map(|last| vec![AGENT, "agent:planner", last]),
+            1 => prop::sample::select(AGENTS.to_vec()).prop_map(|last| vec![AGENT, last])],
+        subject in prop_oneof![4 => Just("user:ada"), 2 => Just("user:grace"), 2 => prop::sample::select(SUBJECTS.to_vec())],
         own in prop_oneof![3 => Just(Some(Level::Internal)), 2 => prop::sample::select(vec![
             None, Some(Level::Public), Some(Level::Confidential), Some(Level::Restricted)])],
         list in prop::bool::weighted(0.1),
     ) -> Input {
         let mut call: Asked = asked(tool).agent(agent).level(level).actors(&actors);
         call.agent.state = state;
+        call.input.subject.id = subject.into();
         call.tool.classification = own;
         call.task.max_classification = most;
         call.task.state = task;
@@ -190,14 +217,29 @@ fn the_usual_call_is_common_and_each_part_of_it_is_needed() {
     };
     assert!(is_usual(asked("tickets/read")));
     assert!(is_usual(asked("tickets/read").level(Level::Confidential)));
-    assert!(is_usual(
-        asked("tickets/read").actors(&[AGENT, "agent:other"])
-    ));
+    for actors in [
+        &[AGENT, "agent:planner"][..],
+        &[AGENT, "agent:planner", AGENT],
+    ] {
+        assert!(is_usual(asked("tickets/read").actors(actors)));
+    }
+    assert!(is_usual(asked("tickets/read").subject("user:grace")));
     let others = vec![
         asked("crm/export"),
         asked("docs/resource:file:///{path}"),
         asked("tickets/read").level(Level::Restricted),
         asked("tickets/read").actors(&[AGENT, ""]),
+        asked("tickets/read").actors(&[AGENT, "agent:other"]),
+        asked("tickets/read").actors(&[AGENT, "agent:planner", "agent:other"]),
+        asked("tickets/read").actors(&[AGENT, "agent:past"]),
+        asked("tickets/read").actors(&[AGENT, "agent:suspended"]),
+        asked("tickets/read").actors(&[AGENT, "agent:ownerless"]),
+        asked("tickets/read").actors(&[AGENT, "agent:aimless"]),
+        asked("tickets/read").subject("user:left"),
+        asked("tickets/read").subject("user:nothing"),
+        asked("tickets/read")
+            .subject("user:grace")
+            .level(Level::Confidential),
         asked("tickets/read").without_task(),
         asked("tickets/read").agent("agent:past"),
         asked("tickets/read").agent("agent:suspended"),

@@ -8,6 +8,7 @@ mod access;
 pub mod client;
 mod decree;
 mod judge;
+mod keys;
 mod socket;
 pub mod wire;
 
@@ -23,6 +24,7 @@ use tokio::{
 
 use crate::{
     drain::Draining,
+    keys::SigningKey,
     state::{
         Authority, Decree, Depth, Edict, Effect, NotOpened, Reach, Store, UnknownTask, Widened,
     },
@@ -56,6 +58,25 @@ pub trait Declared: Send + Sync {
     fn depth(&self) -> Depth;
     /// Whether budgets would end with the process where they must not.
     fn forgets(&self) -> bool;
+    /// Whether tasks are opened here at all, and not by other issuers alone.
+    fn opens(&self) -> bool {
+        true
+    }
+}
+
+/// The keys that sign assertions.
+pub trait Keys: Send + Sync {
+    /// The name of the one that signs.
+    fn kid(&self) -> String;
+    /// Those by which assertions are verified, as a JWK Set.
+    fn jwks(&self, now: Timestamp) -> String;
+    /// The key that is to follow.
+    ///
+    /// # Errors
+    /// Why there is none, and what to do.
+    fn next(&self) -> Result<SigningKey, String>;
+    /// Lets that key sign from now on.
+    fn replace(&self, key: SigningKey, now: Timestamp);
 }
 
 /// Whether tasks may be bound to a listener, for agents that can send no token.
@@ -82,6 +103,12 @@ pub trait Observer: Send + Sync {
     /// told.
     fn decreed(&self, decree: &Decree, task: Option<&Task>, effect: &Effect) -> io::Result<()>;
 
+    /// Notes that one key is to follow another.
+    ///
+    /// # Errors
+    /// When it could not be written. Then the key stays.
+    fn rotated(&self, by: &str, old: &str, new: &str, why: Option<&str>) -> io::Result<()>;
+
     /// Notes that somebody tried to open a task that reaches further than its parent.
     fn widened(&self, by: &str, parent: &Task, widened: Widened);
 
@@ -97,6 +124,8 @@ pub struct Control {
     pub store: Store,
     /// What may be named.
     pub declared: Box<dyn Declared>,
+    /// What signs assertions.
+    pub keys: Box<dyn Keys>,
     /// Who writes changes down.
     pub observer: Box<dyn Observer>,
     /// Whether tasks may be bound to listeners.
@@ -257,6 +286,8 @@ impl Control {
             } => self.revoke(uid, target, issued_before, reason, now).await,
             Request::Lift { target, reason } => self.lift(uid, target, reason, now).await,
             Request::Revocations {} => Ok(Reply::Revocations(self.authority.revocations().all())),
+            Request::Keys {} => self.shown(now),
+            Request::RotateKeys { reason } => self.rotate(uid, reason.as_deref(), now),
             Request::TakeOver(_) => Err(refused(
                 Fault::NotAllowed,
                 "only root and the sidecar's own user may take over",

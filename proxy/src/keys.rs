@@ -1,4 +1,4 @@
-//! Ed25519 keys: made or read, named by their thumbprint, shown as JWK (RFC 7517, RFC 8037).
+//! Keys of our own: made or read, named by their thumbprint, shown as JWK (RFC 7517, RFC 8037).
 //!
 //! Task tokens, assertions and checkpoints of the log are signed by different keys, so that no
 //! signature can be passed off as one of another kind; [`SigningKey::kid`] tells keys apart.
@@ -6,8 +6,8 @@
 use std::{fmt, path::Path};
 
 use aws_lc_rs::{
-    digest,
-    signature::{Ed25519KeyPair, KeyPair},
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, Ed25519KeyPair, KeyPair},
 };
 use base64::{
     Engine,
@@ -15,10 +15,12 @@ use base64::{
 };
 use secrecy::{ExposeSecret, SecretString};
 
+use crate::jose::{Algorithm, thumbprint};
+
 const BEGIN: &str = "-----BEGIN PRIVATE KEY-----";
 const END: &str = "-----END PRIVATE KEY-----";
 
-/// Larger than any Ed25519 key file, so that a wrong path does not read a disk into memory.
+/// Larger than any such key file, so that a wrong path does not read a disk into memory.
 const LARGEST_FILE: u64 = 16 * 1024;
 
 /// A key that could not be made or read.
@@ -33,25 +35,43 @@ pub enum KeyError {
     /// The file is not one private key in PEM.
     #[error("expected one PKCS#8 private key in PEM: `{BEGIN}` … `{END}`")]
     NotPem,
-    /// It is a private key, but not Ed25519.
-    #[error("expected an Ed25519 key, as `openssl genpkey -algorithm ed25519` makes")]
-    NotEd25519,
+    /// It is a private key of another kind.
+    #[error(
+        "expected an Ed25519 key, as `openssl genpkey -algorithm ed25519` makes, or a P-256 key, as \
+         `openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256` makes"
+    )]
+    OtherKind,
 }
 
-/// A kept Ed25519 key pair. It prints its public name only.
+enum Pair {
+    Ed25519(Ed25519KeyPair),
+    P256(EcdsaKeyPair),
+}
+
+/// A kept key pair. It prints its public name only.
 pub struct SigningKey {
-    pair: Ed25519KeyPair,
-    kid: String,
+    pair: Pair,
+    kid: Box<str>,
 }
 
 impl SigningKey {
-    /// Makes a new key pair.
+    /// Makes a new Ed25519 key pair.
     ///
     /// # Errors
     /// [`KeyError::NotMade`].
     pub fn generate() -> Result<Self, KeyError> {
         Ed25519KeyPair::generate()
-            .map(Self::new)
+            .map(|pair| Self::new(Pair::Ed25519(pair)))
+            .map_err(|_| KeyError::NotMade)
+    }
+
+    /// Makes a new P-256 key pair, for ES256.
+    ///
+    /// # Errors
+    /// [`KeyError::NotMade`].
+    pub fn generate_p256() -> Result<Self, KeyError> {
+        EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING)
+            .map(|pair| Self::new(Pair::P256(pair)))
             .map_err(|_| KeyError::NotMade)
     }
 
@@ -72,7 +92,7 @@ impl SigningKey {
     /// Reads a key pair from PEM text. Text before and after the one block is ignored.
     ///
     /// # Errors
-    /// [`KeyError::NotPem`], [`KeyError::NotEd25519`].
+    /// [`KeyError::NotPem`] and that of [`from_pkcs8`](Self::from_pkcs8).
     pub fn from_pem(text: &SecretString) -> Result<Self, KeyError> {
         let (_, rest) = text
             .expose_secret()
@@ -87,13 +107,33 @@ impl SigningKey {
             .decode(body.expose_secret())
             .map_err(|_| KeyError::NotPem)?;
         let der = secrecy::SecretSlice::from(der);
-        let pair = Ed25519KeyPair::from_pkcs8(der.expose_secret());
-        pair.map(Self::new).map_err(|_| KeyError::NotEd25519)
+        Self::from_pkcs8(der.expose_secret())
     }
 
-    fn new(pair: Ed25519KeyPair) -> Self {
-        let kid = thumbprint(pair.public_key().as_ref());
+    /// Takes a key pair as PKCS#8 has it (RFC 5958).
+    ///
+    /// # Errors
+    /// [`KeyError::OtherKind`].
+    pub fn from_pkcs8(der: &[u8]) -> Result<Self, KeyError> {
+        if let Ok(pair) = Ed25519KeyPair::from_pkcs8(der) {
+            return Ok(Self::new(Pair::Ed25519(pair)));
+        }
+        EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, der)
+            .map(|pair| Self::new(Pair::P256(pair)))
+            .map_err(|_| KeyError::OtherKind)
+    }
+
+    fn new(pair: Pair) -> Self {
+        let kid = thumbprint(&required(&pair));
         Self { pair, kid }
+    }
+
+    /// How it signs.
+    pub fn algorithm(&self) -> Algorithm {
+        match self.pair {
+            Pair::Ed25519(_) => Algorithm::EdDsa,
+            Pair::P256(_) => Algorithm::Es256,
+        }
     }
 
     /// The key's name: its JWK thumbprint (RFC 7638 §3, RFC 8037 §2).
@@ -101,26 +141,40 @@ impl SigningKey {
         &self.kid
     }
 
-    /// The 32 bytes of the public key.
+    /// The public key: the 32 bytes of Ed25519, or the 65 of an uncompressed point of P-256.
     pub fn public(&self) -> &[u8] {
-        self.pair.public_key().as_ref()
+        public(&self.pair)
     }
 
     /// The public key as a JWK, ready to be one of [`jwks`].
     pub fn jwk(&self) -> String {
-        let x = URL_SAFE_NO_PAD.encode(self.public());
-        let kid = &self.kid;
-        format!(
-            r#"{{"kty":"OKP","crv":"Ed25519","x":"{x}","kid":"{kid}","alg":"EdDSA","use":"sig"}}"#
-        )
+        let (required, kid, algorithm) =
+            (required(&self.pair), &self.kid, self.algorithm().as_str());
+        let required = required.trim_end_matches('}');
+        format!(r#"{required},"kid":"{kid}","alg":"{algorithm}","use":"sig"}}"#)
     }
 
     /// The JOSE header of compact tokens of this `typ`, already in base64url (RFC 7515 §4.1).
     ///
     /// `typ` is one of our own words and needs no escaping.
     pub fn jose_header(&self, typ: &'static str) -> String {
-        let kid = &self.kid;
-        URL_SAFE_NO_PAD.encode(format!(r#"{{"alg":"EdDSA","kid":"{kid}","typ":"{typ}"}}"#))
+        self.jose_header_with(typ, &[])
+    }
+
+    /// The same with the certificates that vouch for the key, the key's own first: `x5c`
+    /// (RFC 7515 §4.1.6).
+    pub fn jose_header_with(&self, typ: &'static str, chain: &[Vec<u8>]) -> String {
+        let (kid, algorithm) = (&self.kid, self.algorithm().as_str());
+        let mut header = format!(r#"{{"alg":"{algorithm}","kid":"{kid}","typ":"{typ}""#);
+        if !chain.is_empty() {
+            let certificates: Vec<_> = chain
+                .iter()
+                .map(|certificate| format!(r#""{}""#, STANDARD.encode(certificate)))
+                .collect();
+            header.push_str(&format!(r#","x5c":[{}]"#, certificates.join(",")));
+        }
+        header.push('}');
+        URL_SAFE_NO_PAD.encode(header)
     }
 
     /// Makes a compact token: `header` as [`jose_header`](Self::jose_header) gave it, then the
@@ -133,7 +187,12 @@ impl SigningKey {
         token.push_str(header);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(claims, &mut token);
-        let signature = self.pair.try_sign(token.as_bytes()).map_err(|_| Unsigned)?;
+        let signed = token.as_bytes();
+        let signature = match &self.pair {
+            Pair::Ed25519(pair) => pair.try_sign(signed),
+            Pair::P256(pair) => pair.sign(&SystemRandom::new(), signed),
+        };
+        let signature = signature.map_err(|_| Unsigned)?;
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature.as_ref(), &mut token);
         Ok(token)
@@ -155,104 +214,45 @@ pub struct Unsigned;
 
 /// The JWK Set of these keys (RFC 7517 §5).
 pub fn jwks<'a>(keys: impl IntoIterator<Item = &'a SigningKey>) -> String {
-    let keys: Vec<String> = keys.into_iter().map(SigningKey::jwk).collect();
+    jwk_set(keys.into_iter().map(SigningKey::jwk))
+}
+
+/// The JWK Set of keys that are shown already.
+pub fn jwk_set(keys: impl IntoIterator<Item = String>) -> String {
+    let keys: Vec<String> = keys.into_iter().collect();
     format!(r#"{{"keys":[{}]}}"#, keys.join(","))
 }
 
-/// The thumbprint of an Ed25519 public key: SHA-256 over its required members in order.
-fn thumbprint(public: &[u8]) -> String {
-    let x = URL_SAFE_NO_PAD.encode(public);
-    let required = format!(r#"{{"crv":"Ed25519","kty":"OKP","x":"{x}"}}"#);
-    URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA256, required.as_bytes()))
+fn public(pair: &Pair) -> &[u8] {
+    match pair {
+        Pair::Ed25519(pair) => pair.public_key().as_ref(),
+        Pair::P256(pair) => pair.public_key().as_ref(),
+    }
+}
+
+/// The members of a public JWK that are required, in the order in which its thumbprint wants them.
+fn required(pair: &Pair) -> String {
+    let encoded = |bytes: &[u8]| URL_SAFE_NO_PAD.encode(bytes);
+    let public = public(pair);
+    match pair {
+        Pair::Ed25519(_) => {
+            format!(
+                r#"{{"crv":"Ed25519","kty":"OKP","x":"{}"}}"#,
+                encoded(public)
+            )
+        }
+        Pair::P256(_) => {
+            // An uncompressed point: a mark and two coordinates (SEC 1 §2.3.3).
+            let (x, y) = public
+                .get(1..)
+                .unwrap_or_default()
+                .split_at_checked(32)
+                .unwrap_or_default();
+            let (x, y) = (encoded(x), encoded(y));
+            format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#)
+        }
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The key of RFC 8037, appendix A.1, wrapped as RFC 8410 §7 says.
-    fn rfc8037() -> SigningKey {
-        let seed = URL_SAFE_NO_PAD
-            .decode("nWGxne_9WmC6hEr0kuwsxERJxWl7MmkZcDusAxyuf2A")
-            .unwrap();
-        let mut der = vec![
-            0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20,
-        ];
-        der.extend(seed);
-        let pem = format!("{BEGIN}\n{}\n{END}\n", STANDARD.encode(der));
-        SigningKey::from_pem(&pem.into()).unwrap()
-    }
-
-    #[test]
-    fn the_thumbprint_is_that_of_the_standards_example() {
-        assert_eq!(
-            rfc8037().kid(),
-            "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
-        );
-    }
-
-    #[test]
-    fn the_public_half_is_that_of_the_standards_example() {
-        let jwk: serde_json::Value = serde_json::from_str(&rfc8037().jwk()).unwrap();
-        assert_eq!(jwk["x"], "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo");
-        assert_eq!(jwk["kty"], "OKP");
-        assert_eq!(jwk["crv"], "Ed25519");
-        assert!(jwk.get("d").is_none());
-    }
-
-    #[test]
-    fn the_signature_is_that_of_the_standards_example() {
-        let token = rfc8037().compact("eyJhbGciOiJFZERTQSJ9", b"Example of Ed25519 signing");
-        assert_eq!(
-            token.unwrap(),
-            "eyJhbGciOiJFZERTQSJ9.RXhhbXBsZSBvZiBFZDI1NTE5IHNpZ25pbmc.hgyY0il_MGCj\
-             P0JzlnLWG1PPOt7-09PGcvMg3AIbQR6dWbhijcNR4ki4iylGjg5BhVsPt9g7sVvpAr_MuM0KAg"
-        );
-    }
-
-    #[test]
-    fn a_key_never_prints_its_secret() {
-        let shown = format!("{:?}", rfc8037());
-        assert_eq!(
-            shown,
-            r#"SigningKey { kid: "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k", .. }"#
-        );
-    }
-
-    #[test]
-    fn what_is_not_one_ed25519_key_is_refused() {
-        let pem = |body: &str| SigningKey::from_pem(&format!("{BEGIN}\n{body}\n{END}").into());
-        assert!(matches!(pem("!"), Err(KeyError::NotPem)));
-        assert!(matches!(pem(""), Err(KeyError::NotEd25519)));
-        assert!(matches!(pem("MAA="), Err(KeyError::NotEd25519)));
-        assert!(matches!(
-            SigningKey::from_pem(&"".into()),
-            Err(KeyError::NotPem)
-        ));
-        let missing = SigningKey::load(Path::new("/nonexistent/key.pem"));
-        assert!(matches!(missing, Err(KeyError::Unreadable(_))));
-    }
-
-    #[test]
-    fn an_ecdsa_key_is_refused() {
-        use aws_lc_rs::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair};
-        let rng = aws_lc_rs::rand::SystemRandom::new();
-        let der = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &rng).unwrap();
-        let pem = format!("{BEGIN}\n{}\n{END}", STANDARD.encode(der.as_ref()));
-        assert!(matches!(
-            SigningKey::from_pem(&pem.into()),
-            Err(KeyError::NotEd25519)
-        ));
-    }
-
-    #[test]
-    fn a_set_holds_every_key_once() {
-        let (a, b) = (
-            SigningKey::generate().unwrap(),
-            SigningKey::generate().unwrap(),
-        );
-        let set: serde_json::Value = serde_json::from_str(&jwks([&a, &b])).unwrap();
-        assert_eq!(set["keys"][0]["kid"], a.kid());
-        assert_eq!(set["keys"][1]["kid"], b.kid());
-    }
-}
+mod tests;

@@ -27,6 +27,7 @@ pub mod outrider;
 pub mod pipeline;
 pub mod rejection;
 pub mod session;
+pub mod svid;
 pub mod task;
 // the edge
 pub mod admin;
@@ -34,6 +35,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod drain;
+pub mod jose;
 pub mod keys;
 pub mod metrics;
 pub mod serve;

@@ -31,7 +31,7 @@ use labels::{
     BuildLabels, CallLabels, LimitLabels, ListenerLabels, PolicyLabels, ReasonLabels, ResultLabels,
     ServiceLabels, SourceLabels, StageLabels, ToolLabels, ViolationLabels,
 };
-use sources::{Fed, PolicyInfo, StoreFamilies};
+use sources::{Expiry, Fed, IssuerKeys, PolicyInfo, StoreFamilies};
 
 /// The label of a service or tool that configuration and catalogue do not know.
 pub const OTHER: &str = "_other";
@@ -75,6 +75,12 @@ fn times<L: Clone + std::hash::Hash + Eq>(make: fn() -> Histogram) -> Times<L> {
 /// Numbers that somebody else keeps, by state, read when the page is.
 pub type States = Box<dyn Fn() -> Vec<(&'static str, u64)> + Send + Sync>;
 
+/// By issuer: how many keys serve, and how old that is; read when the page is.
+pub type Issuers = Box<dyn Fn() -> Vec<(Arc<str>, usize, Option<Duration>)> + Send + Sync>;
+
+/// When something expires, in seconds since the epoch, and of which source it is; read when the page is.
+pub type Expires = Box<dyn Fn() -> Option<(Option<&'static str>, i64)> + Send + Sync>;
+
 /// All families.
 pub struct Metrics {
     registry: Registry,
@@ -95,6 +101,9 @@ pub struct Metrics {
     tasks: Arc<Fed>,
     approvals: Arc<Fed>,
     store: Arc<StoreFamilies>,
+    issuers: Arc<IssuerKeys>,
+    agent_expiry: Arc<Expiry>,
+    identity_expiry: Arc<Expiry>,
     log_queue: Gauge,
 }
 
@@ -136,6 +145,15 @@ impl Metrics {
             tasks: Fed::new("tasks", "Tasks known to this sidecar, by state"),
             approvals: Fed::new("approvals", "Held calls, by state"),
             store: Arc::default(),
+            issuers: Arc::default(),
+            agent_expiry: Expiry::new(
+                "agent_expiry_timestamp_seconds",
+                "When the agent's entry in the inventory expires",
+            ),
+            identity_expiry: Expiry::new(
+                "identity_expiry_timestamp_seconds",
+                "When what proves the agent's identity expires",
+            ),
             log_queue: Gauge::default(),
         };
         let build = Info::new(BuildLabels {
@@ -198,6 +216,9 @@ impl Metrics {
         );
         to.register_collector(Box::new(Arc::clone(&self.approvals)));
         to.register_collector(Box::new(Arc::clone(&self.store)));
+        to.register_collector(Box::new(Arc::clone(&self.issuers)));
+        to.register_collector(Box::new(Arc::clone(&self.agent_expiry)));
+        to.register_collector(Box::new(Arc::clone(&self.identity_expiry)));
         to.register("decision_log_records", "Lines of the decision log", records);
         to.register(
             "decision_log_queue",
@@ -337,6 +358,25 @@ impl Metrics {
     /// Says where the numbers of a fleet's store come from; only the first time counts.
     pub fn feed_store(&self, source: StoreSource) {
         self.store.feed(source);
+    }
+
+    /// Says where the numbers of `outrider_issuer_keys{issuer}` come from; only the first time
+    /// counts.
+    pub fn feed_issuers(&self, source: Issuers) {
+        if self.issuers.0.set(source).is_err() {
+            tracing::debug!("already fed");
+        }
+    }
+
+    /// Says where `outrider_agent_expiry_timestamp_seconds` comes from; only the first time counts.
+    pub fn feed_agent_expiry(&self, source: Expires) {
+        self.agent_expiry.feed(source);
+    }
+
+    /// Says where `outrider_identity_expiry_timestamp_seconds{source}` comes from; only the first time
+    /// counts.
+    pub fn feed_identity_expiry(&self, source: Expires) {
+        self.identity_expiry.feed(source);
     }
 
     /// The whole page in `format`.

@@ -12,7 +12,7 @@ use outrider_policy::{
 use crate::{
     authorize::Uses,
     catalogue::{Catalogue, Service},
-    identify::{Peers, Required},
+    identify::{Peers, Required, agent::Identity, issuers::Issuers},
     limit::Limits,
     listen::Connection,
     memory::Memory,
@@ -20,6 +20,7 @@ use crate::{
     record::Recorder,
     rejection::Rejection,
     state::{Authority, Depth, Reach, Store},
+    svid::CurrentSvid,
     tag::Signer,
 };
 
@@ -46,6 +47,8 @@ pub struct Snapshot {
     pub overload: overload::Config,
     /// How many tasks may stand above one.
     pub max_depth: Depth,
+    /// What services are shown where the agent's SVID is asked for.
+    pub svid: CurrentSvid,
 }
 
 impl Snapshot {
@@ -83,14 +86,18 @@ pub struct Outrider {
     peers: HashMap<Arc<str>, Peers>,
     /// The agent beside us.
     pub agent: Arc<str>,
+    /// Whether it is proved to be that.
+    pub identity: Arc<Identity>,
     /// Where calls are recorded.
     pub recorder: Arc<Recorder>,
     /// Tasks, and from whom authority was taken back.
     pub authority: Arc<Authority>,
     /// Where that is kept.
     pub store: Store,
+    /// Whose task tokens are believed beside our own.
+    pub issuers: Issuers,
     /// Signs assertions.
-    pub signer: Signer,
+    pub signer: Arc<Signer>,
     /// How often exceptions were used.
     pub uses: Uses,
     /// What is remembered between calls.
@@ -105,7 +112,8 @@ impl Outrider {
         recorder: Arc<Recorder>,
         authority: Arc<Authority>,
         store: Store,
-        signer: Signer,
+        signer: Arc<Signer>,
+        identity: Arc<Identity>,
     ) -> Self {
         Self {
             snapshot: ArcSwap::from_pointee(snapshot),
@@ -114,10 +122,18 @@ impl Outrider {
             recorder,
             authority,
             store,
+            issuers: Issuers::default(),
             signer,
+            identity,
             uses: Uses::default(),
             memory: Arc::default(),
         }
+    }
+
+    /// Believes the task tokens of these.
+    #[must_use]
+    pub fn believing(self, issuers: Issuers) -> Self {
+        Self { issuers, ..self }
     }
 
     /// Begins the state file anew, always or where that is due.

@@ -130,7 +130,7 @@ impl Pipeline {
             Err(rejection) => (None, Ruling::refused(rejection)),
         };
         let (ruling, errand) = match case {
-            Some(case) => {
+            Some(mut case) => {
                 let ruling = case.spend(ruling).await;
                 case.settle(ruling, entry, said)
             }
@@ -201,6 +201,7 @@ impl Pipeline {
         let (mut head, body) = request.into_parts();
         let target = reverse::admit(&connection.listener, &head)?;
         self.outrider.admit(connection)?;
+        self.outrider.identity.check()?;
         let service = snapshot.service(target.service)?;
         entry.facts.service = Some(service.name.clone());
         self.load.admit(snapshot.overload, entry.opened())?;
@@ -223,6 +224,7 @@ impl Pipeline {
             }
             BodyManner::Streamed => Body::Stream(body.take().ok_or_else(gone)?),
         };
+        self.outrider.issuers.prepare(&tokens).await;
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();
         let service = snapshot.service(service.name.as_str())?;
@@ -364,6 +366,8 @@ enum Proved {
 /// The order of the stages, up to the limits.
 fn prove(case: &mut Case) -> Result<Proved, Rejection> {
     let message = case.read()?;
+    // A body may take its time, and the identity may have gone meanwhile.
+    case.outrider.identity.check()?;
     let task = case.authority(&message)?;
     case.session(&message)?;
     let (call, mirrored) = match message.kind {

@@ -11,8 +11,13 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, overload::Overloaded,
-    state::redis::Away, upstream::Unreachable,
+    identify::{Unproven, agent::Unattested, issuers::Untrusted},
+    jose::BadToken,
+    limit::Throttled,
+    listen::reverse::Unadmitted,
+    overload::Overloaded,
+    state::redis::Away,
+    upstream::Unreachable,
 };
 
 /// Makes [`Code`] and the rows of [`Rejection::row`] of one table.
@@ -50,6 +55,7 @@ macro_rules! refusals {
 refusals! {
     CallMalformed           "call_malformed"           BAD_REQUEST            WithChange    "the call is malformed"
     HeaderMismatch          "header_mismatch"          BAD_REQUEST            WithChange    "headers and body differ"
+    IdentityMissing         "identity_missing"         UNAUTHORIZED           No            "the agent's identity is not there yet"
     IdentityInvalid         "identity_invalid"         UNAUTHORIZED           No            "the caller is not served here"
     TaskMissing             "task_missing"             UNAUTHORIZED           WithNewTask   "no task was presented"
     TaskInvalid             "task_invalid"             UNAUTHORIZED           WithNewTask   "the task token is not valid"
@@ -173,7 +179,10 @@ pub enum Rejection {
     CallMalformed(Malformed),
     /// A mirrored header and the body tell two different calls (MCP 2026-07-28, `-32020`).
     HeaderMismatch(Header),
-    /// The caller on this connection is not one whom the listener serves.
+    /// The sidecar has not obtained the agent's identity yet.
+    IdentityMissing,
+    /// The caller on this connection is not one whom the listener serves, or the agent's identity is not
+    /// valid.
     IdentityInvalid,
     /// No task was presented.
     TaskMissing,
@@ -362,6 +371,34 @@ impl From<Unproven> for Rejection {
             Unproven::Expired => Self::TaskExpired,
             Unproven::Revoked => Self::TaskRevoked,
             Unproven::Suspended => Self::TaskSuspended,
+            Unproven::Untrusted(untrusted) => untrusted.into(),
+            Unproven::Widened(_) => Self::TaskInvalid,
+            Unproven::NoRoom => Self::DependencyUnavailable,
+        }
+    }
+}
+
+impl From<Untrusted> for Rejection {
+    /// The agent learns no more than that a token is over, or cannot be verified just now.
+    fn from(untrusted: Untrusted) -> Self {
+        match untrusted {
+            Untrusted::Bad(BadToken::Expired) => Self::TaskExpired,
+            Untrusted::Stale => Self::DependencyUnavailable,
+            Untrusted::Bad(_)
+            | Untrusted::UnknownIssuer
+            | Untrusted::TooLong
+            | Untrusted::Chain
+            | Untrusted::TooDeep
+            | Untrusted::Used => Self::TaskInvalid,
+        }
+    }
+}
+
+impl From<Unattested> for Rejection {
+    fn from(unattested: Unattested) -> Self {
+        match unattested {
+            Unattested::Missing => Self::IdentityMissing,
+            Unattested::Invalid => Self::IdentityInvalid,
         }
     }
 }

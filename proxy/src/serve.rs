@@ -6,6 +6,7 @@ mod banner;
 mod beside;
 mod bind;
 mod hand_over;
+mod known;
 mod link;
 mod take_over;
 mod watch;
@@ -14,7 +15,7 @@ use std::{
     collections::HashMap,
     mem,
     net::SocketAddr,
-    path::{PathBuf, absolute},
+    path::{Path, PathBuf, absolute},
     sync::Arc,
     thread,
     time::Duration,
@@ -30,6 +31,8 @@ use crate::{
     config::{Built, Compiler, Isolation, Loaded},
     control,
     drain::{Drain, Draining},
+    identify::agent,
+    jose::Source,
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
     metrics::{Metrics, StoreNumbers},
@@ -43,10 +46,11 @@ use crate::{
     state::{
         self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet,
     },
-    tag::Signer,
+    tag::{self, Signer},
     workers::Workers,
 };
 use hand_over::Heritage;
+use known::Known;
 use link::Place;
 use take_over::{Offer, Predecessor};
 
@@ -95,6 +99,7 @@ pub(crate) struct Edge {
     pub(crate) draining: Draining,
     heritage: Heritage,
     predecessor: Option<Predecessor>,
+    known: Option<Known>,
 }
 
 /// Starts a sidecar.
@@ -109,13 +114,21 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     } = loaded
         .build(&options.compiler, None)
         .map_err(|problems| Unusable { problems })?;
+    let issuers = loaded.issuers().map_err(|failure| Unusable {
+        problems: failure.problems,
+    })?;
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
     let isolation = loaded.isolation();
     let roots = bind::roots(&snapshot)?;
-    let agent = loaded.config.agent.id.0.as_str().into();
-    let signer = Signer::new(assertion_key(&loaded)?, loaded.config.assertion.ttl, agent);
+    let agent: Arc<str> = loaded.config.agent.id.0.as_str().into();
+    let signer = Arc::new(signer(&loaded, Arc::clone(&agent))?);
+    let known = Known::begin(&loaded, agent, &signer, snapshot.svid.clone())?;
+    if options.take_over {
+        // A predecessor goes on until we can.
+        known.obtained()?;
+    }
     let mut offer = options.take_over.then(|| ask(&loaded)).transpose()?;
     let recorder = Arc::new(recorder(&loaded, isolation, offer.as_mut())?);
     recorder.prepare(&labels);
@@ -129,14 +142,16 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         .listeners
         .iter()
         .filter_map(|listener| Some((listener.name().into(), listener.peers.clone()?)));
-    let outrider = Arc::new(Outrider::new(
+    let outrider = Outrider::new(
         snapshot,
         peers.collect(),
         Arc::clone(&recorder),
         state.authority,
         state.store,
         signer,
-    ));
+        Arc::clone(&known.identity),
+    );
+    let outrider = Arc::new(outrider.believing(issuers));
     outrider.uses.inherit(state.uses);
     if let Some(offer) = &mut offer {
         let config = &loaded.config;
@@ -150,6 +165,9 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         let authority = mem::take(&mut offer.estate.authority);
         outrider.authority.inherit(authority, binds);
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
+        outrider.signer.inherit(mem::take(&mut offer.estate.keys));
+        let used = mem::take(&mut offer.estate.used);
+        outrider.issuers.used.inherit(used);
     }
     if offer.is_none() {
         outrider.keep_state(Tidy::Always)?;
@@ -160,6 +178,7 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         .then(|| open_task(&loaded, &outrider))
         .transpose()?;
     let mut edge = bind::all(loaded, options, outrider, isolation, roots, offer.as_mut())?;
+    edge.known = Some(known);
     edge.predecessor = offer.map(Offer::accept).transpose()?;
     let banner = Banner::of(&edge, opened);
     let outrider = Arc::clone(&edge.outrider);
@@ -380,11 +399,32 @@ fn digest_key(file: &PathBuf) -> anyhow::Result<DigestKey> {
     Ok(DigestKey::new(secret))
 }
 
-fn assertion_key(loaded: &Loaded) -> anyhow::Result<SigningKey> {
-    Ok(match &loaded.config.assertion.key {
-        Some(file) => SigningKey::load(&loaded.resolve(file)).context("`assertion.key`")?,
-        None => SigningKey::generate()?,
-    })
+/// The key of the file that is configured, or else a new one.
+fn assertion_key(section: &tag::Config, file: Option<&Path>) -> anyhow::Result<SigningKey> {
+    let Some(file) = file else {
+        return Ok(match section.algorithm {
+            tag::Algorithm::EdDsa => SigningKey::generate()?,
+            tag::Algorithm::Es256 => SigningKey::generate_p256()?,
+        });
+    };
+    let key = SigningKey::load(file).context("`assertion.key`")?;
+    anyhow::ensure!(
+        key.algorithm() == section.algorithm.into(),
+        "`assertion.key` is a key for {}: say so in `assertion.algorithm`, or name another file",
+        key.algorithm().as_str()
+    );
+    Ok(key)
+}
+
+/// What signs assertions; with `identity: spiffe` the SVIDs' keys do, when they are there.
+fn signer(loaded: &Loaded, agent: Arc<str>) -> anyhow::Result<Signer> {
+    let section = &loaded.config.assertion;
+    if loaded.config.identity.source == agent::Source::Spiffe {
+        return Ok(Signer::mute(section.ttl, agent).overlapping(section.overlap));
+    }
+    let file = section.key.as_deref().map(|file| loaded.resolve(file));
+    let key = assertion_key(section, file.as_deref())?;
+    Ok(Signer::new(key, section.ttl, agent).overlapping(section.overlap))
 }
 
 fn feed(outrider: &Arc<Outrider>) {
@@ -414,6 +454,17 @@ fn feed(outrider: &Arc<Outrider>) {
         };
         outrider.recorder.metrics.feed_store(Box::new(numbers));
     }
+    let sources = outrider.issuers.all().iter();
+    let sources: Vec<_> = sources.map(|issuer| Arc::clone(&issuer.source)).collect();
+    outrider.recorder.metrics.feed_issuers(Box::new(move || {
+        let keys = |source: &Arc<Source>| {
+            let serving = source.keys().map_or(0, |keys| keys.keys().len());
+            let name = Arc::clone(&source.settings().name);
+            (name, serving, source.status().age)
+        };
+        sources.iter().map(keys).collect()
+    }));
+    known::feed(outrider);
 }
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.
@@ -478,9 +529,11 @@ pub(crate) fn fixed(loaded: &Loaded) -> HashMap<&'static str, String> {
         ("agent", format!("{:?}", config.agent)),
         ("environment", config.environment.clone()),
         ("isolation", format!("{:?}", config.isolation)),
+        ("identity", format!("{:?}", config.identity)),
         ("listeners", format!("{:?}", config.listeners)),
         ("admin", format!("{:?}", config.admin)),
         ("control", format!("{:?}", config.control)),
+        ("tasks.issuers", format!("{:?}", config.tasks.issuers)),
         ("assertion", format!("{:?}", config.assertion)),
         ("decision_log", format!("{:?}", config.decision_log)),
         ("security_log", format!("{:?}", config.security_log)),

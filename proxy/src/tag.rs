@@ -10,12 +10,17 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+mod signer;
+
 use crate::{
     headers::Told,
+    jose,
     json::{Object, write_str},
-    keys::{SigningKey, Unsigned},
+    keys::Unsigned,
     task::Task,
+    units::Period,
 };
+pub use signer::{Published, Signer};
 
 /// Also on every answer to the agent.
 pub const DECISION_ID: HeaderName = HeaderName::from_static("outrider-decision-id");
@@ -58,6 +63,37 @@ pub struct Config {
     pub algorithm: Algorithm,
     /// The key file, PKCS#8 in PEM; without one a key is made at each start.
     pub key: Option<PathBuf>,
+    /// How long a key that was replaced is still published.
+    pub overlap: Overlap,
+}
+
+/// How long a key that was replaced is still published: at least as long as an assertion of its can
+/// be good, give or take the skew of clocks; 10 minutes unless said otherwise.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize)]
+#[serde(try_from = "Period")]
+pub struct Overlap(Duration);
+
+/// The time is too short for an overlap.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+#[error("expected at least `90s`: an assertion may be that old when it is verified")]
+pub struct BadOverlap;
+
+impl Default for Overlap {
+    fn default() -> Self {
+        Self(Duration::from_mins(10))
+    }
+}
+
+impl TryFrom<Period> for Overlap {
+    type Error = BadOverlap;
+
+    fn try_from(Period(overlap): Period) -> Result<Self, BadOverlap> {
+        if overlap < LONGEST + jose::SKEW {
+            Err(BadOverlap)
+        } else {
+            Ok(Self(overlap))
+        }
+    }
 }
 
 /// How long an assertion is good for: 1 to 60 whole seconds, 60 unless said otherwise.
@@ -102,18 +138,14 @@ pub enum Algorithm {
     /// Ed25519 (RFC 8037 §3.1).
     #[default]
     EdDsa,
+    /// ECDSA over P-256 (RFC 7518 §3.4).
+    Es256,
 }
 
 /// An algorithm that assertions are not signed with.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum BadAlgorithm {
-    /// It will be there some day.
-    #[error("not built yet: `ES256`; expected `EdDSA`")]
-    NotBuiltYet,
-    /// It will not.
-    #[error("expected `EdDSA`")]
-    Unknown,
-}
+#[error("expected `EdDSA` or `ES256`")]
+pub struct BadAlgorithm;
 
 impl TryFrom<String> for Algorithm {
     type Error = BadAlgorithm;
@@ -121,8 +153,17 @@ impl TryFrom<String> for Algorithm {
     fn try_from(name: String) -> Result<Self, BadAlgorithm> {
         match name.as_str() {
             "EdDSA" => Ok(Self::EdDsa),
-            "ES256" => Err(BadAlgorithm::NotBuiltYet),
-            _ => Err(BadAlgorithm::Unknown),
+            "ES256" => Ok(Self::Es256),
+            _ => Err(BadAlgorithm),
+        }
+    }
+}
+
+impl From<Algorithm> for jose::Algorithm {
+    fn from(algorithm: Algorithm) -> Self {
+        match algorithm {
+            Algorithm::EdDsa => Self::EdDsa,
+            Algorithm::Es256 => Self::Es256,
         }
     }
 }
@@ -148,33 +189,6 @@ pub struct Facts<'a> {
     pub body_hash: Option<&'a [u8; 32]>,
     /// Now, in whole seconds since the epoch.
     pub now_s: i64,
-}
-
-/// Signs assertions with a kept key and a ready header.
-#[derive(Debug)]
-pub struct Signer {
-    key: SigningKey,
-    header: String,
-    ttl: i64,
-    agent: Told,
-}
-
-impl Signer {
-    /// Keeps the key, which signs nothing but assertions of that agent's calls.
-    pub fn new(key: SigningKey, ttl: Ttl, agent: Arc<str>) -> Self {
-        let ttl = i64::try_from(ttl.0.as_secs()).unwrap_or(1);
-        Self {
-            header: key.jose_header(TYP),
-            key,
-            ttl,
-            agent: Told::new(agent),
-        }
-    }
-
-    /// The key, for publishing its public half.
-    pub fn key(&self) -> &SigningKey {
-        &self.key
-    }
 }
 
 /// SHA-256 of a body. Made once per call and shared with the record.
@@ -209,7 +223,7 @@ pub fn write(
         say(facts, &signer.agent, headers)?;
     }
     if matches!(level, IdentityLevel::Full | IdentityLevel::Assertion) {
-        let token = signer.key.compact(&signer.header, &claims(facts, signer))?;
+        let token = signer.sign(&claims(facts, signer))?;
         put_ready(headers, ASSERTION, token.into())?;
     }
     Ok(())

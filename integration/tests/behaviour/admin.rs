@@ -1,8 +1,8 @@
 //! Probes, metrics, keys: read only.
 
-use outrider_integration::{Agent, Request};
+use outrider_integration::{Agent, Request, Setup, until};
 
-use crate::support::{before, echo, hi};
+use crate::support::{OUTRIDER, before, echo, hi};
 
 #[test]
 fn the_probes_answer() {
@@ -131,4 +131,25 @@ fn no_metric_tells_a_task_a_decision_or_a_subject() {
     for id in ids.iter().map(String::as_str).chain(["zz9"]) {
         assert!(!id.is_empty() && !text.contains(id), "{id} is in\n{text}");
     }
+}
+
+#[test]
+fn a_gauge_tells_when_the_agents_entry_expires_and_none_when_it_does_not() {
+    let server = echo();
+    let name = "outrider_agent_expiry_timestamp_seconds";
+    let mut sidecar = Setup::new(OUTRIDER, &server)
+        .data(|data| data["agents"][0]["expires"] = "2096-10-02T07:06:40Z".into())
+        .start();
+    assert!((sidecar.metric(name, &[]) - 4_000_000_000.0).abs() < 0.5);
+    sidecar.rewrite(|_, data| {
+        let entry = data["agents"][0].as_object_mut();
+        entry.expect("an entry").remove("expires");
+    });
+    let page = until("the entry to be read again", || {
+        let page = sidecar.get("/metrics").text();
+        let sample = |line: &str| line.starts_with(name);
+        (!page.lines().any(sample)).then_some(page)
+    });
+    // What is not proved by anything that expires has no sample either.
+    assert!(!page.contains("outrider_identity_expiry_timestamp_seconds{"));
 }

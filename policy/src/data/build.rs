@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use regorus::Value;
 use serde::{Deserialize, Serialize};
 
-use super::document::{Agent, Document, Exception, Grant, Intent};
+use super::document::{Agent, Document, Exception, Grant, Intent, Subject};
 use super::leaf::{IntentName, Name};
 use crate::input::Ready;
 use crate::problem::Problem;
@@ -25,6 +25,7 @@ struct Inner {
     /// The tools of each intent, ready for its tasks.
     scopes: HashMap<String, Ready<Patterns>>,
     grants: BTreeMap<String, Grant>,
+    subjects: BTreeMap<String, Subject>,
     index: Index,
     value: Value,
     digest: String,
@@ -70,6 +71,7 @@ struct Joined {
     intents: BTreeMap<String, Intent>,
     grants: BTreeMap<String, Grant>,
     exceptions: BTreeMap<String, Exception>,
+    subjects: BTreeMap<String, Subject>,
     facts: BTreeMap<String, serde_json::Value>,
     problems: Vec<Problem>,
 }
@@ -110,6 +112,7 @@ impl Data {
             agents: joined.agents,
             intents: joined.intents,
             grants: joined.grants,
+            subjects: joined.subjects,
             index,
             value,
         })))
@@ -138,6 +141,11 @@ impl Data {
     /// The tools that the intent declares.
     pub fn scope(&self, intent: &str) -> Option<&Ready<Patterns>> {
         self.0.scopes.get(intent)
+    }
+
+    /// The principal, where its rights are listed.
+    pub fn subject(&self, id: &str) -> Option<&Subject> {
+        self.0.subjects.get(id)
     }
 
     /// The grants made for this very agent that name a pattern which covers the tool. Only tools of the catalogue are
@@ -230,6 +238,17 @@ impl Joined {
                 exception,
             );
         }
+        for mut subject in document.subjects {
+            subject.owner = subject.owner.trim().into();
+            let id = subject.id.to_string();
+            once(
+                &mut self.subjects,
+                &mut self.problems,
+                (file, "subject"),
+                id,
+                subject,
+            );
+        }
         for (key, fact) in document.facts.unwrap_or_default() {
             once(
                 &mut self.facts,
@@ -280,12 +299,13 @@ impl Joined {
     }
 
     fn value(&self, index: &Index) -> Value {
-        let intents = values(&self.intents, |_, intent| {
-            map(intent
-                .tools
+        let marked = |tools: &[Pattern]| {
+            map(tools
                 .iter()
                 .map(|pattern| (pattern.as_str(), Value::from(true))))
-        });
+        };
+        let intents = values(&self.intents, |_, intent| marked(&intent.tools));
+        let subjects = values(&self.subjects, |_, subject| marked(&subject.tools));
         object([
             (
                 "agents",
@@ -301,6 +321,10 @@ impl Joined {
                 values(&self.exceptions, |_, exception| exception_value(exception)),
             ),
             (
+                "subjects",
+                values(&self.subjects, |_, subject| subject_value(subject)),
+            ),
+            (
                 "facts",
                 values(&self.facts, |_, fact| Value::from(fact.clone())),
             ),
@@ -314,6 +338,7 @@ impl Joined {
                     ("intents", intents),
                     ("grants", index.grants.to_value()),
                     ("exceptions", index.exceptions.to_value()),
+                    ("subjects", subjects),
                 ]),
             ),
         ])
@@ -346,6 +371,7 @@ impl Joined {
                     .values()
                     .flat_map(|exception| &exception.tools),
             )
+            .chain(self.subjects.values().flat_map(|subject| &subject.tools))
             .collect();
         let literal: BTreeSet<&str> = all
             .iter()
@@ -479,6 +505,17 @@ fn exception_value(exception: &Exception) -> Value {
         ("expires_ns", nanoseconds(Some(exception.expires))),
         ("limited", Value::from(exception.max_uses.is_some())),
         ("max_uses", Value::from(exception.max_uses.unwrap_or(0))),
+    ])
+}
+
+fn subject_value(subject: &Subject) -> Value {
+    object([
+        ("id", Value::from(subject.id.as_str())),
+        ("owner", Value::from(subject.owner.as_str())),
+        ("tools", strings(subject.tools.iter().map(Pattern::as_str))),
+        ("max_classification", level(subject.max_classification)),
+        ("expires", time(subject.expires)),
+        ("expires_ns", nanoseconds(subject.expires)),
     ])
 }
 

@@ -20,6 +20,8 @@ pub struct Document {
     pub grants: Vec<Grant>,
     /// Recorded, owned, expiring deviations.
     pub exceptions: Vec<Exception>,
+    /// Principals that are acted for, whose own rights narrow what is done for them.
+    pub subjects: Vec<Subject>,
     /// Free data for the user's own rules, seen at `data.outrider.facts`.
     pub facts: Option<BTreeMap<String, serde_json::Value>>,
 }
@@ -147,6 +149,24 @@ pub struct Exception {
     /// How many calls it may permit; any number when absent.
     #[serde(default)]
     pub max_uses: Option<u64>,
+}
+
+/// A principal that tasks act for. Listed, it narrows what they may do; not listed, it does not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Subject {
+    /// Its ID: the `sub` of tasks.
+    pub id: Name,
+    /// Who answers for it.
+    #[serde(default)]
+    pub owner: String,
+    /// The tools that may be used for it.
+    pub tools: Vec<Pattern>,
+    /// The highest classification that may be touched for it.
+    pub max_classification: Level,
+    /// When its entry ends, and with it what is done for it; never when absent.
+    #[serde(default, with = "optional_time")]
+    pub expires: Option<Timestamp>,
 }
 
 /// What an exception lifts.

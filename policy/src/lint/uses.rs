@@ -9,7 +9,14 @@ use crate::input;
 use crate::problem::Problem;
 
 /// The documents under `data.outrider` that rules may read.
-const DOCUMENTS: [&str; 5] = ["agents", "intents", "grants", "exceptions", "facts"];
+const DOCUMENTS: [&str; 6] = [
+    "agents",
+    "intents",
+    "grants",
+    "exceptions",
+    "subjects",
+    "facts",
+];
 
 /// The problems of one file.
 pub(super) fn check(context: &Context<'_>, module: &Module, problems: &mut Vec<Problem>) {

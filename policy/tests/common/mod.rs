@@ -231,6 +231,11 @@ impl Asked {
         self
     }
 
+    pub fn subject(mut self, id: &str) -> Self {
+        self.input.subject.id = id.into();
+        self
+    }
+
     pub fn level(mut self, level: Level) -> Self {
         self.input.content.classification = level;
         self

@@ -57,18 +57,24 @@ fn look(args: &Args) -> Found {
             warnings: none(),
             unopened: failure.unopened,
         },
-        Ok(loaded) => match loaded.build(&Compiler::of_this_program(), None) {
-            Ok(built) => Found {
-                problems: none(),
-                warnings: built.warnings,
-                unopened: false,
-            },
-            Err(problems) => Found {
-                problems,
-                warnings: none(),
-                unopened: loaded.found.unopened,
-            },
-        },
+        Ok(loaded) => {
+            let unread = loaded.issuers().err().unwrap_or_default();
+            let mut found = match loaded.build(&Compiler::of_this_program(), None) {
+                Ok(built) => Found {
+                    problems: none(),
+                    warnings: built.warnings,
+                    unopened: false,
+                },
+                Err(problems) => Found {
+                    problems,
+                    warnings: none(),
+                    unopened: loaded.found.unopened,
+                },
+            };
+            found.problems.extend(unread.problems);
+            found.unopened |= unread.unopened;
+            found
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! `outrider keys`: shows the public keys by which upstreams verify assertions.
+//! `outrider keys`: the public keys by which upstreams verify assertions, and how one follows another.
 
 use std::{
     io::Write,
@@ -8,46 +8,85 @@ use std::{
 
 use anyhow::Context;
 
-use crate::keys::{SigningKey, jwks};
+use super::task::{At, FindSocket, human, json};
+use crate::{
+    control::wire::{Reply, Request},
+    keys::{SigningKey, jwks},
+};
 
 /// Finds `assertion.key` in a configuration: the one given, else `./outrider.yaml`.
 pub type FindKey = fn(&Option<PathBuf>) -> anyhow::Result<Option<PathBuf>>;
 
-/// Show the public keys that verify assertions
+/// Show the public keys that verify assertions, and replace the one that signs
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
     command: Command,
+    #[command(flatten)]
+    at: At,
 }
 
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
-    /// Print the JWK Set of the configured key
-    Jwks {
-        /// Configuration that names the key [default: ./outrider.yaml]
-        #[arg(short, long, value_name = "FILE")]
-        config: Option<PathBuf>,
-        /// Print JSON, which a JWK Set always is
+    /// Print the JWK Set of the running sidecar, or of the configured key when none runs
+    Jwks,
+    /// Sign with another key from now on: a new one, or what `assertion.key` now holds
+    #[command(
+        after_help = "The key before stays in the JWK Set for `assertion.overlap`. Prints the new key's ID."
+    )]
+    Rotate {
+        /// Why, for the security log
         #[arg(long)]
-        json: bool,
+        reason: Option<String>,
     },
 }
 
-/// Runs `outrider keys …`. An error means an unreadable configuration or key: exit status 2.
+/// Runs `outrider keys …`. An error means wrong use, an unreadable configuration or key, or no
+/// sidecar: exit status 2.
 ///
 /// # Errors
-/// When the configuration or the key cannot be read, or the keys cannot be printed.
-pub fn run(args: &Args, find: FindKey) -> anyhow::Result<ExitCode> {
-    let Command::Jwks { config, json: _ } = &args.command;
-    let Some(path) = find(config)? else {
+/// When the configuration or the key cannot be read, the sidecar cannot be asked, or the answer
+/// cannot be printed.
+pub fn run(args: &Args, socket: FindSocket, find: FindKey) -> anyhow::Result<ExitCode> {
+    match &args.command {
+        Command::Jwks => show(&args.at, socket, find),
+        Command::Rotate { reason } => {
+            let reason = reason.clone();
+            let reply = match args.at.ask(socket, &Request::RotateKeys { reason })? {
+                Ok(reply) => reply,
+                Err(status) => return Ok(status),
+            };
+            let text = if args.at.json {
+                json(&reply)?
+            } else {
+                human(&reply)
+            };
+            print(&text)
+        }
+    }
+}
+
+/// The keys of the sidecar that runs, else the one that would be used.
+fn show(at: &At, socket: FindSocket, find: FindKey) -> anyhow::Result<ExitCode> {
+    match at.ask(socket, &Request::Keys {}) {
+        Ok(Ok(Reply::Keys(keys))) => return print(&format!("{}\n", keys.jwks)),
+        Err(error) if at.names_socket() => return Err(error),
+        _ => {}
+    }
+    let Some(path) = find(at.config())? else {
         writeln!(
             std::io::stderr(),
-            "error: no `assertion.key` is configured: the key is made at each start, and the \
-             running sidecar serves it at `/.well-known/jwks.json` on its admin address"
+            "error: no `assertion.key` is configured and no sidecar answers: the key is made at each \
+             start, and the running sidecar serves it at `/.well-known/jwks.json` on its admin address"
         )?;
         return Ok(ExitCode::from(1));
     };
-    writeln!(std::io::stdout(), "{}", published(&path)?).context("cannot print")?;
+    print(&format!("{}\n", published(&path)?))
+}
+
+fn print(text: &str) -> anyhow::Result<ExitCode> {
+    let printed = std::io::stdout().write_all(text.as_bytes());
+    printed.context("cannot print")?;
     Ok(ExitCode::SUCCESS)
 }
 

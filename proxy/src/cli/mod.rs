@@ -44,7 +44,7 @@ enum Command {
     Task(task::Args),
     /// Take authority back
     Revoke(revoke::Args),
-    /// Show public keys
+    /// Show public keys, and replace the one that signs
     Keys(keys::Args),
     /// Follow, show and verify the decision log
     Log(log::LogArgs),
@@ -66,7 +66,7 @@ pub fn main() -> ExitCode {
         Command::Schemas(args) => schemas::run(&args),
         Command::Task(args) => task::run(&args, control_socket),
         Command::Revoke(args) => revoke::run(&args, control_socket),
-        Command::Keys(args) => keys::run(&args, assertion_key),
+        Command::Keys(args) => keys::run(&args, control_socket, assertion_key),
         Command::Log(args) => Ok(log::run(&args, &|file| Ok(record_of(&read(file)?)))),
         Command::Health(args) => health::run(&args),
         Command::PolicyCompile => policy_compile(),

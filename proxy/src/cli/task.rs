@@ -40,6 +40,16 @@ pub struct At {
 }
 
 impl At {
+    /// Whether the socket was named, and not left to the configuration.
+    pub(super) fn names_socket(&self) -> bool {
+        self.control.is_some()
+    }
+
+    /// The configuration that was named.
+    pub(super) fn config(&self) -> &Option<PathBuf> {
+        &self.config
+    }
+
     fn socket(&self, find: FindSocket) -> anyhow::Result<PathBuf> {
         self.control.clone().map_or_else(|| find(&self.config), Ok)
     }
@@ -231,6 +241,7 @@ pub(super) fn json(reply: &Reply) -> anyhow::Result<String> {
         Reply::Tasks(tasks) => serde_json::to_string(tasks)?,
         Reply::Done(done) => serde_json::to_string(done)?,
         Reply::Revocations(revocations) => serde_json::to_string(revocations)?,
+        Reply::Keys(keys) => serde_json::to_string(keys)?,
         Reply::Refused(refusal) => serde_json::to_string(refusal)?,
     };
     text.push('\n');
@@ -245,6 +256,7 @@ pub(super) fn human(reply: &Reply) -> String {
         Reply::Tasks(tasks) => table(tasks),
         Reply::Done(done) => revoke::done(done),
         Reply::Revocations(revocations) => revoke::table(revocations),
+        Reply::Keys(keys) => format!("{}\n", keys.kid),
         Reply::Refused(refusal) => format!("{refusal}\n"),
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     catalogue::{self, Catalogue, Service},
     headers::is_ours,
     identify::Required,
+    jose::Location,
     limit::{self, Limits},
     listen::ListenAddress,
     outrider::Snapshot,
@@ -22,8 +23,8 @@ use crate::{
         config::{BadState, Store},
         redis::Settings,
     },
+    svid::CurrentSvid,
     tag::IdentityLevel,
-    upstream::Upstream,
 };
 
 /// What keeps the agent from acting as the sidecar's own user.
@@ -105,7 +106,8 @@ impl Loaded {
     ) -> Result<Built, Vec<Problem>> {
         let mut problems = self.found.problems.clone();
         problems.extend(self.cross_check());
-        let catalogue = self.catalogue(&mut problems);
+        let svid = before.map(|before| before.svid.clone()).unwrap_or_default();
+        let catalogue = self.catalogue(&svid, &mut problems);
         let policy = self.compile(compiler, &catalogue, &mut problems);
         let (Some((data, policy)), true) = (policy, problems.is_empty()) else {
             return Err(problems);
@@ -118,7 +120,7 @@ impl Loaded {
         let labels = self.labels(&catalogue);
         let warnings = self.warnings(&catalogue, &data);
         Ok(Built {
-            snapshot: self.snapshot(catalogue, data, policy, before),
+            snapshot: self.snapshot(catalogue, data, policy, svid, before),
             labels,
             warnings,
         })
@@ -129,6 +131,7 @@ impl Loaded {
         catalogue: Catalogue,
         data: Data,
         policy: Policy,
+        svid: CurrentSvid,
         before: Option<&Snapshot>,
     ) -> Snapshot {
         let config = &self.config;
@@ -141,7 +144,7 @@ impl Loaded {
             },
         };
         let agent = AgentFacts {
-            attested_by: "static".into(),
+            attested_by: config.identity.source.as_str().into(),
             environment: config.environment.clone(),
             ..AgentFacts::new(&config.agent.id.0, data.agent(&config.agent.id.0))
         };
@@ -160,6 +163,7 @@ impl Loaded {
             policy,
             data,
             limits,
+            svid,
         }
     }
 
@@ -195,6 +199,9 @@ impl Loaded {
                 ));
             }
         }
+        if let Err(why) = self.check_identity() {
+            refuse(why);
+        }
         if let Some(name) = limit::repeated_name(&config.limits) {
             refuse(format!("`limits`: two are named `{name}`"));
         }
@@ -207,13 +214,28 @@ impl Loaded {
         if config.production() && !config.decision_log.durability.is_durable() {
             refuse("`decision_log.durability: memory` loses records with the process, which `environment: production` refuses: use `written` or `synced`".into());
         }
-        if config.tasks.required && !config.tasks.local {
+        let issuers = &config.tasks.issuers;
+        for name in twice(issuers.iter().map(|issuer| &*issuer.issuer.0)) {
+            refuse(format!("`tasks.issuers`: two are named `{name}`"));
+        }
+        for issuer in issuers.iter().filter(|issuer| issuer.ca.is_some()) {
+            if !matches!(&issuer.jwks, Location::Url(at) if at.is_secure()) {
+                refuse(format!(
+                    "issuer `{}`: `ca` is for an `https` URL: leave it out",
+                    issuer.issuer.0
+                ));
+            }
+        }
+        if !issuers.is_empty() && self.forgets() {
+            refuse("`tasks.issuers` need a memory of budgets and used tokens that lasts, which `environment: production` asks for: set `state.store` to `file:PATH`".into());
+        }
+        if config.tasks.required && !config.tasks.local && issuers.is_empty() {
             refuse(
-                "`tasks`: with `required: true` and `local: false` no call could ever have a task"
+                "`tasks`: with `required: true`, `local: false` and no `issuers` no call could ever have a task"
                     .into(),
             );
         }
-        if config.tasks.required && config.control.is_none() {
+        if config.tasks.required && config.tasks.local && config.control.is_none() {
             refuse(
                 "`control.socket` is missing: tasks are required and could not be opened".into(),
             );
@@ -221,20 +243,20 @@ impl Loaded {
         found
     }
 
-    fn catalogue(&self, problems: &mut Vec<Problem>) -> Catalogue {
+    fn catalogue(&self, svid: &CurrentSvid, problems: &mut Vec<Problem>) -> Catalogue {
         let unread = |name| !self.spoken.iter().any(|(known, _)| known == name);
         let services = self.config.services.iter().filter_map(|section| {
             if unread(&section.name) {
                 // What is wrong with its lock file was found already.
                 return None;
             }
-            let service = self.service(section);
+            let service = self.service(section, svid);
             service.map_err(|found| problems.extend(found)).ok()
         });
         Catalogue::new(services.collect())
     }
 
-    fn service(&self, section: &Section) -> Result<Service, Vec<Problem>> {
+    fn service(&self, section: &Section, svid: &CurrentSvid) -> Result<Service, Vec<Problem>> {
         let at =
             |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
         let spoken = self.spoken.iter().find(|(name, _)| *name == section.name);
@@ -250,8 +272,7 @@ impl Loaded {
         Ok(Service {
             name: section.name.clone(),
             protocol: Arc::clone(&spoken.protocol),
-            upstream: Upstream::parse(&section.upstream)
-                .map_err(|bad| at(format!("`upstream`: {bad}")))?,
+            upstream: self.upstream(section, svid).map_err(at)?,
             identity: section.identity,
             credentials: section
                 .credentials

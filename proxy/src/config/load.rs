@@ -11,9 +11,11 @@ use serde::de::DeserializeOwned;
 
 use outrider_schemas::openapi;
 
-use super::{Config, Service, description};
+use super::{Config, Service, description, trust::TlsFiles};
 use crate::{
     call::ServiceName,
+    identify::issuers::Issuers,
+    jose::BadSource,
     listen::tls::{self, BadIdentity, Identity},
     protocol::{self, Document, Spoken},
 };
@@ -33,6 +35,8 @@ pub struct Loaded {
     pub spoken: Vec<(ServiceName, Spoken)>,
     /// What listeners prove themselves by, by their names.
     pub identities: Vec<(String, Identity)>,
+    /// The files of `services[].tls`, by service.
+    pub tls: Vec<(ServiceName, TlsFiles)>,
     /// Every file and directory that was read, to be watched.
     pub watched: Vec<PathBuf>,
     /// What is wrong with the files beside the configuration, the first of each.
@@ -43,6 +47,29 @@ impl Loaded {
     /// A path of the configuration: relative ones are relative to its file.
     pub fn resolve(&self, path: &Path) -> PathBuf {
         beside(&self.file, path)
+    }
+
+    /// Whose task tokens are believed, with the keys of those who publish them in a file.
+    ///
+    /// # Errors
+    /// What is wrong with the files of their keys and certificate authorities.
+    pub fn issuers(&self) -> Result<Issuers, Failure> {
+        let (mut all, mut failed) = (Vec::new(), Failure::default());
+        for section in &self.config.tasks.issuers {
+            match section.open(|path| self.resolve(path)) {
+                Ok(issuer) => all.push(issuer),
+                Err(bad) => {
+                    failed.unopened |= matches!(bad, BadSource::Unreadable { .. });
+                    let message = format!("issuer `{}`: {bad}", section.issuer.0);
+                    failed.problems.push(self.problem(message));
+                }
+            }
+        }
+        if failed.problems.is_empty() {
+            Ok(Issuers::new(all))
+        } else {
+            Err(failed)
+        }
     }
 
     /// The problem with the configuration as a whole.
@@ -76,6 +103,7 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         sources: Vec::new(),
         spoken: Vec::new(),
         identities: Vec::new(),
+        tls: Vec::new(),
         watched: Vec::new(),
         found: Failure::default(),
     };
@@ -94,6 +122,11 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         loaded
             .spoken
             .extend(spoken.map(|spoken| (service.name.clone(), spoken)));
+        let tls = service.tls.as_ref();
+        let tls = tls.and_then(|tls| reader.service_tls(file, tls));
+        loaded
+            .tls
+            .extend(tls.map(|tls| (service.name.clone(), tls)));
     }
     for listener in &loaded.config.listeners {
         let tls = listener.tls.as_ref();
@@ -112,12 +145,12 @@ fn plain(error: &serde_saphyr::Error) -> String {
     error.without_snippet().to_string()
 }
 
-fn beside(file: &Path, path: &Path) -> PathBuf {
+pub(super) fn beside(file: &Path, path: &Path) -> PathBuf {
     file.parent()
         .map_or_else(|| path.to_owned(), |directory| directory.join(path))
 }
 
-fn problem(file: &Path, message: impl Into<String>) -> Problem {
+pub(super) fn problem(file: &Path, message: impl Into<String>) -> Problem {
     Problem {
         file: file.display().to_string(),
         line: 0,
@@ -128,13 +161,13 @@ fn problem(file: &Path, message: impl Into<String>) -> Problem {
 
 /// Reads files and keeps what went wrong.
 #[derive(Default)]
-struct Reader {
-    found: Failure,
+pub(super) struct Reader {
+    pub(super) found: Failure,
     watched: Vec<PathBuf>,
 }
 
 impl Reader {
-    fn text(&mut self, file: &Path) -> Option<String> {
+    pub(super) fn text(&mut self, file: &Path) -> Option<String> {
         match self.read(file) {
             Ok(text) => Some(text),
             Err(unread) => {

@@ -7,6 +7,7 @@ mod compile;
 pub mod description;
 mod load;
 mod service;
+mod trust;
 mod words;
 
 use std::path::PathBuf;
@@ -17,11 +18,12 @@ pub use build::{Built, Isolation};
 pub use compile::{COMMAND, Compiler, Ingredients, child};
 pub use load::{Failure, Loaded, load};
 pub use service::{BodyWord, Service, SlashWord};
+pub use trust::TlsFiles;
 pub use words::{NotBuilt, Served};
 
 use crate::{
     control,
-    identify::Peers,
+    identify::{Peers, agent, issuers},
     limit,
     listen::{ListenAddress, tls},
     overload,
@@ -45,7 +47,7 @@ pub struct Config {
     pub isolation: Option<Declared>,
     /// How the agent is known.
     #[serde(default)]
-    pub identity: Identity,
+    pub identity: agent::Config,
     /// Where agents call.
     pub listeners: Vec<Listener>,
     /// Probes, metrics, public keys.
@@ -137,15 +139,6 @@ pub enum Declared {
     Container,
 }
 
-/// How the agent is known.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Identity {
-    /// `static`.
-    #[serde(default)]
-    pub source: Served<words::Static>,
-}
-
 /// One address where agents call.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -195,7 +188,7 @@ pub struct Tasks {
     /// How many tasks may stand above one.
     pub max_depth: Depth,
     /// Issuers elsewhere.
-    pub issuers: Option<NotBuilt>,
+    pub issuers: Vec<issuers::Section>,
 }
 
 impl Default for Tasks {
@@ -205,7 +198,7 @@ impl Default for Tasks {
             local: true,
             min_confidence: None,
             max_depth: Depth::default(),
-            issuers: None,
+            issuers: Vec::new(),
         }
     }
 }

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::words::{NotBuilt, ProtocolName};
 use crate::{
     call::ServiceName, credentials, listen::path::EncodedSlash, protocol::Settings,
-    tag::IdentityLevel, units::Period,
+    tag::IdentityLevel, units::Period, upstream::TlsConfig,
 };
 
 /// One upstream.
@@ -24,6 +24,8 @@ pub struct Service {
     pub kind: ServiceKind,
     /// Its URL.
     pub upstream: String,
+    /// Whom it is proved by, and what we prove ourselves by there.
+    pub tls: Option<TlsConfig>,
     /// Matched in forward and transparent mode.
     pub hosts: Option<NotBuilt>,
     /// What its API team published: an MCP lock file, an OpenAPI description, a JSON-RPC catalogue.

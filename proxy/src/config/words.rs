@@ -100,7 +100,6 @@ macro_rules! words {
 }
 
 words! {
-    Static: "static", later ["spiffe", "token_file"];
     Reverse: "reverse", later ["forward", "transparent", "stdio"];
     Enforce: "enforce", later ["shadow"];
 }

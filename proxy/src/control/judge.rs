@@ -20,6 +20,10 @@ const USUAL_TTL: Duration = Duration::from_hours(1);
 impl Control {
     /// Turns what was asked for into what may be opened.
     pub(super) fn judge(&self, uid: u32, asked: OpenTask, now: Timestamp) -> Result<Open, Refusal> {
+        if !self.declared.opens() {
+            let text = "`tasks.local` is off: tasks come from the issuers of `tasks.issuers`";
+            return Err(refused(Fault::NotAllowed, text));
+        }
         let who: Arc<str> = format!("uid:{uid}").into();
         if asked.calls.is_some() && self.declared.forgets() {
             let text = "a budget needs a count that lasts, which `environment: production` asks for: set `state.store` to `file:PATH`";

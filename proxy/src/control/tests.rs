@@ -1,7 +1,13 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{drain::Drain, keys::SigningKey, state::Tasks, task::State};
+use crate::{
+    drain::Drain,
+    keys::SigningKey,
+    state::Tasks,
+    tag::{Signer, Ttl},
+    task::State,
+};
 use wire::{Kind, Named, OfTask};
 
 const NOW: i64 = 1_000_000;
@@ -30,6 +36,23 @@ impl Declared for Data {
     }
     fn forgets(&self) -> bool {
         false
+    }
+}
+
+struct Ring(Signer);
+
+impl Keys for Ring {
+    fn kid(&self) -> String {
+        self.0.kid()
+    }
+    fn jwks(&self, now: Timestamp) -> String {
+        self.0.jwks(now)
+    }
+    fn next(&self) -> Result<SigningKey, String> {
+        SigningKey::generate().map_err(|error| error.to_string())
+    }
+    fn replace(&self, key: SigningKey, now: Timestamp) {
+        self.0.replace(key, &[], now);
     }
 }
 
@@ -69,6 +92,10 @@ impl Observer for Log {
         let (by, why) = (&decree.by, decree.why.as_deref().unwrap_or("-"));
         self.note(format!("{edict} by {by} {state} {} {why}", effect.tasks))
     }
+    fn rotated(&self, by: &str, old: &str, new: &str, why: Option<&str>) -> io::Result<()> {
+        assert_ne!(old, new);
+        self.note(format!("rotated by {by} {}", why.unwrap_or("-")))
+    }
     fn widened(&self, by: &str, parent: &Task, widened: Widened) {
         self.note(format!("widened by {by} {} {widened:?}", parent.intent))
             .unwrap();
@@ -94,6 +121,11 @@ fn control(log: &Log) -> Control {
         )),
         store: Store::Memory,
         declared: Box::new(Data),
+        keys: Box::new(Ring(Signer::new(
+            SigningKey::generate().unwrap(),
+            Ttl::default(),
+            "spiffe://example.org/agent/triage".into(),
+        ))),
         observer: Box::new(log.clone()),
         current: CurrentTasks::Permitted,
         access: Access {
@@ -708,4 +740,41 @@ fn where_no_sidecar_is_the_client_says_what_to_do() {
     let error = client::ask(&dir.path().join("none"), &Request::TaskList {}).unwrap_err();
     assert!(matches!(error, client::NoAnswer::NoSidecar(_)));
     assert!(error.to_string().contains("outrider run"));
+}
+
+async fn rotate(control: &Control) -> Reply {
+    let reason = Some("yearly".to_owned());
+    let request = Request::RotateKeys { reason };
+    control.answer(own_uid(), Ok(request)).await
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_key_follows_another_and_both_are_shown_with_the_new_one_named() {
+    let log = Log::default();
+    let control = control(&log);
+    let old = control.keys.kid();
+    let Reply::Keys(keys) = rotate(&control).await else {
+        panic!("not rotated");
+    };
+    assert_ne!(keys.kid, old);
+    assert_eq!(keys.kid, control.keys.kid());
+    assert_eq!(keys.jwks["keys"][0]["kid"], keys.kid);
+    assert_eq!(keys.jwks["keys"][1]["kid"], old);
+    let noted = format!("rotated by uid:{} yearly", own_uid());
+    assert_eq!(*log.lines.lock().unwrap(), [noted]);
+}
+
+#[tokio::test(flavor = "current_thread")]
+async fn a_rotation_that_cannot_be_noted_changes_nothing() {
+    let log = Log {
+        broken: true,
+        ..Log::default()
+    };
+    let control = control(&log);
+    let old = control.keys.kid();
+    let Reply::Refused(refusal) = rotate(&control).await else {
+        panic!("rotated");
+    };
+    assert_eq!(refusal.fault, Fault::Unrecorded);
+    assert_eq!(control.keys.kid(), old);
 }

@@ -52,6 +52,13 @@ pub enum Request {
     },
     /// Shows what is revoked.
     Revocations {},
+    /// Shows the public keys by which assertions are verified.
+    Keys {},
+    /// Signs assertions with another key from now on.
+    RotateKeys {
+        /// Why, for the security log.
+        reason: Option<String>,
+    },
     /// Takes over everything that the sidecar has. The reply is a refusal, or an empty line and
     /// then no more of these words.
     TakeOver(Bid),
@@ -154,8 +161,19 @@ pub enum Reply {
     Done(Done),
     /// What is revoked, the oldest first.
     Revocations(Vec<Revocation>),
+    /// The public keys by which assertions are verified.
+    Keys(Keys),
     /// Nothing was done, or it was not noted.
     Refused(Refusal),
+}
+
+/// Public keys.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Keys {
+    /// The name of the one that signs.
+    pub kid: String,
+    /// All of them, as a JWK Set.
+    pub jwks: serde_json::Value,
 }
 
 /// What a revocation, or its end, did.

@@ -1,9 +1,13 @@
 //! Who is calling and on what authority. Nothing the agent says about itself is believed.
 
+pub mod agent;
+pub mod issuers;
 mod peer;
+mod spiffe;
 mod strip;
 mod task;
+mod token_file;
 
 pub use peer::{Peers, Stranger, tcp_peer, unix_peer};
 pub use strip::strip;
-pub use task::{Required, Unproven, holder, presented, task};
+pub use task::{Proof, Required, Unproven, holder, presented, task};

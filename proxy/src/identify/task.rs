@@ -1,12 +1,13 @@
 //! Headers in, a proved [`Task`] out.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use jiff::Timestamp;
 
+use super::issuers::{Bearer, Issuers, OWN, Untrusted};
 use crate::{
-    state::Tasks,
+    state::{Authority, NotAdmitted, NotOpened, Reach, Widened, token_digest},
     task::{Source, State, Task},
 };
 
@@ -40,6 +41,76 @@ pub enum Unproven {
     /// The task is suspended.
     #[error("the task is suspended")]
     Suspended,
+    /// The token of another issuer is not believed.
+    #[error(transparent)]
+    Untrusted(#[from] Untrusted),
+    /// The token of another issuer claims more than the task it is derived from has.
+    #[error(transparent)]
+    Widened(#[from] Widened),
+    /// There is no room to remember the token of another issuer.
+    #[error("no more tasks can be remembered")]
+    NoRoom,
+}
+
+impl From<NotAdmitted> for Unproven {
+    fn from(error: NotAdmitted) -> Self {
+        match error {
+            NotAdmitted::Widened(how) => Self::Widened(how),
+            NotAdmitted::NoRoom(NotOpened::TooMany) => Self::NoRoom,
+            NotAdmitted::NoRoom(_) => Self::Invalid,
+        }
+    }
+}
+
+/// By what a token is proved.
+pub struct Proof<'a> {
+    /// The tasks that are known.
+    pub authority: &'a Authority,
+    /// Whose tokens are believed beside our own.
+    pub issuers: &'a Issuers,
+    /// Whom a token must be made for.
+    pub bearer: Bearer<'a>,
+    /// What an intent declares.
+    pub reach: &'a dyn Fn(&str) -> Option<Reach>,
+    /// Now.
+    pub now: Timestamp,
+}
+
+impl fmt::Debug for Proof<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Proof").finish_non_exhaustive()
+    }
+}
+
+impl Proof<'_> {
+    /// The task of a token, however it stands. What another issuer has signed is taken in when it
+    /// is first shown, and again when the keys of its issuer have changed.
+    fn task(&self, token: &[u8]) -> Result<Arc<Task>, Unproven> {
+        let digest = token_digest(token);
+        let known = self.authority.tasks.by_digest(&digest);
+        if let Some(task) = known
+            && (task.issuer.starts_with(OWN)
+                || self.is_over(&task)
+                || self.issuers.holds(&digest)?)
+        {
+            return Ok(task);
+        }
+        if self.issuers.is_empty() {
+            return Err(Unproven::Invalid);
+        }
+        let terms = self.issuers.verify(token, &digest, self.bearer, self.now)?;
+        Ok(self.authority.admit(terms, digest, self.reach, self.now)?)
+    }
+
+    /// Whether a token is over that was good once: that needs no current keys.
+    fn is_over(&self, task: &Task) -> bool {
+        let believed = self.issuers.find(&task.issuer).is_some();
+        believed
+            && match task.state(self.now) {
+                State::Revoked | State::Closed | State::Expired => true,
+                State::Active | State::Suspended => false,
+            }
+    }
 }
 
 /// What the agent presents as its task's token. Taken before `strip`, which leaves nothing of it.
@@ -57,16 +128,17 @@ pub fn presented(headers: &HeaderMap) -> Vec<HeaderValue> {
 pub fn task(
     presented: &[HeaderValue],
     listener: &str,
-    tasks: &Tasks,
+    proof: &Proof<'_>,
     required: Required,
-    now: Timestamp,
 ) -> Result<(Source, Option<Arc<Task>>), Unproven> {
+    let now = proof.now;
     match presented {
         [token] => {
-            let task = tasks.by_token(token.as_bytes()).ok_or(Unproven::Invalid)?;
-            Ok((Source::Token, Some(usable(task, now)?)))
+            let task = usable(proof.task(token.as_bytes())?, now)?;
+            proof.issuers.unspent(task.terms())?;
+            Ok((Source::Token, Some(task)))
         }
-        [] => match (tasks.current(listener), required) {
+        [] => match (proof.authority.tasks.current(listener), required) {
             (Some(task), _) => Ok((Source::Current, Some(usable(task, now)?))),
             (None, Required::Yes) => Err(Unproven::Missing),
             (None, Required::No) => Ok((Source::None, None)),
@@ -79,19 +151,19 @@ pub fn task(
 /// stands, or nobody.
 ///
 /// # Errors
-/// [`Unproven::Invalid`] for what is presented and is not one known token.
+/// [`Unproven`] for what is presented and is not one token that is known or believed.
 pub fn holder(
     presented: &[HeaderValue],
     listener: &str,
-    tasks: &Tasks,
+    proof: &Proof<'_>,
 ) -> Result<(Source, Option<Arc<Task>>), Unproven> {
     match presented {
-        [] => Ok(match tasks.current(listener) {
+        [] => Ok(match proof.authority.tasks.current(listener) {
             Some(task) => (Source::Current, Some(task)),
             None => (Source::None, None),
         }),
         [token] => {
-            let task = tasks.by_token(token.as_bytes()).ok_or(Unproven::Invalid)?;
+            let task = proof.task(token.as_bytes())?;
             Ok((Source::Token, Some(task)))
         }
         _ => Err(Unproven::Invalid),
@@ -114,18 +186,39 @@ mod tests {
     use super::*;
     use crate::{
         keys::SigningKey,
-        state::{Open, Opened},
+        state::{Open, Opened, Tasks},
     };
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
     }
 
-    fn tasks() -> Tasks {
-        Tasks::new("outrider:test", SigningKey::generate().unwrap())
+    fn tasks() -> Authority {
+        let tasks = Tasks::new("outrider:test", SigningKey::generate().unwrap());
+        Authority::new("spiffe://example.org/a".into(), Arc::new(tasks))
     }
 
-    fn open(tasks: &Tasks, current: Option<&str>) -> Opened {
+    fn judged(
+        presented: &[HeaderValue],
+        listener: &str,
+        authority: &Authority,
+        required: Required,
+        now: Timestamp,
+    ) -> Result<(Source, Option<Arc<Task>>), Unproven> {
+        let proof = Proof {
+            authority,
+            issuers: &Issuers::default(),
+            bearer: Bearer {
+                agent: "spiffe://example.org/a",
+                depth: 4,
+            },
+            reach: &|_| None,
+            now,
+        };
+        task(presented, listener, &proof, required)
+    }
+
+    fn open(authority: &Authority, current: Option<&str>) -> Opened {
         let open = Open {
             agent: "spiffe://example.org/a".into(),
             intent: "ticket.triage".into(),
@@ -138,7 +231,7 @@ mod tests {
             opened_by: "uid:1000".into(),
             parent: None,
         };
-        tasks.open(open, at(0)).unwrap()
+        authority.open(open, at(0)).unwrap()
     }
 
     fn lines(name: &'static str, values: &[&str]) -> HeaderMap {
@@ -149,8 +242,11 @@ mod tests {
         headers
     }
 
-    fn prove(tasks: &Tasks, headers: &HeaderMap) -> Result<(Source, Option<Arc<str>>), Unproven> {
-        task(&presented(headers), "reverse", tasks, Required::Yes, at(1))
+    fn prove(
+        tasks: &Authority,
+        headers: &HeaderMap,
+    ) -> Result<(Source, Option<Arc<str>>), Unproven> {
+        judged(&presented(headers), "reverse", tasks, Required::Yes, at(1))
             .map(|(source, task)| (source, task.map(|task| task.id.clone())))
     }
 
@@ -205,7 +301,7 @@ mod tests {
             prove(&tasks, &HeaderMap::new()),
             Ok((Source::Current, Some(id)))
         );
-        let elsewhere = task(&[], "forward", &tasks, Required::Yes, at(1));
+        let elsewhere = judged(&[], "forward", &tasks, Required::Yes, at(1));
         assert_eq!(elsewhere.unwrap_err(), Unproven::Missing);
     }
 
@@ -225,7 +321,7 @@ mod tests {
         let opened = open(&tasks, None);
         let headers = lines("outrider-task-token", &[&opened.token]);
         let prove = |now| {
-            task(
+            judged(
                 &presented(&headers),
                 "reverse",
                 &tasks,
@@ -245,7 +341,7 @@ mod tests {
     #[test]
     fn where_tasks_are_optional_an_ended_binding_still_refuses() {
         let tasks = tasks();
-        let optional = || task(&[], "reverse", &tasks, Required::No, at(1));
+        let optional = || judged(&[], "reverse", &tasks, Required::No, at(1));
         let (source, none) = optional().unwrap();
         assert_eq!((source, none.is_none()), (Source::None, true));
         assert!(open(&tasks, Some("reverse")).task.revoke());
@@ -257,7 +353,7 @@ mod tests {
     #[test]
     fn where_tasks_are_optional_a_bad_token_still_refuses() {
         let headers = lines("outrider-task-token", &["x"]);
-        let result = task(
+        let result = judged(
             &presented(&headers),
             "reverse",
             &tasks(),

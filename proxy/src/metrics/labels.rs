@@ -85,6 +85,7 @@ labels! {
     ResultLabels { result: Text }
     SourceLabels { source: Text }
     StateLabels { state: Text }
+    IssuerLabels { issuer: Text }
     ListenerLabels { listener: Text }
     ReasonLabels { reason: Text }
     PolicyLabels { revision: Text, mode: Text }

@@ -12,8 +12,8 @@ use prometheus_client::{
 };
 
 use super::{
-    States,
-    labels::{PolicyLabels, ResultLabels, StateLabels},
+    Expires, Issuers, States,
+    labels::{IssuerLabels, PolicyLabels, ResultLabels, SourceLabels, StateLabels},
 };
 
 /// `outrider_policy_info`: one sample, of the policy in force.
@@ -75,6 +75,97 @@ impl Collector for Fed {
                 .encode(encoder.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+/// `outrider_issuer_keys` and `outrider_issuer_keys_age_seconds`.
+#[derive(Default)]
+pub(super) struct IssuerKeys(pub(super) OnceLock<Issuers>);
+
+impl fmt::Debug for IssuerKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("issuer_keys")
+    }
+}
+
+impl Collector for IssuerKeys {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let issuers = self.0.get().map(|read| read()).unwrap_or_default();
+        let labels = |issuer: &str| IssuerLabels {
+            issuer: issuer.into(),
+        };
+        let mut keys = encoder.encode_descriptor(
+            "issuer_keys",
+            "Keys of an issuer that verify task tokens; 0 when they are too old",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (issuer, count, _) in &issuers {
+            let count = ConstGauge::new(i64::try_from(*count).unwrap_or(i64::MAX));
+            count.encode(keys.encode_family(&labels(issuer))?)?;
+        }
+        let mut ages = encoder.encode_descriptor(
+            "issuer_keys_age_seconds",
+            "Since an issuer's keys are not known to be those it publishes",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (issuer, _, age) in &issuers {
+            if let Some(age) = age {
+                let age = ConstGauge::new(age.as_secs_f64());
+                age.encode(ages.encode_family(&labels(issuer))?)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A point of time that somebody else knows: no sample while there is none.
+pub(super) struct Expiry {
+    name: &'static str,
+    help: &'static str,
+    source: OnceLock<Expires>,
+}
+
+impl Expiry {
+    pub(super) fn new(name: &'static str, help: &'static str) -> Arc<Self> {
+        Arc::new(Self {
+            name,
+            help,
+            source: OnceLock::new(),
+        })
+    }
+
+    pub(super) fn feed(&self, source: Expires) {
+        if self.source.set(source).is_err() {
+            tracing::debug!(family = self.name, "already fed");
+        }
+    }
+}
+
+impl fmt::Debug for Expiry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name)
+    }
+}
+
+impl Collector for Expiry {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some((source, seconds)) = self.source.get().and_then(|read| read()) else {
+            return Ok(());
+        };
+        let mut encoder =
+            encoder.encode_descriptor(self.name, self.help, None, MetricType::Gauge)?;
+        let gauge = ConstGauge::new(seconds);
+        match source {
+            Some(source) => {
+                let labels = SourceLabels {
+                    source: source.into(),
+                };
+                gauge.encode(encoder.encode_family(&labels)?)
+            }
+            None => gauge.encode(encoder),
+        }
     }
 }
 

@@ -47,6 +47,8 @@ const FAMILIES: [(&str, &str); 17] = [
     ("outrider_in_flight", "gauge"),
     ("outrider_connection_errors_total", "counter"),
     ("outrider_build_info", "gauge"),
+    ("outrider_issuer_keys", "gauge"),
+    ("outrider_issuer_keys_age_seconds", "gauge"),
 ];
 
 #[test]

@@ -15,23 +15,26 @@ use crate::{
     authorize,
     call::{DecisionId, ToolCall, Trace},
     catalogue::{Service, Tool},
-    identify,
+    identify::{self, Proof, Unproven, issuers::Bearer},
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
     protocol::{Answers, Called, Exchange, Form, Kept, Kind, Message, Pending, Session},
-    record::{Entry, Facts, Ruling, Timers},
+    record::{Distrusted, Entry, Facts, Ruling, Timers},
     rejection::{Malformed, Rejection, Unknown},
     respond::{self, Expected},
     session::Owner,
     state::Tether,
     tag,
-    task::{State, Task},
+    task::{Source, State, Task},
     upstream::RequestBody,
     validate::{Misfit, ValidCall},
 };
 
 /// Bytes of a call that a session remembers until it is answered.
 const MOST_REMEMBERED: usize = 16 * 1024;
+
+/// How a task reached us, and the task.
+type Proved = (Source, Option<Arc<Task>>);
 
 /// In whose words a refusal is said, once that is known.
 pub(super) type Said = Option<(Arc<Service>, Exchange)>;
@@ -184,8 +187,8 @@ impl Case {
     /// Who presents a message that stands without a task. The end of a task that was over already
     /// does not end it.
     fn holder(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
-        let tasks = &self.outrider.authority.tasks;
-        let (source, task) = identify::holder(&self.known.tokens, &self.listener, tasks)?;
+        let (source, task) =
+            self.prove(|tokens, listener, proof| identify::holder(tokens, listener, proof))?;
         self.known.facts.task_source = source.as_str();
         self.known.facts.task.clone_from(&task);
         let active = |task: &Arc<Task>| task.state(self.now) == State::Active;
@@ -228,17 +231,39 @@ impl Case {
     }
 
     fn task(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
-        let (source, task) = identify::task(
-            &self.known.tokens,
-            &self.listener,
-            &self.outrider.authority.tasks,
-            self.snapshot.required,
-            self.now,
-        )?;
+        let required = self.snapshot.required;
+        let (source, task) = self
+            .prove(|tokens, listener, proof| identify::task(tokens, listener, proof, required))?;
         self.known.facts.task_source = source.as_str();
         self.known.facts.task.clone_from(&task);
         self.known.until.clone_from(&task);
         Ok(task)
+    }
+
+    /// Asks for the task by what is believed here; why it is not is for the security log.
+    fn prove(
+        &mut self,
+        ask: impl Fn(&[HeaderValue], &str, &Proof<'_>) -> Result<Proved, Unproven>,
+    ) -> Result<Proved, Rejection> {
+        let proof = Proof {
+            authority: &self.outrider.authority,
+            issuers: &self.outrider.issuers,
+            bearer: Bearer {
+                agent: &self.outrider.agent,
+                depth: self.snapshot.max_depth.get(),
+            },
+            reach: &|intent| self.snapshot.reach(intent),
+            now: self.now,
+        };
+        let proved = ask(&self.known.tokens, &self.listener, &proof);
+        proved.map_err(|why| {
+            self.known.facts.distrusted = match why {
+                Unproven::Untrusted(why) => Some(Distrusted::Token(why.to_string())),
+                Unproven::Widened(why) => Some(Distrusted::Widened(why.to_string())),
+                _ => None,
+            };
+            why.into()
+        })
     }
 
     pub(super) fn resolve(&mut self, call: &ToolCall) -> Result<Arc<Tool>, Rejection> {
@@ -357,11 +382,17 @@ impl Case {
     }
 
     /// Spends what a passing ruling spends.
-    pub(super) async fn spend(&self, ruling: Ruling) -> Ruling {
+    pub(super) async fn spend(&mut self, ruling: Ruling) -> Ruling {
         let Some(decision) = ruling.decision().filter(|_| ruling.passes()) else {
             return ruling;
         };
         let task = self.known.facts.task.as_deref();
+        if let Some(task) = task
+            && let Err(why) = self.outrider.issuers.spend(task.terms(), self.now)
+        {
+            self.known.facts.distrusted = Some(Distrusted::Token(why.to_string()));
+            return ruling.overruled(why.into());
+        }
         let Outrider { uses, store, .. } = &*self.outrider;
         let spent = match store.fleet() {
             Some(fleet) => {

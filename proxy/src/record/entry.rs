@@ -95,6 +95,13 @@ impl Ruling {
         }
     }
 
+    /// Whether the chain of delegation is why, or one of the reasons why, policy refuses.
+    pub(super) fn widens(&self) -> bool {
+        let reasons = self.decision.iter().flat_map(|decision| &decision.reasons);
+        let mut reasons = reasons.map(|one| &*one.reason);
+        reasons.any(|reason| reason == "delegation_widened")
+    }
+
     pub(super) fn code(&self) -> Code {
         self.refusal.as_ref().map_or(Code::Ok, Rejection::code)
     }
@@ -150,6 +157,17 @@ pub struct Facts {
     pub revision: Option<Arc<str>>,
     /// Headers of ours that the agent sent.
     pub forged: Vec<http::HeaderName>,
+    /// Why the task's token is not valid, for the security log.
+    pub distrusted: Option<Distrusted>,
+}
+
+/// Why a task's token is not valid.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Distrusted {
+    /// It is not believed.
+    Token(String),
+    /// It claims more than was handed on.
+    Widened(String),
 }
 
 /// How a permitted call ended.

@@ -24,7 +24,7 @@ pub mod verify;
 pub(crate) mod whole;
 mod writer;
 
-pub use entry::{Answered, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};
+pub use entry::{Answered, Distrusted, Ended, Entry, Facts, Permit, Recorded, Ruling, Timers};
 pub use file::OpenError;
 pub use recorder::{Labels, Recorder, Standing};
 pub use resume::ResumeError;

@@ -9,7 +9,7 @@ use super::{
     chain::Log,
     compose,
     digest::DigestKey,
-    entry::{Entry, Ruling},
+    entry::{Distrusted, Entry, Ruling},
     refusals::{Counted, Likeness, Refusals},
     security::{SecurityEvent, SecurityKind, SecurityLog},
 };
@@ -157,18 +157,28 @@ impl Recorder {
     pub(super) fn notice(&self, entry: &Entry, ruling: &Ruling) {
         self.forgeries(entry);
         let tool = entry.facts.tool.as_ref().map_or("", |tool| tool.as_str());
+        let (mut kind, mut why) = (None, "");
+        if let Some(distrusted) = &entry.facts.distrusted {
+            (kind, why) = match distrusted {
+                Distrusted::Token(why) => (Some(SecurityKind::TokenRefused), why),
+                Distrusted::Widened(why) => (Some(SecurityKind::DelegationWidened), why),
+            };
+        }
         let kind = match &ruling.refusal {
             Some(Rejection::SchemaViolation(_)) => SecurityKind::SchemaViolation,
             Some(Rejection::HeaderMismatch(_)) => SecurityKind::HeaderForgery,
-            Some(Rejection::TaskInvalid) => SecurityKind::TokenRefused,
+            Some(Rejection::TaskInvalid) => kind.unwrap_or(SecurityKind::TokenRefused),
+            Some(Rejection::ScopeExceeded) if ruling.widens() => SecurityKind::DelegationWidened,
             Some(Rejection::DestinationRefused(_)) => SecurityKind::DestinationRefused,
             _ => return,
         };
-        self.attempt(
-            entry,
-            kind,
-            &[("code", ruling.code().as_str()), ("tool", tool)],
-        );
+        let what = [
+            ("code", ruling.code().as_str()),
+            ("tool", tool),
+            ("why", why),
+        ];
+        let said = what.len() - usize::from(why.is_empty());
+        self.attempt(entry, kind, what.get(..said).unwrap_or_default());
     }
 
     /// Tells security of headers of ours that the agent sent.

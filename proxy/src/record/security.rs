@@ -66,10 +66,16 @@ pub enum SecurityKind {
     Revoked,
     /// A revocation counts no longer.
     RevocationLifted,
-    /// Somebody tried to hand on more than they have.
+    /// Another key signs assertions.
+    KeyRotated,
+    /// Somebody tried to hand on more than they have, or to do more than was handed on.
     DelegationWidened,
     /// Another process took over, tasks and all.
     TakenOver,
+    /// The agent's identity was obtained.
+    IdentityObtained,
+    /// The agent's identity no longer holds.
+    IdentityLost,
     /// A held call was approved or refused by a person.
     Approval,
 }
@@ -97,8 +103,11 @@ impl SecurityKind {
             Self::TaskConfidence => "task_confidence",
             Self::Revoked => "revoked",
             Self::RevocationLifted => "revocation_lifted",
+            Self::KeyRotated => "key_rotated",
             Self::DelegationWidened => "delegation_widened",
             Self::TakenOver => "taken_over",
+            Self::IdentityObtained => "identity_obtained",
+            Self::IdentityLost => "identity_lost",
             Self::Approval => "approval",
         }
     }
@@ -113,7 +122,10 @@ impl SecurityKind {
             | Self::TaskConfidence
             | Self::Revoked
             | Self::RevocationLifted
+            | Self::KeyRotated
             | Self::TakenOver
+            | Self::IdentityObtained
+            | Self::IdentityLost
             | Self::Approval => true,
             Self::SchemaViolation
             | Self::HeaderForgery

@@ -1,20 +1,23 @@
 //! The control socket of a running sidecar: what may be named there, and who is told of changes.
 
-use std::{io, sync::Arc};
+use std::{io, path::PathBuf, sync::Arc};
 
 use jiff::Timestamp;
 use tokio::sync::mpsc;
 
-use super::agents;
+use super::{agents, assertion_key};
 use crate::{
     config::Loaded,
     control::{self, Control, CurrentTasks, Declared, Heir},
     drain::Draining,
+    identify::agent::Source,
+    keys::SigningKey,
     outrider::Outrider,
     record::{Recorder, security::SecurityKind},
     state::{
         Authority, Decree, Depth, Edict, Effect, NotDone, Reach, Target, Widened, redis::Follower,
     },
+    tag,
     task::{Confidence, Task},
 };
 
@@ -39,6 +42,18 @@ pub(super) fn control(
             outrider: Arc::clone(outrider),
             listeners,
             forgets: loaded.forgets(),
+            local: loaded.config.tasks.local,
+        }),
+        keys: Box::new(Ring {
+            outrider: Arc::clone(outrider),
+            section: loaded.config.assertion.clone(),
+            file: loaded
+                .config
+                .assertion
+                .key
+                .as_deref()
+                .map(|file| loaded.resolve(file)),
+            spiffe: loaded.config.identity.source == Source::Spiffe,
         }),
         observer: Box::new(Notes {
             recorder: Arc::clone(&outrider.recorder),
@@ -73,6 +88,7 @@ struct Names {
     outrider: Arc<Outrider>,
     listeners: Vec<String>,
     forgets: bool,
+    local: bool,
 }
 
 impl Declared for Names {
@@ -88,8 +104,8 @@ impl Declared for Names {
         self.listeners.iter().any(|listener| listener == name)
     }
 
-    fn issuer(&self, _name: &str) -> bool {
-        false
+    fn issuer(&self, name: &str) -> bool {
+        self.outrider.issuers.find(name).is_some()
     }
 
     fn depth(&self) -> Depth {
@@ -98,6 +114,47 @@ impl Declared for Names {
 
     fn forgets(&self) -> bool {
         self.forgets
+    }
+
+    fn opens(&self) -> bool {
+        self.local
+    }
+}
+
+/// What signs assertions, and where the next key comes from.
+struct Ring {
+    outrider: Arc<Outrider>,
+    section: tag::Config,
+    file: Option<PathBuf>,
+    /// SVIDs sign.
+    spiffe: bool,
+}
+
+impl control::Keys for Ring {
+    fn kid(&self) -> String {
+        self.outrider.signer.kid()
+    }
+
+    fn jwks(&self, now: Timestamp) -> String {
+        self.outrider.signer.jwks(now)
+    }
+
+    fn next(&self) -> Result<SigningKey, String> {
+        if self.spiffe {
+            return Err(
+                "the agent's SVID signs assertions: its key follows from its rotation".into(),
+            );
+        }
+        let next = assertion_key(&self.section, self.file.as_deref());
+        let next = next.map_err(|error| format!("{error:#}"))?;
+        if next.kid() == self.kid() {
+            return Err("`assertion.key` still holds the key that signs: put a new one there first, under the same name".into());
+        }
+        Ok(next)
+    }
+
+    fn replace(&self, key: SigningKey, now: Timestamp) {
+        self.outrider.signer.replace(key, &[], now);
     }
 }
 
@@ -126,6 +183,16 @@ impl control::Observer for Notes {
             self.recorder.metrics.revoked("control");
         }
         note(&self.recorder, decree, task, effect)
+    }
+
+    fn rotated(&self, by: &str, old: &str, new: &str, why: Option<&str>) -> io::Result<()> {
+        let what = [
+            ("who", by),
+            ("key", new),
+            ("before", old),
+            ("why", why.unwrap_or_default()),
+        ];
+        self.note(SecurityKind::KeyRotated, None, &what)
     }
 
     fn widened(&self, by: &str, parent: &Task, widened: Widened) {

@@ -3,7 +3,7 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use super::Edge;
-use crate::{config::Isolation, listen::ListenAddress};
+use crate::{config::Isolation, identify::agent::Status, listen::ListenAddress};
 
 /// Where a sidecar listens and what it says of itself.
 #[derive(Debug, Clone)]
@@ -17,6 +17,7 @@ pub struct Banner {
     /// The record.
     pub record: PathBuf,
     agent: String,
+    identity: Status,
     services: Vec<String>,
     isolation: Isolation,
     task: Option<String>,
@@ -51,6 +52,7 @@ impl Banner {
                 .map(|control| loaded.resolve(&control.socket)),
             record: loaded.resolve(&loaded.config.decision_log.path),
             agent: edge.outrider.agent.to_string(),
+            identity: edge.outrider.identity.status(),
             services,
             isolation: edge.isolation,
             secured: loaded
@@ -77,6 +79,7 @@ impl Banner {
             "control": self.control,
             "record": self.record,
             "isolation": self.isolation.as_str(),
+            "identity": self.identity.source,
             "task": self.task,
         })
         .to_string()
@@ -91,6 +94,15 @@ impl fmt::Display for Banner {
             env!("CARGO_PKG_VERSION"),
             self.agent
         )?;
+        if self.identity.proved {
+            writeln!(f, "  identity  {}", self.identity.source)?;
+        } else {
+            writeln!(
+                f,
+                "  identity  {}: calls are refused until it is obtained",
+                self.identity.source
+            )?;
+        }
         for (name, address) in &self.listening {
             match address {
                 ListenAddress::Tcp(address) => {

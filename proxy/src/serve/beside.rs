@@ -16,7 +16,6 @@ use crate::{
     admin::{self, AdminState, Check, Page, Readiness},
     config::Isolation,
     drain::Draining,
-    keys::jwks,
     listen::accept::Entrance,
     metrics::Format,
     outrider::Outrider,
@@ -55,6 +54,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         draining,
         heritage,
         predecessor,
+        known,
     } = edge;
     let (stop, stopped) = watch::channel(false);
     let (heir, heirs) = mpsc::unbounded_channel();
@@ -97,6 +97,13 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     let mut keeping = JoinSet::new();
     keeping.spawn_local(keep_logs(Arc::clone(&outrider)));
+    for issuer in outrider.issuers.all() {
+        let source = Arc::clone(&issuer.source);
+        keeping.spawn_local(async move { source.run().await });
+    }
+    if let Some(known) = known {
+        keeping.spawn_local(known.note(Arc::clone(&outrider)));
+    }
     let successor = Watch::new(outrider.clone(), loaded, compiler, presented)
         .until_over(&mut orders, &mut succession)
         .await;
@@ -180,7 +187,7 @@ fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &Draini
                 text: pages.recorder.metrics.page(format),
             }
         }),
-        jwks: Box::new(move || jwks([keys.signer.key()])),
+        jwks: Box::new(move || keys.signer.jwks(Timestamp::now())),
     }
 }
 
@@ -191,10 +198,13 @@ fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readi
     } else {
         Check::NotReady("cannot be written: calls are refused".into())
     };
+    let known = outrider.identity.status();
     let identity = if draining {
         Check::NotReady("draining".into())
+    } else if known.proved {
+        Check::Ready(known.detail)
     } else {
-        Check::Ready(format!("static: {}", outrider.agent))
+        Check::NotReady(known.detail)
     };
     Readiness {
         policy: Check::Ready(format!("revision {}", snapshot.policy.revision())),

@@ -98,6 +98,7 @@ pub(super) fn all(
         loaded,
         heritage,
         predecessor: None,
+        known: None,
     })
 }
 

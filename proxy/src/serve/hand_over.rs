@@ -161,6 +161,8 @@ impl Heritage {
             issuer: Arc::clone(outrider.authority.tasks.issuer()),
             authority: outrider.authority.leave(),
             uses: outrider.uses.leave(),
+            keys: outrider.signer.leave(Timestamp::now()),
+            used: outrider.issuers.used.leave(),
         };
         link.send(&Bequest::Estate(Box::new(estate)), &with).await?;
         let answer = link.receive().await?;

@@ -3,7 +3,11 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::task::Terms;
+use crate::{
+    jose::{Jws, KeySet, Typ, Usage},
+    keys::SigningKey,
+    task::Terms,
+};
 
 fn signer() -> Signer {
     signer_of("spiffe://example.org/agent/triage", Ttl::default())
@@ -79,7 +83,7 @@ fn verify(token: &str, jwks: &str) -> (Value, Value) {
 fn assertion(facts: &Facts<'_>) -> (Value, Value) {
     let signer = signer();
     let headers = written(IdentityLevel::Assertion, facts, &signer);
-    let jwks = crate::keys::jwks([signer.key()]);
+    let jwks = signer.jwks(Timestamp::UNIX_EPOCH);
     verify(headers["outrider-assertion"].to_str().unwrap(), &jwks)
 }
 
@@ -124,7 +128,9 @@ fn a_changed_assertion_is_not_verified() {
         .unwrap()
         .rsplit_once('.')
         .unwrap();
-    let key = UnparsedPublicKey::new(&ED25519, signer.key().public());
+    let jwks: Value = serde_json::from_str(&signer.jwks(Timestamp::UNIX_EPOCH)).unwrap();
+    let public = jwks["keys"][0]["x"].as_str().unwrap();
+    let key = UnparsedPublicKey::new(&ED25519, URL_SAFE_NO_PAD.decode(public).unwrap());
     let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
     assert!(key.verify(content.as_bytes(), &signature).is_ok());
     let mut forged = content.as_bytes().to_vec();
@@ -228,14 +234,12 @@ fn a_header_of_ours_that_slipped_through_is_replaced() {
 }
 
 #[test]
-fn the_configuration_refuses_what_is_not_built_and_what_lives_too_long() {
+fn the_configuration_refuses_what_is_unknown_and_what_lives_too_long() {
     let config = |value: Value| serde_json::from_value::<Config>(value);
     assert_eq!(config(json!({})).unwrap(), Config::default());
     assert!(config(json!({"ttl": "60s", "algorithm": "EdDSA", "key": "a.pem"})).is_ok());
-    let es256 = config(json!({"algorithm": "ES256"}))
-        .unwrap_err()
-        .to_string();
-    assert!(es256.contains("not built yet"), "{es256}");
+    assert!(config(json!({"algorithm": "ES256", "overlap": "15m"})).is_ok());
+    assert!(config(json!({"algorithm": "RS256"})).is_err());
     for ttl in ["61s", "0s", "2m", "60", "500ms", "-1s", "1h", ""] {
         assert!(config(json!({"ttl": ttl})).is_err(), "{ttl}");
     }
@@ -258,4 +262,81 @@ proptest::proptest! {
         let visible = |byte: &u8| (0x21..=0x7e).contains(byte);
         proptest::prop_assert!(headers["outrider-subject"].as_bytes().iter().all(visible));
     }
+}
+
+fn at(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
+/// Which key of the set that is published at that time has signed the assertion.
+fn signed_by(assertion: &HeaderMap, signer: &Signer, now: Timestamp) -> Option<String> {
+    let set = KeySet::read(signer.jwks(now).as_bytes(), Usage::Signatures).unwrap();
+    let token = assertion["outrider-assertion"].as_bytes();
+    let verified = Jws::read(token).unwrap().verify(Typ::Exactly(TYP), &set);
+    verified.ok().map(|(_, key)| key.kid().unwrap().to_owned())
+}
+
+#[test]
+fn a_replaced_key_signs_nothing_more_and_is_published_until_its_overlap_is_over() {
+    let signer = signer();
+    let hash = body_hash(b"");
+    let sign = || written(IdentityLevel::Assertion, &facts(None, &hash), &signer);
+    let (old, before) = (signer.kid(), sign());
+    signer.replace(SigningKey::generate_p256().unwrap(), &[], at(0));
+    let (new, after) = (signer.kid(), sign());
+    assert_ne!(old, new);
+    assert_eq!(signed_by(&before, &signer, at(599)), Some(old.clone()));
+    assert_eq!(signed_by(&after, &signer, at(599)), Some(new.clone()));
+    assert_eq!(signed_by(&before, &signer, at(600)), None);
+    assert_eq!(signed_by(&after, &signer, at(600)), Some(new.clone()));
+    let successor = signer_of("spiffe://example.org/agent/triage", Ttl::default());
+    successor.inherit(signer.leave(at(100)));
+    assert_eq!(signed_by(&after, &successor, at(699)), Some(new));
+    assert_eq!(signed_by(&before, &successor, at(599)), Some(old));
+}
+
+#[test]
+fn many_rotations_keep_a_bounded_set_and_the_same_key_is_in_it_once() {
+    let signer = signer();
+    for second in 0..100 {
+        signer.replace(SigningKey::generate().unwrap(), &[], at(second));
+    }
+    let keys = |now| {
+        let set: Value = serde_json::from_str(&signer.jwks(at(now))).unwrap();
+        set["keys"].as_array().unwrap().len()
+    };
+    assert_eq!((keys(100), keys(800)), (33, 1));
+}
+
+#[test]
+fn an_overlap_shorter_than_an_assertion_is_refused() {
+    let read = |text: &str| Overlap::try_from(Period::try_from(text.to_owned()).unwrap()).is_ok();
+    assert!(read("90s") && read("1h"));
+    assert!(!read("89s"));
+}
+
+#[test]
+fn a_signer_without_a_key_signs_nothing_and_what_it_has_signed_by_can_still_be_verified() {
+    let signer = Signer::mute(Ttl::default(), "spiffe://example.org/agent/triage".into());
+    let (now, hash) = (Timestamp::now(), body_hash(b""));
+    let kids = || -> Vec<String> {
+        let set: Value = serde_json::from_str(&signer.jwks(now)).unwrap();
+        let keys = set["keys"].as_array().unwrap().iter();
+        keys.map(|key| key["kid"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let refused = || {
+        let (facts, mut headers) = (facts(None, &hash), HeaderMap::new());
+        let written = write(IdentityLevel::Assertion, &facts, &signer, &mut headers);
+        written == Err(Unsigned) && !headers.contains_key("outrider-assertion")
+    };
+    assert!(refused() && kids().is_empty() && signer.kid().is_empty());
+    let key = SigningKey::generate_p256().unwrap();
+    let kid = key.kid().to_owned();
+    signer.replace(key, &[b"leaf".to_vec()], now);
+    assert!(!refused());
+    assert_eq!(kids(), std::slice::from_ref(&kid));
+    signer.retire(now);
+    assert!(refused() && signer.kid().is_empty());
+    assert_eq!(kids(), [kid]);
 }

@@ -14,12 +14,15 @@ use http::{
 };
 use rustls::pki_types::ServerName;
 
+use super::TlsRoots;
+
 /// One service's upstream: where it is dialled, and what is written into requests for it.
 #[derive(Debug, Clone)]
 pub struct Upstream(Arc<Facts>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Facts {
+    /// Less than 2³².
     key: u64,
     origin: Box<str>,
     authority: Box<str>,
@@ -31,10 +34,12 @@ struct Facts {
     query: Option<Box<str>>,
     dial: Dial,
     tls: Option<ServerName<'static>>,
+    /// Whom it is proved by, where that is its own.
+    roots: Option<TlsRoots>,
 }
 
 /// What is dialled.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(super) enum Dial {
     /// A literal address.
     Address(SocketAddr),
@@ -129,7 +134,22 @@ impl Upstream {
             query: uri.query().map(Into::into),
             dial,
             tls: secure.then_some(name),
+            roots: None,
         })))
+    }
+
+    /// The same upstream, proved by its own authorities and shown what they say.
+    #[must_use]
+    pub fn proved_by(self, roots: TlsRoots) -> Self {
+        let roots = Some(roots);
+        Self(Arc::new(match Arc::try_unwrap(self.0) {
+            Ok(facts) => Facts { roots, ..facts },
+            Err(shared) => Facts {
+                key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+                roots,
+                ..Facts::clone(&shared)
+            },
+        }))
     }
 
     /// Scheme and authority, `https://tools.example.org`.
@@ -226,9 +246,16 @@ impl Upstream {
         self.0.tls.as_ref()
     }
 
-    /// What tells this upstream from every other of this process.
+    /// Whom it is proved by, where that is not the same as for others.
+    pub(super) fn roots(&self) -> Option<&TlsRoots> {
+        self.0.roots.as_ref()
+    }
+
+    /// What tells this upstream from every other of this process. Where connections are made with an
+    /// SVID, one that was made with the SVID before is to another upstream.
     pub(super) fn key(&self) -> u64 {
-        self.0.key
+        let turn = self.0.roots.as_ref().map_or(0, TlsRoots::turn);
+        self.0.key | turn << u32::BITS
     }
 
     pub(super) fn dial(&self) -> &Dial {

@@ -21,7 +21,8 @@ pub(super) enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-/// Connects to an upstream and, for `https`, proves its name.
+/// Connects to an upstream and, for `https`, proves it: by its own authorities where it has them, else by
+/// `roots`.
 pub(super) async fn dial(upstream: &Upstream, roots: &TlsRoots) -> Result<Stream, Unreachable> {
     let stream = connect(upstream.dial())
         .await
@@ -30,7 +31,9 @@ pub(super) async fn dial(upstream: &Upstream, roots: &TlsRoots) -> Result<Stream
     let Some(name) = upstream.tls_name() else {
         return Ok(Stream::Plain(stream));
     };
-    let tls = roots
+    let tls = upstream
+        .roots()
+        .unwrap_or(roots)
         .connector()
         .connect(name.clone(), stream)
         .await

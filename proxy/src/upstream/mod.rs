@@ -9,6 +9,7 @@ mod body;
 mod collect;
 mod dial;
 mod fetch;
+mod mutual;
 mod pool;
 #[cfg(test)]
 mod tests;
@@ -24,8 +25,9 @@ pub use address::{BadUpstream, Upstream};
 pub use body::{BodyCut, RequestBody, UpstreamBody};
 pub use collect::{Uncollected, collect, collect_request};
 pub use fetch::{Fetcher, Unfetched};
+pub use mutual::{BadClientKey, KeyFiles, Presents, Shown, TlsConfig, client_key};
 pub use pool::Pool;
-pub use tls::{BadRoots, TlsRoots};
+pub use tls::{BadRoots, TlsRoots, Trust, authorities};
 
 /// Sends a permitted request; the permit is used up.
 ///

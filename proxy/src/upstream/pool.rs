@@ -130,9 +130,11 @@ impl Pool {
         upstream: &Upstream,
         mut request: Request<RequestBody>,
     ) -> Result<Response<UpstreamBody>, Unreachable> {
-        while let Some(link) = self.idle.take(upstream.key()) {
+        // As it is now: a connection is kept under what it was made with, or under less.
+        let key = upstream.key();
+        while let Some(link) = self.idle.take(key) {
             match link.exchange(request).await {
-                Ok((answer, link)) => return self.admit(upstream, answer, link),
+                Ok((answer, link)) => return self.admit(key, answer, link),
                 Err(mut error) => match error.take_message() {
                     Some(unsent) => request = unsent,
                     None => return Err(error.into_error().into()),
@@ -142,7 +144,7 @@ impl Pool {
         // Boxed because it is large and seldom needed: every call's future would carry it.
         let link = Box::pin(self.connect(upstream)).await?;
         match link.exchange(request).await {
-            Ok((answer, link)) => self.admit(upstream, answer, link),
+            Ok((answer, link)) => self.admit(key, answer, link),
             Err(error) => Err(error.into_error().into()),
         }
     }
@@ -163,13 +165,13 @@ impl Pool {
     /// Takes an answer whose head is unambiguous.
     fn admit(
         &self,
-        upstream: &Upstream,
+        key: u64,
         answer: Response<Incoming>,
         link: Box<Link>,
     ) -> Result<Response<UpstreamBody>, Unreachable> {
         inspect(answer.status(), answer.headers()).map_err(Unreachable::Unacceptable)?;
         let home = Rc::clone(&self.idle);
-        Ok(answer.map(|body| UpstreamBody::new(body, link, home, upstream.key())))
+        Ok(answer.map(|body| UpstreamBody::new(body, link, home, key)))
     }
 }
 
