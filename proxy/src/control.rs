@@ -22,6 +22,7 @@ use tokio::{
 };
 
 use crate::{
+    doctor::Doctor,
     drain::Draining,
     state::{
         Authority, Decree, Depth, Edict, Effect, NotOpened, Reach, Store, UnknownTask, Widened,
@@ -107,6 +108,8 @@ pub struct Control {
     pub clock: fn() -> Timestamp,
     /// Whether authority changes here, or elsewhere in a moment.
     pub drain: Draining,
+    /// Who is asked how the sidecar stands.
+    pub doctor: Doctor,
     /// Where those go who want to take over.
     pub heirs: mpsc::UnboundedSender<Heir>,
 }
@@ -257,6 +260,7 @@ impl Control {
             } => self.revoke(uid, target, issued_before, reason, now).await,
             Request::Lift { target, reason } => self.lift(uid, target, reason, now).await,
             Request::Revocations {} => Ok(Reply::Revocations(self.authority.revocations().all())),
+            Request::Doctor {} => Ok(Reply::Findings(self.doctor.examine(now))),
             Request::TakeOver(_) => Err(refused(
                 Fault::NotAllowed,
                 "only root and the sidecar's own user may take over",

@@ -33,6 +33,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod drain;
 pub mod keys;
 pub mod metrics;

@@ -31,7 +31,8 @@ use labels::{
     BuildLabels, CallLabels, LimitLabels, ListenerLabels, PolicyLabels, ReasonLabels, ResultLabels,
     ServiceLabels, SourceLabels, StageLabels, ToolLabels, ViolationLabels,
 };
-use sources::{Fed, PolicyInfo, StoreFamilies};
+pub use sources::{CredentialSample, CredentialSamples};
+use sources::{Credentials, Fed, PolicyInfo, StoreFamilies};
 
 /// The label of a service or tool that configuration and catalogue do not know.
 pub const OTHER: &str = "_other";
@@ -95,6 +96,7 @@ pub struct Metrics {
     tasks: Arc<Fed>,
     approvals: Arc<Fed>,
     store: Arc<StoreFamilies>,
+    credentials: Arc<Credentials>,
     log_queue: Gauge,
 }
 
@@ -136,6 +138,7 @@ impl Metrics {
             tasks: Fed::new("tasks", "Tasks known to this sidecar, by state"),
             approvals: Fed::new("approvals", "Held calls, by state"),
             store: Arc::default(),
+            credentials: Arc::default(),
             log_queue: Gauge::default(),
         };
         let build = Info::new(BuildLabels {
@@ -198,6 +201,7 @@ impl Metrics {
         );
         to.register_collector(Box::new(Arc::clone(&self.approvals)));
         to.register_collector(Box::new(Arc::clone(&self.store)));
+        to.register_collector(Box::new(Arc::clone(&self.credentials)));
         to.register("decision_log_records", "Lines of the decision log", records);
         to.register(
             "decision_log_queue",
@@ -337,6 +341,13 @@ impl Metrics {
     /// Says where the numbers of a fleet's store come from; only the first time counts.
     pub fn feed_store(&self, source: StoreSource) {
         self.store.feed(source);
+    }
+
+    /// Says where the numbers of credentials come from; only the first time counts.
+    pub fn feed_credentials(&self, source: CredentialSamples) {
+        if self.credentials.0.set(source).is_err() {
+            tracing::debug!("credentials are fed already");
+        }
     }
 
     /// The whole page in `format`.

@@ -11,8 +11,8 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
-    identify::Unproven, limit::Throttled, listen::reverse::Unadmitted, overload::Overloaded,
-    state::redis::Away, upstream::Unreachable,
+    credentials::Unobtained, identify::Unproven, limit::Throttled, listen::reverse::Unadmitted,
+    overload::Overloaded, state::redis::Away, upstream::Unreachable,
 };
 
 /// Makes [`Code`] and the rows of [`Rejection::row`] of one table.
@@ -381,6 +381,12 @@ impl From<Throttled> for Rejection {
 
 impl From<Away> for Rejection {
     fn from(Away: Away) -> Self {
+        Self::DependencyUnavailable
+    }
+}
+
+impl From<Unobtained> for Rejection {
+    fn from(_: Unobtained) -> Self {
         Self::DependencyUnavailable
     }
 }

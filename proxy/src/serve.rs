@@ -5,6 +5,7 @@ mod authority;
 mod banner;
 mod beside;
 mod bind;
+mod doctor;
 mod hand_over;
 mod link;
 mod take_over;
@@ -32,7 +33,7 @@ use crate::{
     drain::{Drain, Draining},
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
-    metrics::{Metrics, StoreNumbers},
+    metrics::{CredentialSample, Metrics, StoreNumbers},
     outrider::{Outrider, Tidy},
     record::{
         Recorder, Standing,
@@ -44,6 +45,7 @@ use crate::{
         self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet,
     },
     tag::Signer,
+    upstream::TlsRoots,
     workers::Workers,
 };
 use hand_over::Heritage;
@@ -95,6 +97,7 @@ pub(crate) struct Edge {
     pub(crate) draining: Draining,
     heritage: Heritage,
     predecessor: Option<Predecessor>,
+    roots: TlsRoots,
 }
 
 /// Starts a sidecar.
@@ -414,6 +417,26 @@ fn feed(outrider: &Arc<Outrider>) {
         };
         outrider.recorder.metrics.feed_store(Box::new(numbers));
     }
+    // The metrics are a part of what they would hold.
+    let known = Arc::downgrade(outrider);
+    outrider
+        .recorder
+        .metrics
+        .feed_credentials(Box::new(move || {
+            let now = Timestamp::now();
+            let mut samples = Vec::new();
+            if let Some(outrider) = known.upgrade() {
+                outrider.each_credential(|credential| {
+                    let report = credential.report(now);
+                    samples.push(CredentialSample {
+                        service: report.service,
+                        expires_s: report.expires.map(|at| at.duration_since(now).as_secs()),
+                        fetches: report.fetches,
+                    });
+                });
+            }
+            samples
+        }));
 }
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.

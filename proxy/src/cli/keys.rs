@@ -8,7 +8,10 @@ use std::{
 
 use anyhow::Context;
 
-use crate::keys::{SigningKey, jwks};
+use crate::{
+    credentials::Signer,
+    keys::{SigningKey, jwks},
+};
 
 /// Finds `assertion.key` in a configuration: the one given, else `./outrider.yaml`.
 pub type FindKey = fn(&Option<PathBuf>) -> anyhow::Result<Option<PathBuf>>;
@@ -27,6 +30,9 @@ enum Command {
         /// Configuration that names the key [default: ./outrider.yaml]
         #[arg(short, long, value_name = "FILE")]
         config: Option<PathBuf>,
+        /// The key of `credentials.client` or `credentials.exchange` instead, for its token server
+        #[arg(long, value_name = "FILE", conflicts_with = "config")]
+        key: Option<PathBuf>,
         /// Print JSON, which a JWK Set always is
         #[arg(long)]
         json: bool,
@@ -38,7 +44,17 @@ enum Command {
 /// # Errors
 /// When the configuration or the key cannot be read, or the keys cannot be printed.
 pub fn run(args: &Args, find: FindKey) -> anyhow::Result<ExitCode> {
-    let Command::Jwks { config, json: _ } = &args.command;
+    let Command::Jwks {
+        config,
+        key,
+        json: _,
+    } = &args.command;
+    if let Some(path) = key {
+        let jwk = Signer::load(path, None).and_then(|signer| signer.jwk());
+        let jwk = jwk.with_context(|| format!("in `{}`", path.display()))?;
+        writeln!(std::io::stdout(), r#"{{"keys":[{jwk}]}}"#).context("cannot print")?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let Some(path) = find(config)? else {
         writeln!(
             std::io::stderr(),

@@ -231,6 +231,7 @@ pub(super) fn json(reply: &Reply) -> anyhow::Result<String> {
         Reply::Tasks(tasks) => serde_json::to_string(tasks)?,
         Reply::Done(done) => serde_json::to_string(done)?,
         Reply::Revocations(revocations) => serde_json::to_string(revocations)?,
+        Reply::Findings(findings) => serde_json::to_string(findings)?,
         Reply::Refused(refusal) => serde_json::to_string(refusal)?,
     };
     text.push('\n');
@@ -245,6 +246,7 @@ pub(super) fn human(reply: &Reply) -> String {
         Reply::Tasks(tasks) => table(tasks),
         Reply::Done(done) => revoke::done(done),
         Reply::Revocations(revocations) => revoke::table(revocations),
+        Reply::Findings(findings) => super::doctor::human(findings),
         Reply::Refused(refusal) => format!("{refusal}\n"),
     }
 }

@@ -12,6 +12,7 @@ use outrider_policy::{
 use super::{Compiler, Ingredients, Loaded, Service as Section};
 use crate::{
     catalogue::{self, Catalogue, Service},
+    credentials::{self, Credential, Setting},
     headers::is_ours,
     identify::Required,
     limit::{self, Limits},
@@ -105,7 +106,7 @@ impl Loaded {
     ) -> Result<Built, Vec<Problem>> {
         let mut problems = self.found.problems.clone();
         problems.extend(self.cross_check());
-        let catalogue = self.catalogue(&mut problems);
+        let catalogue = self.catalogue(before.map(|before| &before.catalogue), &mut problems);
         let policy = self.compile(compiler, &catalogue, &mut problems);
         let (Some((data, policy)), true) = (policy, problems.is_empty()) else {
             return Err(problems);
@@ -195,6 +196,19 @@ impl Loaded {
                 ));
             }
         }
+        for service in &config.services {
+            if service
+                .credentials
+                .as_ref()
+                .is_some_and(credentials::Config::needs_svid)
+            {
+                refuse(format!(
+                    "service `{}`: `credentials.exchange`: {}",
+                    service.name,
+                    credentials::BadConfig::NoSvid
+                ));
+            }
+        }
         if let Some(name) = limit::repeated_name(&config.limits) {
             refuse(format!("`limits`: two are named `{name}`"));
         }
@@ -221,20 +235,25 @@ impl Loaded {
         found
     }
 
-    fn catalogue(&self, problems: &mut Vec<Problem>) -> Catalogue {
+    fn catalogue(&self, before: Option<&Catalogue>, problems: &mut Vec<Problem>) -> Catalogue {
         let unread = |name| !self.spoken.iter().any(|(known, _)| known == name);
         let services = self.config.services.iter().filter_map(|section| {
             if unread(&section.name) {
                 // What is wrong with its lock file was found already.
                 return None;
             }
-            let service = self.service(section);
+            let before = before.and_then(|before| before.service(section.name.as_str()));
+            let service = self.service(section, before.map(|before| &**before));
             service.map_err(|found| problems.extend(found)).ok()
         });
         Catalogue::new(services.collect())
     }
 
-    fn service(&self, section: &Section) -> Result<Service, Vec<Problem>> {
+    fn service(
+        &self,
+        section: &Section,
+        before: Option<&Service>,
+    ) -> Result<Service, Vec<Problem>> {
         let at =
             |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
         let spoken = self.spoken.iter().find(|(name, _)| *name == section.name);
@@ -246,17 +265,18 @@ impl Loaded {
             &spoken.contract,
         )
         .map_err(|bad| at(bad.to_string()))?;
-        let base = self.file.parent().unwrap_or(Path::new("."));
+        let upstream =
+            Upstream::parse(&section.upstream).map_err(|bad| at(format!("`upstream`: {bad}")))?;
+        let credentials = section.credentials.as_ref().map(|config| {
+            let before = before.and_then(|before| before.credentials.as_ref());
+            Credential::load(config, self.setting(section, &upstream), before)
+        });
         Ok(Service {
             name: section.name.clone(),
             protocol: Arc::clone(&spoken.protocol),
-            upstream: Upstream::parse(&section.upstream)
-                .map_err(|bad| at(format!("`upstream`: {bad}")))?,
+            upstream,
             identity: section.identity,
-            credentials: section
-                .credentials
-                .as_ref()
-                .map(|credentials| credentials.load(base, |name| std::env::var(name).ok()))
+            credentials: credentials
                 .transpose()
                 .map_err(|bad| at(format!("`credentials`: {bad}")))?,
             passthrough: section
@@ -269,6 +289,19 @@ impl Loaded {
             stream_idle: section.stream_idle.0,
             tools,
         })
+    }
+
+    /// What a service's credentials are for. A query of its URL may hold a key and is not told.
+    fn setting(&self, section: &Section, upstream: &Upstream) -> Setting {
+        // Absolute, because commands run there.
+        let base = self.resolve(Path::new("."));
+        let base = std::path::absolute(&base).unwrap_or(base);
+        Setting {
+            service: section.name.as_str().into(),
+            agent: self.config.agent.id.0.as_str().into(),
+            resource: format!("{}{}", upstream.origin(), upstream.path()).into(),
+            base: base.into(),
+        }
     }
 
     fn compile(
@@ -344,6 +377,18 @@ impl Loaded {
                 "agent `{}` is not in the inventory (`agents`): every call will be refused",
                 self.config.agent.id.0
             ));
+        }
+        for service in &self.config.services {
+            if service
+                .credentials
+                .as_ref()
+                .is_some_and(credentials::Config::impersonates)
+            {
+                warn(format!(
+                    "service `{}`: `actor_token: none` is impersonation: the token does not tell that an agent acts",
+                    service.name
+                ));
+            }
         }
         for (service, spoken) in &self.spoken {
             for note in &spoken.notes {

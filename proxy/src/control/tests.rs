@@ -1,7 +1,7 @@
 use std::sync::Mutex;
 
 use super::*;
-use crate::{drain::Drain, keys::SigningKey, state::Tasks, task::State};
+use crate::{doctor::Doctor, drain::Drain, keys::SigningKey, state::Tasks, task::State};
 use wire::{Kind, Named, OfTask};
 
 const NOW: i64 = 1_000_000;
@@ -104,6 +104,7 @@ fn control(log: &Log) -> Control {
         clock,
         drain: Drain::new().1,
         heirs: mpsc::unbounded_channel().0,
+        doctor: Doctor::default(),
     }
 }
 

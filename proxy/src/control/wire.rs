@@ -7,6 +7,7 @@ use outrider_policy::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    doctor::Finding,
     state::Revocation,
     task::{Confidence, State, Task},
 };
@@ -52,6 +53,8 @@ pub enum Request {
     },
     /// Shows what is revoked.
     Revocations {},
+    /// Asks how the sidecar stands.
+    Doctor {},
     /// Takes over everything that the sidecar has. The reply is a refusal, or an empty line and
     /// then no more of these words.
     TakeOver(Bid),
@@ -154,6 +157,8 @@ pub enum Reply {
     Done(Done),
     /// What is revoked, the oldest first.
     Revocations(Vec<Revocation>),
+    /// How the sidecar stands.
+    Findings(Vec<Finding>),
     /// Nothing was done, or it was not noted.
     Refused(Refusal),
 }

@@ -15,6 +15,7 @@ use crate::{
     authorize,
     call::{DecisionId, ToolCall, Trace},
     catalogue::{Service, Tool},
+    credentials::{Use, Wanted},
     identify,
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
@@ -92,6 +93,8 @@ pub(super) struct Errand {
     pub(super) request: Request<RequestBody>,
     pub(super) service: Arc<Service>,
     pub(super) expected: Expected,
+    /// The credential that goes with it.
+    pub(super) wanted: Option<Wanted>,
 }
 
 impl Case {
@@ -382,6 +385,7 @@ impl Case {
 
     fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {
         let shown = self.shown();
+        let wanted = self.known.request.as_ref().and_then(|_| self.wanted());
         let Known {
             exchange,
             facts,
@@ -415,7 +419,41 @@ impl Case {
                 memory: Arc::clone(&self.outrider.memory),
             },
             service: self.service,
+            wanted,
         }))
+    }
+
+    /// The credential of a message: as its task and its tool have it, where that counts.
+    fn wanted(&self) -> Option<Wanted> {
+        let credential = self.service.credentials.as_ref()?;
+        if !credential.is_particular() {
+            return Some(credential.wanted(Use {
+                task: None,
+                token: None,
+                tool: None,
+            }));
+        }
+        let task = self.known.facts.task.clone().or_else(|| self.presenter());
+        let token = match self.known.tokens.as_slice() {
+            [token] if task.as_ref().is_some_and(|task| task.is_from_elsewhere()) => Some(token),
+            _ => None,
+        };
+        Some(
+            credential.wanted(Use {
+                task: task
+                    .as_ref()
+                    .filter(|task| task.state(self.now) == State::Active),
+                token: token.map(HeaderValue::as_bytes),
+                tool: self.known.tool.as_ref().map(|tool| &tool.id),
+            }),
+        )
+    }
+
+    /// The task that a message presents which needs none.
+    fn presenter(&self) -> Option<Arc<Task>> {
+        let (tokens, tasks) = (&self.known.tokens, &self.outrider.authority.tasks);
+        let (_, task) = identify::holder(tokens, &self.listener, tasks).ok()?;
+        task
     }
 
     /// The session knows what is asked in it, so that the answer can also come on its stream.

@@ -9,6 +9,7 @@ use super::agents;
 use crate::{
     config::Loaded,
     control::{self, Control, CurrentTasks, Declared, Heir},
+    doctor::Doctor,
     drain::Draining,
     outrider::Outrider,
     record::{Recorder, security::SecurityKind},
@@ -25,6 +26,7 @@ pub(super) fn control(
     draining: &Draining,
     heirs: mpsc::UnboundedSender<Heir>,
     decrees: mpsc::UnboundedSender<Decree>,
+    doctor: Doctor,
 ) -> Control {
     let listeners = loaded
         .config
@@ -41,9 +43,11 @@ pub(super) fn control(
             forgets: loaded.forgets(),
         }),
         observer: Box::new(Notes {
+            outrider: Arc::clone(outrider),
             recorder: Arc::clone(&outrider.recorder),
             decrees,
         }),
+        doctor,
         current: if loaded.config.production() {
             CurrentTasks::Off
         } else {
@@ -103,6 +107,7 @@ impl Declared for Names {
 
 /// Writes changes of authority into the security log, and tells a predecessor of decrees.
 struct Notes {
+    outrider: Arc<Outrider>,
     recorder: Arc<Recorder>,
     decrees: mpsc::UnboundedSender<Decree>,
 }
@@ -125,6 +130,7 @@ impl control::Observer for Notes {
         if let Edict::Revoke { .. } = decree.edict {
             self.recorder.metrics.revoked("control");
         }
+        self.outrider.tidy_credentials(Timestamp::now());
         note(&self.recorder, decree, task, effect)
     }
 

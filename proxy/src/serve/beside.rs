@@ -11,16 +11,18 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{DRAIN, Edge, Order, STACK, authority, hand_over::Succession, watch::Watch};
+use super::{DRAIN, Edge, Order, STACK, authority, doctor, hand_over::Succession, watch::Watch};
 use crate::{
     admin::{self, AdminState, Check, Page, Readiness},
     config::Isolation,
+    credentials::Credential,
     drain::Draining,
     keys::jwks,
     listen::accept::Entrance,
     metrics::Format,
     outrider::Outrider,
     state::redis::Fleet,
+    upstream::TlsRoots,
 };
 
 /// Between two looks at logs and files.
@@ -55,6 +57,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         draining,
         heritage,
         predecessor,
+        roots,
     } = edge;
     let (stop, stopped) = watch::channel(false);
     let (heir, heirs) = mpsc::unbounded_channel();
@@ -65,9 +68,9 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         running.spawn_local(admin::serve(admin, state, told(stopped.clone())));
     }
     if let Some(socket) = control {
-        let control = Arc::new(authority::control(
-            &loaded, &outrider, &draining, heir, decree,
-        ));
+        let doctor = doctor::doctor(&outrider, isolation);
+        let control = authority::control(&loaded, &outrider, &draining, heir, decree, doctor);
+        let control = Arc::new(control);
         running.spawn_local(async move {
             if let Err(error) = control.serve(socket, told(stopped)).await {
                 tracing::error!(%error, "the control socket cannot be served");
@@ -97,6 +100,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     let mut keeping = JoinSet::new();
     keeping.spawn_local(keep_logs(Arc::clone(&outrider)));
+    keeping.spawn_local(keep_credentials(Arc::clone(&outrider), roots));
     let successor = Watch::new(outrider.clone(), loaded, compiler, presented)
         .until_over(&mut orders, &mut succession)
         .await;
@@ -153,6 +157,18 @@ async fn keep_logs(outrider: Arc<Outrider>) {
             _ = ticks.tick() => recorder.tick(Timestamp::now()),
         }
     }
+}
+
+/// Fetches credentials, to the end of the drain: calls under way may still need some.
+async fn keep_credentials(outrider: Arc<Outrider>, roots: TlsRoots) {
+    let each = |show: &mut dyn FnMut(&Credential)| {
+        if outrider.authority.standing.is_revoked() {
+            outrider.forget_all_credentials();
+        } else {
+            outrider.each_credential(show);
+        }
+    };
+    outrider.fetching.keep(roots, None, each).await;
 }
 
 async fn told(mut stopped: watch::Receiver<bool>) {
