@@ -23,6 +23,7 @@ use tokio::{
 };
 
 use crate::{
+    doctor::Doctor,
     drain::Draining,
     keys::SigningKey,
     state::{
@@ -136,6 +137,8 @@ pub struct Control {
     pub clock: fn() -> Timestamp,
     /// Whether authority changes here, or elsewhere in a moment.
     pub drain: Draining,
+    /// Who is asked how the sidecar stands.
+    pub doctor: Doctor,
     /// Where those go who want to take over.
     pub heirs: mpsc::UnboundedSender<Heir>,
 }
@@ -288,6 +291,7 @@ impl Control {
             Request::Revocations {} => Ok(Reply::Revocations(self.authority.revocations().all())),
             Request::Keys {} => self.shown(now),
             Request::RotateKeys { reason } => self.rotate(uid, reason.as_deref(), now),
+            Request::Doctor {} => Ok(Reply::Findings(self.doctor.examine(now))),
             Request::TakeOver(_) => Err(refused(
                 Fault::NotAllowed,
                 "only root and the sidecar's own user may take over",

@@ -34,6 +34,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod drain;
 pub mod jose;
 pub mod keys;

@@ -31,7 +31,8 @@ use labels::{
     BuildLabels, CallLabels, LimitLabels, ListenerLabels, PolicyLabels, ReasonLabels, ResultLabels,
     ServiceLabels, SourceLabels, StageLabels, ToolLabels, ViolationLabels,
 };
-use sources::{Expiry, Fed, IssuerKeys, PolicyInfo, StoreFamilies};
+pub use sources::{CredentialSample, CredentialSamples};
+use sources::{Credentials, Expiry, Fed, IssuerKeys, PolicyInfo, StoreFamilies};
 
 /// The label of a service or tool that configuration and catalogue do not know.
 pub const OTHER: &str = "_other";
@@ -104,6 +105,7 @@ pub struct Metrics {
     issuers: Arc<IssuerKeys>,
     agent_expiry: Arc<Expiry>,
     identity_expiry: Arc<Expiry>,
+    credentials: Arc<Credentials>,
     log_queue: Gauge,
 }
 
@@ -154,6 +156,7 @@ impl Metrics {
                 "identity_expiry_timestamp_seconds",
                 "When what proves the agent's identity expires",
             ),
+            credentials: Arc::default(),
             log_queue: Gauge::default(),
         };
         let build = Info::new(BuildLabels {
@@ -219,6 +222,7 @@ impl Metrics {
         to.register_collector(Box::new(Arc::clone(&self.issuers)));
         to.register_collector(Box::new(Arc::clone(&self.agent_expiry)));
         to.register_collector(Box::new(Arc::clone(&self.identity_expiry)));
+        to.register_collector(Box::new(Arc::clone(&self.credentials)));
         to.register("decision_log_records", "Lines of the decision log", records);
         to.register(
             "decision_log_queue",
@@ -377,6 +381,13 @@ impl Metrics {
     /// counts.
     pub fn feed_identity_expiry(&self, source: Expires) {
         self.identity_expiry.feed(source);
+    }
+
+    /// Says where the numbers of credentials come from; only the first time counts.
+    pub fn feed_credentials(&self, source: CredentialSamples) {
+        if self.credentials.0.set(source).is_err() {
+            tracing::debug!("credentials are fed already");
+        }
     }
 
     /// The whole page in `format`.

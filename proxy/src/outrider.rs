@@ -3,6 +3,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
+use jiff::Timestamp;
 use outrider_policy::{
     Patterns, Policy,
     data::Data,
@@ -12,6 +13,7 @@ use outrider_policy::{
 use crate::{
     authorize::Uses,
     catalogue::{Catalogue, Service},
+    credentials::{Credential, Fetching},
     identify::{Peers, Required, agent::Identity, issuers::Issuers},
     limit::Limits,
     listen::Connection,
@@ -102,6 +104,8 @@ pub struct Outrider {
     pub uses: Uses,
     /// What is remembered between calls.
     pub memory: Arc<Memory>,
+    /// Where credentials are fetched.
+    pub fetching: Fetching,
 }
 
 impl Outrider {
@@ -127,6 +131,7 @@ impl Outrider {
             identity,
             uses: Uses::default(),
             memory: Arc::default(),
+            fetching: Fetching::default(),
         }
     }
 
@@ -148,6 +153,35 @@ impl Outrider {
                 journal.tidy(&self.authority, &uses, tidy == Tidy::WhereDue)
             }
         }
+    }
+
+    /// Forgets the credentials that were fetched for tasks which are not active, and all if the agent
+    /// may not act any more; what is under way for them brings nothing.
+    pub fn tidy_credentials(&self, now: Timestamp) {
+        if self.authority.standing.is_revoked() {
+            self.forget_all_credentials();
+        } else {
+            self.each_credential(|credential| credential.tidy(now));
+        }
+    }
+
+    /// Forgets the credentials that were fetched for a task.
+    pub fn forget_credentials(&self, issuer: &str, id: &str) {
+        self.each_credential(|credential| credential.forget_task(issuer, id));
+    }
+
+    /// Forgets every credential that was fetched.
+    pub fn forget_all_credentials(&self) {
+        self.each_credential(Credential::forget_all);
+    }
+
+    /// Shows the credentials of every service.
+    pub fn each_credential(&self, mut show: impl FnMut(&Credential)) {
+        let snapshot = self.snapshot();
+        let services = snapshot.catalogue.services();
+        services
+            .filter_map(|service| service.credentials.as_ref())
+            .for_each(&mut show);
     }
 
     /// What a call that begins now reads to its end.

@@ -17,7 +17,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, StatusCode, header};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 
@@ -293,14 +293,22 @@ impl Pipeline {
         entry: &mut Entry,
     ) -> Result<Accepted, Rejection> {
         let Errand {
-            request,
+            mut request,
             service,
             expected,
+            wanted,
         } = *errand;
         let tether = expected.tether.clone();
         let asked = expected.session.clone().zip(expected.exchange.id.clone());
         let started = Instant::now();
         let exchange = async {
+            let carried = match wanted {
+                Some(wanted) => {
+                    let (fetching, headers) = (&self.outrider.fetching, request.headers_mut());
+                    Some(wanted.provide(fetching, service.timeout, headers).await?)
+                }
+                None => None,
+            };
             let answer = forward(
                 permit,
                 &self.pool,
@@ -309,6 +317,9 @@ impl Pipeline {
                 service.timeout,
             )
             .await?;
+            if let (Some(carried), StatusCode::UNAUTHORIZED) = (carried, answer.status()) {
+                carried.refused();
+            }
             respond::receive(answer, expected).await
         };
         let accepted = tokio::select! {

@@ -11,6 +11,7 @@ use outrider_policy::Refusal;
 use outrider_schemas::{json, json_schema::Violation};
 
 use crate::{
+    credentials::Unobtained,
     identify::{Unproven, agent::Unattested, issuers::Untrusted},
     jose::BadToken,
     limit::Throttled,
@@ -418,6 +419,12 @@ impl From<Throttled> for Rejection {
 
 impl From<Away> for Rejection {
     fn from(Away: Away) -> Self {
+        Self::DependencyUnavailable
+    }
+}
+
+impl From<Unobtained> for Rejection {
+    fn from(_: Unobtained) -> Self {
         Self::DependencyUnavailable
     }
 }

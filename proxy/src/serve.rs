@@ -5,6 +5,7 @@ mod authority;
 mod banner;
 mod beside;
 mod bind;
+mod doctor;
 mod hand_over;
 mod known;
 mod link;
@@ -35,7 +36,7 @@ use crate::{
     jose::Source,
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
-    metrics::{Metrics, StoreNumbers},
+    metrics::{CredentialSample, Metrics, StoreNumbers},
     outrider::{Outrider, Tidy},
     record::{
         Recorder, Standing,
@@ -47,6 +48,7 @@ use crate::{
         self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet,
     },
     tag::{self, Signer},
+    upstream::TlsRoots,
     workers::Workers,
 };
 use hand_over::Heritage;
@@ -100,6 +102,7 @@ pub(crate) struct Edge {
     heritage: Heritage,
     predecessor: Option<Predecessor>,
     known: Option<Known>,
+    roots: TlsRoots,
 }
 
 /// Starts a sidecar.
@@ -465,6 +468,26 @@ fn feed(outrider: &Arc<Outrider>) {
         sources.iter().map(keys).collect()
     }));
     known::feed(outrider);
+    // The metrics are a part of what they would hold.
+    let known = Arc::downgrade(outrider);
+    outrider
+        .recorder
+        .metrics
+        .feed_credentials(Box::new(move || {
+            let now = Timestamp::now();
+            let mut samples = Vec::new();
+            if let Some(outrider) = known.upgrade() {
+                outrider.each_credential(|credential| {
+                    let report = credential.report(now);
+                    samples.push(CredentialSample {
+                        service: report.service,
+                        expires_s: report.expires.map(|at| at.duration_since(now).as_secs()),
+                        fetches: report.fetches,
+                    });
+                });
+            }
+            samples
+        }));
 }
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.

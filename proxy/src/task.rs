@@ -304,6 +304,11 @@ impl Task {
         self.life.high_water()
     }
 
+    /// Whether an issuer elsewhere vouches for it.
+    pub fn is_from_elsewhere(&self) -> bool {
+        !self.issuer.starts_with("outrider:")
+    }
+
     /// Waits until the task is suspended, closed, revoked or expired, and says which.
     ///
     /// Any runtime may wait on a task that another one ends.

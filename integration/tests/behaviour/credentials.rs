@@ -56,3 +56,25 @@ fn a_credential_is_in_no_answer_log_or_metric() {
     }
     assert!(!said.contains(SECRET));
 }
+
+#[test]
+fn a_secret_whose_file_is_replaced_is_used_without_a_reload_and_no_call_is_lost() {
+    let server = echo();
+    let sidecar = sidecar(&server);
+    let mut agent = sidecar.agent();
+    let used = |agent: &mut outrider_integration::Agent| {
+        assert!(agent.call("echo", &hi()).is_tool_success());
+        let last = server.calls().pop().unwrap();
+        last.head.get("authorization").unwrap().to_owned()
+    };
+    assert_eq!(used(&mut agent), format!("Bearer {SECRET}"));
+    // As a careless rotation does it: for a moment there is none.
+    std::fs::remove_file(sidecar.path("secret")).unwrap();
+    assert_eq!(used(&mut agent), format!("Bearer {SECRET}"));
+    std::fs::write(sidecar.path("secret"), "the-next-one\n").unwrap();
+    outrider_integration::until("the new secret to be used", || {
+        (used(&mut agent) == "Bearer the-next-one").then_some(())
+    });
+    let attempts = ["result=\"ok\""];
+    assert!((sidecar.metric("outrider_policy_reload_total", &attempts) - 1.0).abs() < 0.1);
+}

@@ -11,6 +11,7 @@ use anyhow::Context;
 use super::task::{At, FindSocket, human, json};
 use crate::{
     control::wire::{Reply, Request},
+    credentials::Signer,
     keys::{SigningKey, jwks},
 };
 
@@ -29,7 +30,11 @@ pub struct Args {
 #[derive(Clone, Debug, clap::Subcommand)]
 enum Command {
     /// Print the JWK Set of the running sidecar, or of the configured key when none runs
-    Jwks,
+    Jwks {
+        /// The key of `credentials.client` or `credentials.exchange` instead, for its token server
+        #[arg(long, value_name = "FILE")]
+        key: Option<PathBuf>,
+    },
     /// Sign with another key from now on: a new one, or what `assertion.key` now holds
     #[command(
         after_help = "The key before stays in the JWK Set for `assertion.overlap`. Prints the new key's ID."
@@ -49,7 +54,12 @@ enum Command {
 /// cannot be printed.
 pub fn run(args: &Args, socket: FindSocket, find: FindKey) -> anyhow::Result<ExitCode> {
     match &args.command {
-        Command::Jwks => show(&args.at, socket, find),
+        Command::Jwks { key: None } => show(&args.at, socket, find),
+        Command::Jwks { key: Some(path) } => {
+            let jwk = Signer::load(path, None).and_then(|signer| signer.jwk());
+            let jwk = jwk.with_context(|| format!("in `{}`", path.display()))?;
+            print(&format!("{{\"keys\":[{jwk}]}}\n"))
+        }
         Command::Rotate { reason } => {
             let reason = reason.clone();
             let reply = match args.at.ask(socket, &Request::RotateKeys { reason })? {

@@ -3,6 +3,7 @@
 
 pub mod check;
 pub mod demo;
+pub mod doctor;
 pub mod health;
 pub mod init;
 pub mod keys;
@@ -44,6 +45,7 @@ enum Command {
     Task(task::Args),
     /// Take authority back
     Revoke(revoke::Args),
+    Doctor(doctor::Args),
     /// Show public keys, and replace the one that signs
     Keys(keys::Args),
     /// Follow, show and verify the decision log
@@ -66,6 +68,7 @@ pub fn main() -> ExitCode {
         Command::Schemas(args) => schemas::run(&args),
         Command::Task(args) => task::run(&args, control_socket),
         Command::Revoke(args) => revoke::run(&args, control_socket),
+        Command::Doctor(args) => doctor::run(&args, control_socket),
         Command::Keys(args) => keys::run(&args, control_socket, assertion_key),
         Command::Log(args) => Ok(log::run(&args, &|file| Ok(record_of(&read(file)?)))),
         Command::Health(args) => health::run(&args),

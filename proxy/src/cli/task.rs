@@ -242,6 +242,7 @@ pub(super) fn json(reply: &Reply) -> anyhow::Result<String> {
         Reply::Done(done) => serde_json::to_string(done)?,
         Reply::Revocations(revocations) => serde_json::to_string(revocations)?,
         Reply::Keys(keys) => serde_json::to_string(keys)?,
+        Reply::Findings(findings) => serde_json::to_string(findings)?,
         Reply::Refused(refusal) => serde_json::to_string(refusal)?,
     };
     text.push('\n');
@@ -257,6 +258,7 @@ pub(super) fn human(reply: &Reply) -> String {
         Reply::Done(done) => revoke::done(done),
         Reply::Revocations(revocations) => revoke::table(revocations),
         Reply::Keys(keys) => format!("{}\n", keys.kid),
+        Reply::Findings(findings) => super::doctor::human(findings),
         Reply::Refused(refusal) => format!("{refusal}\n"),
     }
 }

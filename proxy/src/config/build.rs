@@ -12,8 +12,9 @@ use outrider_policy::{
 use super::{Compiler, Ingredients, Loaded, Service as Section};
 use crate::{
     catalogue::{self, Catalogue, Service},
+    credentials::{self, Credential, Setting},
     headers::is_ours,
-    identify::Required,
+    identify::{Required, agent},
     jose::Location,
     limit::{self, Limits},
     listen::ListenAddress,
@@ -25,6 +26,7 @@ use crate::{
     },
     svid::CurrentSvid,
     tag::IdentityLevel,
+    upstream::Upstream,
 };
 
 /// What keeps the agent from acting as the sidecar's own user.
@@ -107,7 +109,8 @@ impl Loaded {
         let mut problems = self.found.problems.clone();
         problems.extend(self.cross_check());
         let svid = before.map(|before| before.svid.clone()).unwrap_or_default();
-        let catalogue = self.catalogue(&svid, &mut problems);
+        let known = before.map(|before| &before.catalogue);
+        let catalogue = self.catalogue(known, &svid, &mut problems);
         let policy = self.compile(compiler, &catalogue, &mut problems);
         let (Some((data, policy)), true) = (policy, problems.is_empty()) else {
             return Err(problems);
@@ -202,6 +205,21 @@ impl Loaded {
         if let Err(why) = self.check_identity() {
             refuse(why);
         }
+        for service in &config.services {
+            let spiffe = config.identity.source == agent::Source::Spiffe;
+            if !spiffe
+                && service
+                    .credentials
+                    .as_ref()
+                    .is_some_and(credentials::Config::needs_svid)
+            {
+                refuse(format!(
+                    "service `{}`: `credentials.exchange`: {}",
+                    service.name,
+                    credentials::BadConfig::NoSvid
+                ));
+            }
+        }
         if let Some(name) = limit::repeated_name(&config.limits) {
             refuse(format!("`limits`: two are named `{name}`"));
         }
@@ -243,20 +261,31 @@ impl Loaded {
         found
     }
 
-    fn catalogue(&self, svid: &CurrentSvid, problems: &mut Vec<Problem>) -> Catalogue {
+    fn catalogue(
+        &self,
+        before: Option<&Catalogue>,
+        svid: &CurrentSvid,
+        problems: &mut Vec<Problem>,
+    ) -> Catalogue {
         let unread = |name| !self.spoken.iter().any(|(known, _)| known == name);
         let services = self.config.services.iter().filter_map(|section| {
             if unread(&section.name) {
                 // What is wrong with its lock file was found already.
                 return None;
             }
-            let service = self.service(section, svid);
+            let before = before.and_then(|before| before.service(section.name.as_str()));
+            let service = self.service(section, before.map(|before| &**before), svid);
             service.map_err(|found| problems.extend(found)).ok()
         });
         Catalogue::new(services.collect())
     }
 
-    fn service(&self, section: &Section, svid: &CurrentSvid) -> Result<Service, Vec<Problem>> {
+    fn service(
+        &self,
+        section: &Section,
+        before: Option<&Service>,
+        svid: &CurrentSvid,
+    ) -> Result<Service, Vec<Problem>> {
         let at =
             |message: String| vec![self.problem(format!("service `{}`: {message}", section.name))];
         let spoken = self.spoken.iter().find(|(name, _)| *name == section.name);
@@ -268,16 +297,17 @@ impl Loaded {
             &spoken.contract,
         )
         .map_err(|bad| at(bad.to_string()))?;
-        let base = self.file.parent().unwrap_or(Path::new("."));
+        let upstream = self.upstream(section, svid).map_err(at)?;
+        let credentials = section.credentials.as_ref().map(|config| {
+            let before = before.and_then(|before| before.credentials.as_ref());
+            Credential::load(config, self.setting(section, &upstream), before)
+        });
         Ok(Service {
             name: section.name.clone(),
             protocol: Arc::clone(&spoken.protocol),
-            upstream: self.upstream(section, svid).map_err(at)?,
+            upstream,
             identity: section.identity,
-            credentials: section
-                .credentials
-                .as_ref()
-                .map(|credentials| credentials.load(base, |name| std::env::var(name).ok()))
+            credentials: credentials
                 .transpose()
                 .map_err(|bad| at(format!("`credentials`: {bad}")))?,
             passthrough: section
@@ -290,6 +320,19 @@ impl Loaded {
             stream_idle: section.stream_idle.0,
             tools,
         })
+    }
+
+    /// What a service's credentials are for. A query of its URL may hold a key and is not told.
+    fn setting(&self, section: &Section, upstream: &Upstream) -> Setting {
+        // Absolute, because commands run there.
+        let base = self.resolve(Path::new("."));
+        let base = std::path::absolute(&base).unwrap_or(base);
+        Setting {
+            service: section.name.as_str().into(),
+            agent: self.config.agent.id.0.as_str().into(),
+            resource: format!("{}{}", upstream.origin(), upstream.path()).into(),
+            base: base.into(),
+        }
     }
 
     fn compile(
@@ -365,6 +408,18 @@ impl Loaded {
                 "agent `{}` is not in the inventory (`agents`): every call will be refused",
                 self.config.agent.id.0
             ));
+        }
+        for service in &self.config.services {
+            if service
+                .credentials
+                .as_ref()
+                .is_some_and(credentials::Config::impersonates)
+            {
+                warn(format!(
+                    "service `{}`: `actor_token: none` is impersonation: the token does not tell that an agent acts",
+                    service.name
+                ));
+            }
         }
         for (service, spoken) in &self.spoken {
             for note in &spoken.notes {

@@ -2,6 +2,7 @@ use std::sync::Mutex;
 
 use super::*;
 use crate::{
+    doctor::Doctor,
     drain::Drain,
     keys::SigningKey,
     state::Tasks,
@@ -136,6 +137,7 @@ fn control(log: &Log) -> Control {
         clock,
         drain: Drain::new().1,
         heirs: mpsc::unbounded_channel().0,
+        doctor: Doctor::default(),
     }
 }
 

@@ -7,6 +7,7 @@ use outrider_policy::Level;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    doctor::Finding,
     state::Revocation,
     task::{Confidence, State, Task},
 };
@@ -59,6 +60,8 @@ pub enum Request {
         /// Why, for the security log.
         reason: Option<String>,
     },
+    /// Asks how the sidecar stands.
+    Doctor {},
     /// Takes over everything that the sidecar has. The reply is a refusal, or an empty line and
     /// then no more of these words.
     TakeOver(Bid),
@@ -163,6 +166,8 @@ pub enum Reply {
     Revocations(Vec<Revocation>),
     /// The public keys by which assertions are verified.
     Keys(Keys),
+    /// How the sidecar stands.
+    Findings(Vec<Finding>),
     /// Nothing was done, or it was not noted.
     Refused(Refusal),
 }

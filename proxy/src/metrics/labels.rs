@@ -79,6 +79,7 @@ labels! {
     CallLabels { service: Text, tool: Text, outcome: Text, code: Text }
     ToolLabels { service: Text, tool: Text }
     ServiceLabels { service: Text }
+    FetchLabels { service: Text, result: Text }
     StageLabels { stage: Text }
     ViolationLabels { service: Text, tool: Text, direction: Text }
     LimitLabels { limit: Text }

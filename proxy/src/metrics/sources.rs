@@ -13,7 +13,10 @@ use prometheus_client::{
 
 use super::{
     Expires, Issuers, States,
-    labels::{IssuerLabels, PolicyLabels, ResultLabels, SourceLabels, StateLabels},
+    labels::{
+        FetchLabels, IssuerLabels, PolicyLabels, ResultLabels, ServiceLabels, SourceLabels,
+        StateLabels,
+    },
 };
 
 /// `outrider_policy_info`: one sample, of the policy in force.
@@ -31,6 +34,69 @@ impl Collector for PolicyInfo {
         let encoder =
             encoder.encode_descriptor("policy", "The policy in force", None, MetricType::Info)?;
         Info::new(labels).encode(encoder)
+    }
+}
+
+/// What a service's credentials count.
+#[derive(Debug, Clone, PartialEq)]
+pub struct CredentialSample {
+    /// The service.
+    pub service: String,
+    /// Seconds until the first one that is held expires.
+    pub expires_s: Option<i64>,
+    /// How many were fetched, and how many could not be.
+    pub fetches: Option<(u64, u64)>,
+}
+
+/// Where those come from.
+pub type CredentialSamples = Box<dyn Fn() -> Vec<CredentialSample> + Send + Sync>;
+
+/// `outrider_credential_expiry_seconds` and `outrider_credential_fetches_total`.
+#[derive(Default)]
+pub(super) struct Credentials(pub(super) OnceLock<CredentialSamples>);
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("credentials")
+    }
+}
+
+impl Collector for Credentials {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let samples = self.0.get().map(|read| read()).unwrap_or_default();
+        let mut expiry = encoder.encode_descriptor(
+            "credential_expiry_seconds",
+            "Until the first fetched credential that is held expires",
+            None,
+            MetricType::Gauge,
+        )?;
+        for sample in &samples {
+            if let Some(seconds) = sample.expires_s {
+                let labels = ServiceLabels {
+                    service: sample.service.as_str().into(),
+                };
+                ConstGauge::new(seconds).encode(expiry.encode_family(&labels)?)?;
+            }
+        }
+        let mut fetches = encoder.encode_descriptor(
+            "credential_fetches",
+            "Credentials fetched for a service, by result",
+            None,
+            MetricType::Counter,
+        )?;
+        for sample in &samples {
+            let Some((ok, failed)) = sample.fetches else {
+                continue;
+            };
+            for (result, count) in [("ok", ok), ("failed", failed)] {
+                let labels = FetchLabels {
+                    service: sample.service.as_str().into(),
+                    result: result.into(),
+                };
+                ConstCounter::new(count).encode(fetches.encode_family(&labels)?)?;
+            }
+        }
+        Ok(())
     }
 }
 

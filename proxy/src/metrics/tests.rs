@@ -26,10 +26,17 @@ fn used() -> Metrics {
     metrics.connection_error("parse");
     metrics.feed_tasks(Box::new(|| vec![("active", 2), ("suspended", 1)]));
     metrics.feed_approvals(Box::new(|| vec![("pending", 1)]));
+    metrics.feed_credentials(Box::new(|| {
+        vec![CredentialSample {
+            service: "crm".into(),
+            expires_s: Some(60),
+            fetches: Some((3, 1)),
+        }]
+    }));
     metrics
 }
 
-const FAMILIES: [(&str, &str); 17] = [
+const FAMILIES: [(&str, &str); 19] = [
     ("outrider_calls_total", "counter"),
     ("outrider_call_duration_seconds", "histogram"),
     ("outrider_overhead_seconds", "histogram"),
@@ -42,6 +49,8 @@ const FAMILIES: [(&str, &str); 17] = [
     ("outrider_tasks", "gauge"),
     ("outrider_revocations_total", "counter"),
     ("outrider_approvals", "gauge"),
+    ("outrider_credential_expiry_seconds", "gauge"),
+    ("outrider_credential_fetches_total", "counter"),
     ("outrider_decision_log_records_total", "counter"),
     ("outrider_decision_log_queue", "gauge"),
     ("outrider_in_flight", "gauge"),

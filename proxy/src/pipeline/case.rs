@@ -15,6 +15,7 @@ use crate::{
     authorize,
     call::{DecisionId, ToolCall, Trace},
     catalogue::{Service, Tool},
+    credentials::{Use, Wanted},
     identify::{self, Proof, Unproven, issuers::Bearer},
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
@@ -95,6 +96,8 @@ pub(super) struct Errand {
     pub(super) request: Request<RequestBody>,
     pub(super) service: Arc<Service>,
     pub(super) expected: Expected,
+    /// The credential that goes with it.
+    pub(super) wanted: Option<Wanted>,
 }
 
 impl Case {
@@ -240,11 +243,10 @@ impl Case {
         Ok(task)
     }
 
-    /// Asks for the task by what is believed here; why it is not is for the security log.
-    fn prove(
-        &mut self,
+    fn proved(
+        &self,
         ask: impl Fn(&[HeaderValue], &str, &Proof<'_>) -> Result<Proved, Unproven>,
-    ) -> Result<Proved, Rejection> {
+    ) -> Result<Proved, Unproven> {
         let proof = Proof {
             authority: &self.outrider.authority,
             issuers: &self.outrider.issuers,
@@ -255,7 +257,15 @@ impl Case {
             reach: &|intent| self.snapshot.reach(intent),
             now: self.now,
         };
-        let proved = ask(&self.known.tokens, &self.listener, &proof);
+        ask(&self.known.tokens, &self.listener, &proof)
+    }
+
+    /// Asks for the task by what is believed here; why it is not is for the security log.
+    fn prove(
+        &mut self,
+        ask: impl Fn(&[HeaderValue], &str, &Proof<'_>) -> Result<Proved, Unproven>,
+    ) -> Result<Proved, Rejection> {
+        let proved = self.proved(ask);
         proved.map_err(|why| {
             self.known.facts.distrusted = match why {
                 Unproven::Untrusted(why) => Some(Distrusted::Token(why.to_string())),
@@ -413,6 +423,7 @@ impl Case {
 
     fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {
         let shown = self.shown();
+        let wanted = self.known.request.as_ref().and_then(|_| self.wanted());
         let Known {
             exchange,
             facts,
@@ -446,7 +457,40 @@ impl Case {
                 memory: Arc::clone(&self.outrider.memory),
             },
             service: self.service,
+            wanted,
         }))
+    }
+
+    /// The credential of a message: as its task and its tool have it, where that counts.
+    fn wanted(&self) -> Option<Wanted> {
+        let credential = self.service.credentials.as_ref()?;
+        if !credential.is_particular() {
+            return Some(credential.wanted(Use {
+                task: None,
+                token: None,
+                tool: None,
+            }));
+        }
+        let task = self.known.facts.task.clone().or_else(|| self.presenter());
+        let token = match self.known.tokens.as_slice() {
+            [token] if task.as_ref().is_some_and(|task| task.is_from_elsewhere()) => Some(token),
+            _ => None,
+        };
+        Some(
+            credential.wanted(Use {
+                task: task
+                    .as_ref()
+                    .filter(|task| task.state(self.now) == State::Active),
+                token: token.map(HeaderValue::as_bytes),
+                tool: self.known.tool.as_ref().map(|tool| &tool.id),
+            }),
+        )
+    }
+
+    /// The task that a message presents which needs none.
+    fn presenter(&self) -> Option<Arc<Task>> {
+        let (_, task) = self.proved(identify::holder).ok()?;
+        task
     }
 
     /// The session knows what is asked in it, so that the answer can also come on its stream.

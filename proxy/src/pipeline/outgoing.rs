@@ -131,9 +131,6 @@ impl Case {
             &mut headers,
         )
         .map_err(|_| Unsendable)?;
-        if let Some(credentials) = &self.service.credentials {
-            credentials.inject(&mut headers);
-        }
         let body = match std::mem::replace(&mut self.body, Body::Whole(Bytes::new())) {
             Body::Whole(bytes) => RequestBody::from(bytes),
             Body::Stream(body) => RequestBody::Stream(body),

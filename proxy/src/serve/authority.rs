@@ -9,6 +9,7 @@ use super::{agents, assertion_key};
 use crate::{
     config::Loaded,
     control::{self, Control, CurrentTasks, Declared, Heir},
+    doctor::Doctor,
     drain::Draining,
     identify::agent::Source,
     keys::SigningKey,
@@ -28,6 +29,7 @@ pub(super) fn control(
     draining: &Draining,
     heirs: mpsc::UnboundedSender<Heir>,
     decrees: mpsc::UnboundedSender<Decree>,
+    doctor: Doctor,
 ) -> Control {
     let listeners = loaded
         .config
@@ -56,9 +58,11 @@ pub(super) fn control(
             spiffe: loaded.config.identity.source == Source::Spiffe,
         }),
         observer: Box::new(Notes {
+            outrider: Arc::clone(outrider),
             recorder: Arc::clone(&outrider.recorder),
             decrees,
         }),
+        doctor,
         current: if loaded.config.production() {
             CurrentTasks::Off
         } else {
@@ -160,6 +164,7 @@ impl control::Keys for Ring {
 
 /// Writes changes of authority into the security log, and tells a predecessor of decrees.
 struct Notes {
+    outrider: Arc<Outrider>,
     recorder: Arc<Recorder>,
     decrees: mpsc::UnboundedSender<Decree>,
 }
@@ -182,6 +187,7 @@ impl control::Observer for Notes {
         if let Edict::Revoke { .. } = decree.edict {
             self.recorder.metrics.revoked("control");
         }
+        self.outrider.tidy_credentials(Timestamp::now());
         note(&self.recorder, decree, task, effect)
     }
 

@@ -1,9 +1,10 @@
 //! What runs beside the calls, on one thread: accepting, admin, control, ticks, reload, drain.
 
-use std::{sync::Arc, time::Duration};
+use std::{pin::Pin, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use rustix::process::Signal;
+use secrecy::SecretString;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::{mpsc, watch},
@@ -11,15 +12,17 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{DRAIN, Edge, Order, STACK, authority, hand_over::Succession, watch::Watch};
+use super::{DRAIN, Edge, Order, STACK, authority, doctor, hand_over::Succession, watch::Watch};
 use crate::{
     admin::{self, AdminState, Check, Page, Readiness},
     config::Isolation,
+    credentials::{AgentToken, Credential, Fault},
     drain::Draining,
     listen::accept::Entrance,
     metrics::Format,
     outrider::Outrider,
     state::redis::Fleet,
+    upstream::TlsRoots,
 };
 
 /// Between two looks at logs and files.
@@ -55,6 +58,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         heritage,
         predecessor,
         known,
+        roots,
     } = edge;
     let (stop, stopped) = watch::channel(false);
     let (heir, heirs) = mpsc::unbounded_channel();
@@ -65,9 +69,9 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         running.spawn_local(admin::serve(admin, state, told(stopped.clone())));
     }
     if let Some(socket) = control {
-        let control = Arc::new(authority::control(
-            &loaded, &outrider, &draining, heir, decree,
-        ));
+        let doctor = doctor::doctor(&outrider, isolation);
+        let control = authority::control(&loaded, &outrider, &draining, heir, decree, doctor);
+        let control = Arc::new(control);
         running.spawn_local(async move {
             if let Err(error) = control.serve(socket, told(stopped)).await {
                 tracing::error!(%error, "the control socket cannot be served");
@@ -104,6 +108,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     if let Some(known) = known {
         keeping.spawn_local(known.note(Arc::clone(&outrider)));
     }
+    keeping.spawn_local(keep_credentials(Arc::clone(&outrider), roots));
     let successor = Watch::new(outrider.clone(), loaded, compiler, presented)
         .until_over(&mut orders, &mut succession)
         .await;
@@ -159,6 +164,35 @@ async fn keep_logs(outrider: Arc<Outrider>) {
             }
             _ = ticks.tick() => recorder.tick(Timestamp::now()),
         }
+    }
+}
+
+/// Fetches credentials, to the end of the drain: calls under way may still need some.
+async fn keep_credentials(outrider: Arc<Outrider>, roots: TlsRoots) {
+    let each = |show: &mut dyn FnMut(&Credential)| {
+        if outrider.authority.standing.is_revoked() {
+            outrider.forget_all_credentials();
+        } else {
+            outrider.each_credential(show);
+        }
+    };
+    let agent = Arc::new(JwtSvids(Arc::clone(&outrider)));
+    outrider.fetching.keep(roots, Some(agent), each).await;
+}
+
+/// Shows the agent's JWT-SVIDs to token servers.
+struct JwtSvids(Arc<Outrider>);
+
+impl AgentToken for JwtSvids {
+    fn token(
+        &self,
+        audience: String,
+    ) -> Pin<Box<dyn Future<Output = Result<SecretString, Fault>> + Send + '_>> {
+        Box::pin(async move {
+            let svid = self.0.identity.jwt_svid(&audience).await;
+            svid.map(|svid| svid.token.clone())
+                .map_err(|_| Fault::NoIdentity)
+        })
     }
 }
 

@@ -8,6 +8,7 @@ use super::{Edge, Options, hand_over::Heritage, link::Place, take_over::Offer};
 use crate::{
     config::{Isolation, Listener, Loaded},
     control::{self, wire::Bid},
+    credentials::Credential,
     drain::Drain,
     listen::{
         ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound,
@@ -23,7 +24,10 @@ use crate::{
 
 /// Whom upstreams may be vouched for by.
 pub(super) fn roots(snapshot: &Snapshot) -> anyhow::Result<TlsRoots> {
-    let secure = |service: &Arc<crate::catalogue::Service>| service.upstream.is_secure();
+    let secure = |service: &Arc<crate::catalogue::Service>| {
+        let credentials = service.credentials.as_ref();
+        service.upstream.is_secure() || credentials.is_some_and(Credential::is_secure)
+    };
     if snapshot.catalogue.services().any(secure) {
         TlsRoots::system().context("the system's certificate authorities")
     } else {
@@ -66,7 +70,7 @@ pub(super) fn all(
     }
     let (drain, draining) = Drain::new();
     let observer = observer(&outrider);
-    let shared = Arc::clone(&outrider);
+    let (shared, trusted) = (Arc::clone(&outrider), roots.clone());
     let build = move |tasks: &workers::Tasks| {
         let pool = Pool::new(PoolConfig::default(), roots.clone());
         tasks.background(pool.clone().keep_clean());
@@ -99,6 +103,7 @@ pub(super) fn all(
         heritage,
         predecessor: None,
         known: None,
+        roots: trusted,
     })
 }
 

@@ -13,7 +13,7 @@ use serde::Deserialize;
 
 use super::redis::{OnFailure, Settings};
 use crate::{
-    credentials::{Template, Unavailable},
+    credentials::{Places, Template, Unavailable},
     units::Period,
     upstream::{BadRoots, TlsRoots},
 };
@@ -349,7 +349,12 @@ impl Section {
             (Some(_), Some(_)) => Err(BadState::TwoPasswords),
             (None, given) => Ok(given.clone()),
             (Some(template), None) => {
-                let bytes = template.fill(base, env).map_err(BadState::Password)?;
+                let places = Places {
+                    base,
+                    env: &env,
+                    token: None,
+                };
+                let bytes = template.fill(&places).map_err(BadState::Password)?;
                 let text = std::str::from_utf8(bytes.expose_secret());
                 let text = text.map_err(|_| BadState::NoText)?;
                 Ok(Some(SecretString::from(text)))

@@ -60,6 +60,7 @@ fn header(text: &str) -> Result<credentials::Config, String> {
     Ok(credentials::Config {
         header: name,
         value,
+        source: None,
     })
 }
 
@@ -104,9 +105,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 fn headers(given: &[credentials::Config]) -> anyhow::Result<HeaderMap> {
     let mut headers = HeaderMap::new();
     for header in given {
-        header
-            .load(Path::new(""), |name| std::env::var(name).ok())?
-            .inject(&mut headers);
+        let places = credentials::Places {
+            base: Path::new(""),
+            env: &|name| std::env::var(name).ok(),
+            token: None,
+        };
+        header.put(&places, &mut headers)?;
     }
     Ok(headers)
 }
