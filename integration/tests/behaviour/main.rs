@@ -29,6 +29,7 @@ mod feeds;
 mod hangup;
 mod http_services;
 mod input_required;
+mod issuer_keys;
 mod issuers;
 mod jsonrpc;
 mod late_body;

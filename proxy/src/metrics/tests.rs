@@ -26,10 +26,20 @@ fn used() -> Metrics {
     metrics.connection_error("parse");
     metrics.feed_tasks(Box::new(|| vec![("active", 2), ("suspended", 1)]));
     metrics.feed_approvals(Box::new(|| vec![("pending", 1)]));
+    metrics.feed_issuers(Box::new(|| {
+        vec![
+            (
+                "https://a.example".into(),
+                2,
+                Some(Duration::from_millis(1500)),
+            ),
+            ("https://b.example".into(), 0, None),
+        ]
+    }));
     metrics
 }
 
-const FAMILIES: [(&str, &str); 17] = [
+const FAMILIES: [(&str, &str); 19] = [
     ("outrider_calls_total", "counter"),
     ("outrider_call_duration_seconds", "histogram"),
     ("outrider_overhead_seconds", "histogram"),
@@ -42,6 +52,8 @@ const FAMILIES: [(&str, &str); 17] = [
     ("outrider_tasks", "gauge"),
     ("outrider_revocations_total", "counter"),
     ("outrider_approvals", "gauge"),
+    ("outrider_issuer_keys", "gauge"),
+    ("outrider_issuer_keys_age_seconds", "gauge"),
     ("outrider_decision_log_records_total", "counter"),
     ("outrider_decision_log_queue", "gauge"),
     ("outrider_in_flight", "gauge"),
@@ -100,6 +112,9 @@ fn samples_carry_the_documented_labels() {
         r#"outrider_tasks{state="suspended"} 1"#,
         r#"outrider_revocations_total{source="control"} 1"#,
         r#"outrider_approvals{state="pending"} 1"#,
+        r#"outrider_issuer_keys{issuer="https://a.example"} 2"#,
+        r#"outrider_issuer_keys{issuer="https://b.example"} 0"#,
+        r#"outrider_issuer_keys_age_seconds{issuer="https://a.example"} 1.5"#,
         r#"outrider_decision_log_records_total{result="written"} 1"#,
         r#"outrider_decision_log_records_total{result="refused"} 1"#,
         "outrider_decision_log_queue 0",

@@ -12,7 +12,10 @@ use crate::{
     authorize,
     call::{DecisionId, ToolCall, Trace},
     catalogue::{Service, Tool},
-    identify::{self, Proof, Unproven, issuers::Bearer},
+    identify::{
+        self, Proof, Unproven,
+        issuers::{Bearer, Untrusted},
+    },
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
     protocol::{Answers, Called, Exchange, Form, Kept, Kind, Message, Pending, Session},
@@ -163,8 +166,7 @@ impl Case {
     /// Who presents a message that stands without a task. The end of a task that was over already
     /// does not end it.
     fn holder(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
-        let (source, task) =
-            self.prove(|tokens, listener, proof| identify::holder(tokens, listener, proof))?;
+        let (source, task) = self.prove(identify::holder)?;
         self.known.facts.task_source = source.as_str();
         self.known.facts.task.clone_from(&task);
         let active = |task: &Arc<Task>| task.state(self.now) == State::Active;
@@ -340,13 +342,18 @@ impl Case {
             return ruling;
         };
         let task = self.known.facts.task.as_deref();
-        if let Some(task) = task
-            && let Err(why) = self.outrider.issuers.spend(task.terms(), self.now)
-        {
-            self.known.facts.distrusted = Some(Distrusted::Token(why.to_string()));
-            return ruling.overruled(why.into());
-        }
         let Outrider { uses, store, .. } = &*self.outrider;
+        if let Some(task) = task.filter(|task| self.outrider.issuers.single_use(&task.issuer)) {
+            if !self.outrider.authority.used.take(task.terms(), self.now) {
+                let why = Untrusted::Used;
+                self.known.facts.distrusted = Some(Distrusted::Token(why.to_string()));
+                return ruling.overruled(why.into());
+            }
+            if let Err(error) = store.used_up(task.terms()) {
+                tracing::error!(%error, "a call is refused because that cannot be kept");
+                return ruling.overruled(Rejection::DependencyUnavailable);
+            }
+        }
         match authorize::spend(decision, task, uses, store, self.known.level) {
             Ok(()) => ruling,
             Err(rejection) => ruling.overruled(rejection),

@@ -2,8 +2,8 @@
 
 use std::{io, sync::Arc};
 
-use super::{Authority, Decree, Journal, token_digest};
-use crate::task::Task;
+use super::{Authority, Decree, Journal, UsedToken, token_digest};
+use crate::task::{Task, Terms};
 
 /// `state.store` in force. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -66,6 +66,17 @@ impl Store {
                 }
                 Ok(journal.spent(task)?)
             }
+        }
+    }
+
+    /// Keeps that a token was used that serves one call.
+    ///
+    /// # Errors
+    /// [`NotKept`]: then the call may not go on.
+    pub fn used_up(&self, terms: &Terms) -> Result<(), NotKept> {
+        match self {
+            Self::Memory => Ok(()),
+            Self::File(journal) => Ok(journal.used_up(UsedToken::of(terms))?),
         }
     }
 
