@@ -459,7 +459,9 @@ fn whole(c: &mut Criterion) {
             let call = validate(rig.read(), &rig.tool()).unwrap();
             let input = rig.input(&call, &hash);
             let decision = rig.snapshot.policy.decide(&input);
-            authorize::spend(&decision, Some(&rig.task), &rig.outrider().uses).unwrap();
+            let outrider = rig.outrider();
+            let (uses, store) = (&outrider.uses, &outrider.store);
+            authorize::spend(&decision, Some(&rig.task), uses, store, None).unwrap();
             let ruling = authorize::settle(decision);
             let mut headers = HeaderMap::new();
             rig.tag(&mut headers, &hash);

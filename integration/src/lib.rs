@@ -25,6 +25,7 @@ mod lock;
 mod mcp;
 mod plain;
 mod sidecar;
+mod store;
 mod tool_server;
 mod wait;
 
@@ -40,5 +41,6 @@ pub use lock::{digest, lock_file, sha256_base64url, sha256_hex};
 pub use mcp::{LEGACY_REVISION, REVISION, Request, sentinel};
 pub use plain::PlainServer;
 pub use sidecar::{Predecessor, Run, Setup, Sidecar, Task, service};
+pub use store::{ACL, Kept, RECOVERY, Store};
 pub use tool_server::{Tool, ToolServer, message_schema, text_result};
 pub use wait::until;

@@ -69,6 +69,8 @@ pub struct Readiness {
     pub identity: Check,
     /// Whether the decision log can be written.
     pub log: Check,
+    /// Whether the fleet's store can be asked; without a fleet there is none.
+    pub state: Option<Check>,
     /// What keeps the agent out: `exec`, `uid`, `declared` or `none`.
     pub isolation: &'static str,
 }
@@ -80,20 +82,25 @@ impl Readiness {
             policy,
             identity,
             log,
+            state,
             isolation: _,
         } = self;
-        policy.is_ready() && identity.is_ready() && log.is_ready()
+        let state = state.as_ref().is_none_or(Check::is_ready);
+        policy.is_ready() && identity.is_ready() && log.is_ready() && state
     }
 
     fn to_json(&self) -> String {
-        serde_json::json!({
+        let mut page = serde_json::json!({
             "ready": self.is_ready(),
             "policy": self.policy.to_json(),
             "identity": self.identity.to_json(),
             "log": self.log.to_json(),
             "isolation": self.isolation,
-        })
-        .to_string()
+        });
+        if let (Some(state), Some(page)) = (&self.state, page.as_object_mut()) {
+            page.insert("state".into(), state.to_json());
+        }
+        page.to_string()
     }
 }
 

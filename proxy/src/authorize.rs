@@ -234,6 +234,20 @@ impl Uses {
         Some(count.used)
     }
 
+    /// How often it was used, as far as is known here.
+    pub fn used(&self, id: &Arc<str>) -> u64 {
+        let uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        uses.get(id).map_or(0, |count| count.used)
+    }
+
+    /// Learns that at least so many of at most `most` uses are spent: others spend of them too.
+    pub fn spent_elsewhere(&self, id: &Arc<str>, spent: u64, most: u64) {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = uses.entry(Arc::clone(id)).or_default();
+        count.most = Some(most);
+        count.used = count.used.max(spent);
+    }
+
     /// Forgets how often exceptions may be used, not how often they were: other data is in force.
     pub fn relearn(&self) {
         let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);

@@ -188,8 +188,29 @@ impl Config {
         base: &Path,
         env: impl Fn(&str) -> Option<String>,
     ) -> Result<Credential, Unavailable> {
+        let secret = self.value.fill(base, env)?;
+        let mut value =
+            HeaderValue::from_bytes(secret.expose_secret()).map_err(|_| Unavailable::NotAHeader)?;
+        value.set_sensitive(true);
+        Ok(Credential {
+            name: self.header.0.clone(),
+            value,
+        })
+    }
+}
+
+impl Template {
+    /// Its text with every secret in its place.
+    ///
+    /// # Errors
+    /// [`Unavailable`].
+    pub fn fill(
+        &self,
+        base: &Path,
+        env: impl Fn(&str) -> Option<String>,
+    ) -> Result<SecretSlice<u8>, Unavailable> {
         let mut bytes = Vec::new();
-        for piece in &self.value.0 {
+        for piece in &self.0 {
             match piece {
                 Piece::Text(text) => bytes.extend_from_slice(text.expose_secret().as_bytes()),
                 Piece::File(path) => {
@@ -200,14 +221,7 @@ impl Config {
                 }
             }
         }
-        let secret = SecretSlice::from(bytes);
-        let mut value =
-            HeaderValue::from_bytes(secret.expose_secret()).map_err(|_| Unavailable::NotAHeader)?;
-        value.set_sensitive(true);
-        Ok(Credential {
-            name: self.header.0.clone(),
-            value,
-        })
+        Ok(SecretSlice::from(bytes))
     }
 }
 

@@ -24,13 +24,14 @@ use prometheus_client::{
 pub use format::Format;
 pub use handles::{InFlight, LimitMetrics, ListenerMetrics, ServiceMetrics, ToolMetrics};
 pub use labels::{Direction, Stage};
+pub use sources::{StoreNumbers, StoreSource};
 
 use format::to_prometheus;
 use labels::{
     BuildLabels, CallLabels, LimitLabels, ListenerLabels, PolicyLabels, ReasonLabels, ResultLabels,
     ServiceLabels, SourceLabels, StageLabels, ToolLabels, ViolationLabels,
 };
-use sources::{Fed, IssuerKeys, PolicyInfo};
+use sources::{Fed, IssuerKeys, PolicyInfo, StoreFamilies};
 
 /// The label of a service or tool that configuration and catalogue do not know.
 pub const OTHER: &str = "_other";
@@ -97,6 +98,7 @@ pub struct Metrics {
     tasks: Arc<Fed>,
     approvals: Arc<Fed>,
     issuers: Arc<IssuerKeys>,
+    store: Arc<StoreFamilies>,
     log_queue: Gauge,
 }
 
@@ -138,6 +140,7 @@ impl Metrics {
             tasks: Fed::new("tasks", "Tasks known to this sidecar, by state"),
             approvals: Fed::new("approvals", "Held calls, by state"),
             issuers: Arc::default(),
+            store: Arc::default(),
             log_queue: Gauge::default(),
         };
         let build = Info::new(BuildLabels {
@@ -200,6 +203,7 @@ impl Metrics {
         );
         to.register_collector(Box::new(Arc::clone(&self.approvals)));
         to.register_collector(Box::new(Arc::clone(&self.issuers)));
+        to.register_collector(Box::new(Arc::clone(&self.store)));
         to.register("decision_log_records", "Lines of the decision log", records);
         to.register(
             "decision_log_queue",
@@ -342,6 +346,11 @@ impl Metrics {
         if self.issuers.0.set(source).is_err() {
             tracing::debug!("already fed");
         }
+    }
+
+    /// Says where the numbers of a fleet's store come from; only the first time counts.
+    pub fn feed_store(&self, source: StoreSource) {
+        self.store.feed(source);
     }
 
     /// The whole page in `format`.

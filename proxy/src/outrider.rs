@@ -135,7 +135,7 @@ impl Outrider {
     /// When that cannot be written; the old file stays in force.
     pub fn keep_state(&self, tidy: Tidy) -> std::io::Result<()> {
         match &self.store {
-            Store::Memory => Ok(()),
+            Store::Memory | Store::Fleet(_) => Ok(()),
             Store::File(journal) => {
                 let uses = self.uses.leave();
                 journal.tidy(&self.authority, &uses, tidy == Tidy::WhereDue)

@@ -6,6 +6,7 @@
 
 mod case;
 mod outgoing;
+mod totals;
 mod turns;
 
 use std::{
@@ -22,7 +23,7 @@ use tokio::sync::oneshot;
 
 pub use self::turns::Turns;
 use self::{
-    case::{Case, Errand, Known, Said},
+    case::{Case, Errand, Known, Proven, Said},
     outgoing::{Body, Target},
 };
 use crate::{
@@ -129,7 +130,10 @@ impl Pipeline {
             Err(rejection) => (None, Ruling::refused(rejection)),
         };
         let (ruling, errand) = match case {
-            Some(case) => case.settle(ruling, entry, said),
+            Some(mut case) => {
+                let ruling = case.spend(ruling).await;
+                case.settle(ruling, entry, said)
+            }
             None => (ruling, None),
         };
         let recorded = entry.record(ruling).await?;
@@ -246,18 +250,38 @@ impl Pipeline {
         }))
     }
 
-    /// Judges a case, off the event loop when its body is large.
-    async fn judged(&self, mut case: Box<Case>) -> (Option<Box<Case>>, Ruling) {
-        if case.body.bytes().len() <= LARGE {
-            let ruling = judge(&mut case);
-            return (Some(case), ruling);
+    /// Judges a case; where limits are shared, the fleet's store is asked half-way.
+    async fn judged(&self, case: Box<Case>) -> (Option<Box<Case>>, Ruling) {
+        let (case, proven) = match self.step(case, judge).await {
+            Some((case, Judged::Ruled(ruling))) => return (Some(case), ruling),
+            Some((case, Judged::Shared(proven))) => (case, proven),
+            None => return (None, Ruling::refused(Rejection::PolicyError)),
+        };
+        let mut case = case;
+        match case.count(*proven).await {
+            Err(rejection) => (Some(case), Ruling::refused(rejection)),
+            Ok(proven) => match self.step(case, |case| weigh(case, proven)).await {
+                Some((case, ruling)) => (Some(case), ruling),
+                None => (None, Ruling::refused(Rejection::PolicyError)),
+            },
         }
-        let judged = self.turns.take(move || {
-            let ruling = judge(&mut case);
-            (Some(case), ruling)
+    }
+
+    /// Works on a case, off the event loop when its body is large; without it if that fails.
+    async fn step<T: Send + 'static>(
+        &self,
+        mut case: Box<Case>,
+        work: impl FnOnce(&mut Case) -> T + Send + 'static,
+    ) -> Option<(Box<Case>, T)> {
+        if case.body.bytes().len() <= LARGE {
+            let done = work(&mut case);
+            return Some((case, done));
+        }
+        let turn = self.turns.take(move || {
+            let done = work(&mut case);
+            (case, done)
         });
-        let failed = |_| (None, Ruling::refused(Rejection::PolicyError));
-        judged.await.unwrap_or_else(failed)
+        turn.await.ok()
     }
 
     /// Sends what was permitted and receives what may pass, unless the task ends first.
@@ -308,14 +332,38 @@ fn refusal(entry: Box<Entry>, said: &Said, rejection: &Rejection) -> Response<An
     respond::refuse(entry, form, rejection)
 }
 
-/// The ruling on one case; every error of a stage is a refusal.
-fn judge(case: &mut Case) -> Ruling {
-    let ruling = prove(case).unwrap_or_else(Ruling::refused);
-    case.prepare(ruling)
+/// How far a case was judged.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nothing is allocated where limits are not shared"
+)]
+enum Judged {
+    /// To its end.
+    Ruled(Ruling),
+    /// To where the fleet's store is asked.
+    Shared(Box<Proven>),
 }
 
-/// The order of the stages.
-fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
+/// The ruling on one case; every error of a stage is a refusal.
+fn judge(case: &mut Case) -> Judged {
+    match prove(case) {
+        Ok(Proved::Message) => Judged::Ruled(case.prepare(Ruling::passed())),
+        Ok(Proved::Call(proven)) if proven.is_shared() => Judged::Shared(Box::new(proven)),
+        Ok(Proved::Call(proven)) => Judged::Ruled(weigh(case, proven)),
+        Err(rejection) => Judged::Ruled(Ruling::refused(rejection)),
+    }
+}
+
+/// What a message was proved to be.
+enum Proved {
+    /// One that nothing more is asked about.
+    Message,
+    /// A call within its limits, as far as they are counted here.
+    Call(Proven),
+}
+
+/// The order of the stages, up to the limits.
+fn prove(case: &mut Case) -> Result<Proved, Rejection> {
     let message = case.read()?;
     let task = case.authority(&message)?;
     case.session(&message)?;
@@ -328,7 +376,7 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
             let call = case.again(&id, input_responses, task.as_deref())?;
             (call, false)
         }
-        Kind::Own | Kind::Plain | Kind::Opening => return Ok(Ruling::passed()),
+        Kind::Own | Kind::Plain | Kind::Opening => return Ok(Proved::Message),
     };
     case.own_work(&call, task.as_deref())?;
     let tool = case.resolve(&call)?;
@@ -342,6 +390,20 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
         validate(call, &tool).map_err(|misfit| case.misfit(misfit, task.as_deref(), &tool))?;
     case.known.timers.schema = started.elapsed();
     let admitted = case.admit(task.as_deref(), &tool)?;
+    Ok(Proved::Call(Proven {
+        call,
+        admitted,
+        task,
+    }))
+}
+
+/// The stages after the limits: what the data is, and what policy says.
+fn weigh(case: &mut Case, proven: Proven) -> Ruling {
+    let Proven {
+        call,
+        admitted,
+        task,
+    } = proven;
     let content = classify(&call);
     let facts = case.facts(task.as_deref());
     let input = Box::new(authorize::input(facts, &call, content, &admitted));
@@ -350,7 +412,7 @@ fn prove(case: &mut Case) -> Result<Ruling, Rejection> {
     case.known.timers.policy = started.elapsed();
     case.known.facts.input = Some(input);
     case.known.admitted = Some(admitted);
-    Ok(authorize::settle(decision))
+    case.prepare(authorize::settle(decision))
 }
 
 /// Where at its upstream a request goes.

@@ -16,6 +16,7 @@ use crate::{
     limit::Throttled,
     listen::reverse::Unadmitted,
     overload::Overloaded,
+    state::redis::Away,
     upstream::Unreachable,
 };
 
@@ -398,6 +399,12 @@ impl From<Throttled> for Rejection {
                 .window_s
                 .map(|window| (spent.policy.quota, window)),
         })
+    }
+}
+
+impl From<Away> for Rejection {
+    fn from(Away: Away) -> Self {
+        Self::DependencyUnavailable
     }
 }
 

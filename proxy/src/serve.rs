@@ -27,13 +27,13 @@ use tokio::sync::{mpsc, oneshot};
 pub use banner::Banner;
 
 use crate::{
-    config::{Built, Compiler, Isolation, Loaded, StoreName},
+    config::{Built, Compiler, Isolation, Loaded},
     control,
     drain::{Drain, Draining},
     jose::Source,
     keys::SigningKey,
     listen::{ListenAddress, ListenerFacts, Observer, accept::Bound},
-    metrics::Metrics,
+    metrics::{Metrics, StoreNumbers},
     outrider::{Outrider, Tidy},
     record::{
         Recorder, Standing,
@@ -41,7 +41,9 @@ use crate::{
         digest::DigestKey,
         security::{SecurityKind, SecurityLog},
     },
-    state::{self, Authority, Journal, Kept, Store, Tasks},
+    state::{
+        self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet,
+    },
     tag::{self, Signer},
     workers::Workers,
 };
@@ -324,11 +326,16 @@ struct State {
     uses: Vec<(Arc<str>, u64)>,
 }
 
-fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> anyhow::Result<State> {
+fn state(
+    loaded: &Loaded,
+    recorder: &Arc<Recorder>,
+    offer: Option<&mut Offer>,
+) -> anyhow::Result<State> {
     let mut kept = Kept::default();
     let mut issuer = offer.as_ref().map(|offer| Arc::clone(&offer.estate.issuer));
-    let store = match &loaded.config.state.store {
-        StoreName::Memory => Store::Memory,
+    let mut store = match &loaded.config.state.store {
+        // A fleet is joined below: it has to be followed from the beginning.
+        StoreName::Memory | StoreName::Redis(_) => Store::Memory,
         StoreName::File(path) => {
             let path = absolute(loaded.resolve(path))?;
             let offered = offer.and_then(|offer| offer.take(&Place::State(path.clone())));
@@ -348,8 +355,16 @@ fn state(loaded: &Loaded, recorder: &Recorder, offer: Option<&mut Offer>) -> any
     let authority = Authority::new(Arc::clone(&recorder.agent), Arc::new(tasks));
     authority.least_confidence(loaded.config.tasks.min_confidence);
     let uses = kept.give(&authority);
+    let authority = Arc::new(authority);
+    if let Some(settings) = loaded.fleet()? {
+        let follower = authority::Followed {
+            authority: Arc::clone(&authority),
+            recorder: Arc::clone(recorder),
+        };
+        store = Store::Fleet(Arc::new(Fleet::start(settings, Box::new(follower))?));
+    }
     Ok(State {
-        authority: Arc::new(authority),
+        authority,
         store,
         uses,
     })
@@ -416,6 +431,18 @@ fn feed(outrider: &Arc<Outrider>) {
         };
         sources.iter().map(keys).collect()
     }));
+    if let Some(fleet) = outrider.store.fleet().cloned() {
+        let numbers = move || {
+            let status = fleet.status();
+            StoreNumbers {
+                up: status.up,
+                age: status.age.map(|age| age.as_secs_f64()),
+                questions: fleet.questions().to_vec(),
+                changes: fleet.changes().to_vec(),
+            }
+        };
+        outrider.recorder.metrics.feed_store(Box::new(numbers));
+    }
 }
 
 /// Opens the task of `--open-task`: the only intent, bound to the only listener.

@@ -26,6 +26,7 @@ mod drain;
 mod durability;
 mod exceptions;
 mod feeds;
+mod fleet;
 mod hangup;
 mod http_services;
 mod input_required;

@@ -9,6 +9,7 @@ fn readiness(log: Check) -> Readiness {
         policy: Check::Ready("r1".into()),
         identity: Check::Ready("static".into()),
         log,
+        state: None,
         isolation: "uid",
     }
 }
@@ -106,6 +107,13 @@ async fn each_need_alone_makes_it_not_ready() {
     assert!(
         !Readiness {
             policy: missing(),
+            ..ready.clone()
+        }
+        .is_ready()
+    );
+    assert!(
+        !Readiness {
+            state: Some(missing()),
             ..ready.clone()
         }
         .is_ready()

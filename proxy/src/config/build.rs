@@ -9,7 +9,7 @@ use outrider_policy::{
     input::{AgentFacts, Ready},
 };
 
-use super::{Compiler, Ingredients, Loaded, Service as Section, StoreName};
+use super::{Compiler, Ingredients, Loaded, Service as Section};
 use crate::{
     catalogue::{self, Catalogue, Service},
     headers::is_ours,
@@ -19,6 +19,10 @@ use crate::{
     listen::ListenAddress,
     outrider::Snapshot,
     record::Labels,
+    state::{
+        config::{BadState, Store},
+        redis::Settings,
+    },
     tag::IdentityLevel,
     upstream::Upstream,
 };
@@ -78,7 +82,17 @@ impl Loaded {
 
     /// Whether budgets end with the process where they must not.
     pub fn forgets(&self) -> bool {
-        self.config.production() && self.config.state.store == StoreName::Memory
+        self.config.production() && matches!(self.config.state.store, Store::Memory)
+    }
+
+    /// What a fleet is joined with, if there is one.
+    ///
+    /// # Errors
+    /// [`BadState`].
+    pub fn fleet(&self) -> Result<Option<Settings>, BadState> {
+        let base = self.file.parent().unwrap_or(Path::new("."));
+        let env = |name: &str| std::env::var(name).ok();
+        self.config.state.settings(base, env)
     }
 
     /// Joins everything; a snapshot in force keeps the counts of unchanged limits.
@@ -121,7 +135,11 @@ impl Loaded {
         let config = &self.config;
         let limits = match before {
             Some(before) => before.limits.renew(&config.limits),
-            None => Limits::new(&config.limits),
+            None => match self.fleet() {
+                Ok(Some(fleet)) => Limits::shared(&config.limits, fleet.names()),
+                // What is wrong with the section was found before.
+                Ok(None) | Err(_) => Limits::new(&config.limits),
+            },
         };
         let agent = AgentFacts {
             attested_by: "static".into(),
@@ -180,6 +198,9 @@ impl Loaded {
         }
         if let Some(name) = limit::repeated_name(&config.limits) {
             refuse(format!("`limits`: two are named `{name}`"));
+        }
+        if let Err(bad) = self.fleet() {
+            refuse(bad.to_string());
         }
         if config.production() && self.isolation() == Isolation::None {
             refuse("`environment: production` needs isolation: serve the agent under its own uid (`listeners[].peers.uid`), or declare `isolation: container`".into());
@@ -325,6 +346,14 @@ impl Loaded {
         }
         if !self.config.decision_log.durability.is_durable() {
             warn("`decision_log.durability` is `memory`: what is not written yet is lost with the process".into());
+        }
+        if let Store::Redis(address) = &self.config.state.store
+            && !address.is_protected()
+        {
+            warn(
+                "`state.store`: what goes to it over the network is not encrypted: use `rediss://`"
+                    .into(),
+            );
         }
         if data.agent(&self.config.agent.id.0).is_none() {
             warn(format!(

@@ -26,7 +26,7 @@ use crate::{
     listen::{ListenAddress, tls},
     overload,
     record::chain::Durability,
-    state::Depth,
+    state::{self, Depth},
     tag::{self},
     task::Confidence,
     units::{Period, Size},
@@ -66,7 +66,7 @@ pub struct Config {
     pub limits: Vec<limit::Config>,
     /// Where tasks and counts live.
     #[serde(default)]
-    pub state: State,
+    pub state: state::config::Section,
     /// What upstreams can check.
     #[serde(default)]
     pub assertion: tag::Config,
@@ -236,40 +236,6 @@ impl Default for Policy {
             timeout: Period(std::time::Duration::from_millis(5)),
         }
     }
-}
-
-/// Where tasks are kept.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(try_from = "String")]
-pub enum StoreName {
-    /// They end with the process.
-    #[default]
-    Memory,
-    /// In a file of this sidecar.
-    File(PathBuf),
-}
-
-impl TryFrom<String> for StoreName {
-    type Error = &'static str;
-
-    fn try_from(name: String) -> Result<Self, &'static str> {
-        match name.split_once(':') {
-            None if name == "memory" => Ok(Self::Memory),
-            Some(("file", path)) if !path.is_empty() => Ok(Self::File(path.into())),
-            Some(("redis" | "rediss", _)) => Err("not built yet: use `memory` or `file:PATH`"),
-            _ => Err("expected `memory` or `file:PATH`"),
-        }
-    }
-}
-
-/// Where tasks and counts live.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct State {
-    /// `memory`, or a file.
-    pub store: StoreName,
-    /// What happens when the store is away; memory never is.
-    pub on_failure: Served<words::Refuse>,
 }
 
 /// The record.

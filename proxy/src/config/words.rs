@@ -103,5 +103,4 @@ words! {
     Static: "static", later ["spiffe", "token_file"];
     Reverse: "reverse", later ["forward", "transparent", "stdio"];
     Enforce: "enforce", later ["shadow"];
-    Refuse: "refuse", later ["local_share"];
 }

@@ -15,6 +15,7 @@ mod concurrency;
 mod config;
 mod key;
 mod local;
+pub mod shared;
 
 use std::{
     sync::Arc,
@@ -96,6 +97,37 @@ pub struct Admitted {
     pub remaining: Vec<Remaining>,
     /// Held for their drop.
     places: Vec<Place>,
+    /// What the fleet's store has to say yet; empty where limits are counted here.
+    asked: Vec<shared::Asked>,
+}
+
+impl Admitted {
+    /// What has to be asked of the store before the call goes on.
+    pub fn asked(&self) -> impl ExactSizeIterator<Item = &shared::Cell> {
+        self.asked.iter().map(|asked| &asked.cell)
+    }
+
+    /// Takes the store's answer.
+    ///
+    /// # Errors
+    /// [`Throttled`] by the first limit that is spent.
+    pub fn counted(&mut self, counted: &shared::Counted) -> Result<(), Throttled> {
+        let asked = std::mem::take(&mut self.asked);
+        for (index, (asked, until)) in asked.iter().zip(&counted.until).enumerate() {
+            let Some(left) = self.remaining.get_mut(asked.place) else {
+                continue;
+            };
+            if counted.spent && index + 1 == counted.until.len() {
+                return Err(Throttled {
+                    limit: Arc::clone(&left.name),
+                    retry_after: counted.wait(&asked.cell, *until),
+                    policy: left.policy,
+                });
+            }
+            left.remaining = counted.remaining(&asked.cell, *until);
+        }
+        Ok(())
+    }
 }
 
 /// A call beyond a limit.
@@ -115,6 +147,8 @@ pub struct Limits {
     all: Vec<Limit>,
     seeds: Arc<Seeds>,
     clock: Clock,
+    /// How keys are named in the fleet's store; without one, everything is counted here.
+    names: Option<shared::Names>,
 }
 
 impl std::fmt::Debug for Limits {
@@ -135,6 +169,7 @@ struct Limit {
 enum Counts {
     Rate(Arc<local::Buckets>),
     Places(Arc<concurrency::Table>),
+    Shared(shared::Rate),
 }
 
 impl Limits {
@@ -146,10 +181,21 @@ impl Limits {
 
     /// Starts counting, on a given clock.
     pub fn with_clock(configs: &[Config], clock: Clock) -> Self {
+        Self::counting(configs, clock, None)
+    }
+
+    /// Counts rates in a fleet's store, under these names, and places here.
+    pub fn shared(configs: &[Config], names: shared::Names) -> Self {
+        let start = Instant::now();
+        Self::counting(configs, Arc::new(move || start.elapsed()), Some(names))
+    }
+
+    fn counting(configs: &[Config], clock: Clock, names: Option<shared::Names>) -> Self {
         Self {
             all: Vec::new(),
             seeds: Arc::default(),
             clock,
+            names,
         }
         .renew(configs)
     }
@@ -167,6 +213,7 @@ impl Limits {
             all: all.collect(),
             seeds: Arc::clone(&self.seeds),
             clock: Arc::clone(&self.clock),
+            names: self.names.clone(),
         }
     }
 
@@ -181,10 +228,16 @@ impl Limits {
                     && matches!(config.measure, Measure::Concurrency(_));
                 same.then(|| Counts::Places(Arc::clone(table)))
             }
+            // The store keeps what is defined as before.
+            Counts::Shared(_) => None,
         })
     }
 
     fn fresh(&self, config: &Config) -> Counts {
+        let shared = self.names.as_ref();
+        if let Some(rate) = shared.and_then(|names| shared::Rate::of(config, names)) {
+            return Counts::Shared(rate);
+        }
         match config.measure {
             Measure::Rate { rate, burst } => Counts::Rate(Arc::new(local::Buckets::new(
                 rate,
@@ -195,7 +248,8 @@ impl Limits {
         }
     }
 
-    /// Spends the limits that apply, in file order.
+    /// Spends the limits that apply, in file order; of those that a fleet shares it says what to ask
+    /// ([`Admitted::asked`]), so places are taken before shared rates are spent.
     ///
     /// # Errors
     ///
@@ -205,14 +259,15 @@ impl Limits {
         let mut admitted = Admitted {
             remaining: Vec::new(),
             places: Vec::new(),
+            asked: Vec::new(),
         };
         for limit in self
             .all
             .iter()
             .filter(|limit| limit.config.when.applies(tool))
         {
-            let key = self.seeds.key(&limit.config.key, who);
-            limit.spend(key, &mut admitted)?;
+            let key = || self.seeds.key(&limit.config.key, who);
+            limit.spend(key, who, &mut admitted)?;
         }
         Ok(admitted)
     }
@@ -229,14 +284,26 @@ impl Limits {
 }
 
 impl Limit {
-    fn spend(&self, key: u128, admitted: &mut Admitted) -> Result<(), Throttled> {
+    fn spend(
+        &self,
+        key: impl Fn() -> u128,
+        who: &Subjects<'_>,
+        admitted: &mut Admitted,
+    ) -> Result<(), Throttled> {
         let (remaining, reset_s) = match &self.counts {
+            Counts::Shared(rate) => {
+                admitted.asked.push(shared::Asked {
+                    cell: rate.cell(&self.config.key, who),
+                    place: admitted.remaining.len(),
+                });
+                (0, rate.more_after_s())
+            }
             Counts::Rate(buckets) => {
-                let remaining = buckets.spend(key).map_err(|wait| self.throttled(wait))?;
+                let remaining = buckets.spend(key()).map_err(|wait| self.throttled(wait))?;
                 (remaining, buckets.more_after_s())
             }
             Counts::Places(table) => {
-                let taken = table.take(key, self.policy.quota);
+                let taken = table.take(key(), self.policy.quota);
                 let (place, remaining) =
                     taken.ok_or_else(|| self.throttled(concurrency::RETRY_AFTER))?;
                 admitted.places.push(place);

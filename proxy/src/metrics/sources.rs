@@ -8,12 +8,12 @@ use std::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric as _},
-    metrics::{MetricType, gauge::ConstGauge, info::Info},
+    metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge, info::Info},
 };
 
 use super::{
     Issuers, States,
-    labels::{IssuerLabels, PolicyLabels, StateLabels},
+    labels::{IssuerLabels, PolicyLabels, ResultLabels, StateLabels},
 };
 
 /// `outrider_policy_info`: one sample, of the policy in force.
@@ -117,5 +117,85 @@ impl Collector for IssuerKeys {
             }
         }
         Ok(())
+    }
+}
+
+/// How a fleet's store stands, for the metrics page.
+#[derive(Clone, Debug, Default)]
+pub struct StoreNumbers {
+    /// Whether calls are counted there.
+    pub up: bool,
+    /// Seconds since the last sign of life; none before the first.
+    pub age: Option<f64>,
+    /// Questions of calls, by result.
+    pub questions: Vec<(&'static str, u64)>,
+    /// Changes that others told of, by result.
+    pub changes: Vec<(&'static str, u64)>,
+}
+
+/// Tells [`StoreNumbers`].
+pub type StoreSource = Box<dyn Fn() -> StoreNumbers + Send + Sync>;
+
+/// The families of a fleet's store; without a fleet there are none.
+#[derive(Default)]
+pub(super) struct StoreFamilies(OnceLock<StoreSource>);
+
+impl StoreFamilies {
+    pub(super) fn feed(&self, source: StoreSource) {
+        if self.0.set(source).is_err() {
+            tracing::debug!("the store's families are fed already");
+        }
+    }
+}
+
+impl fmt::Debug for StoreFamilies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("StoreFamilies")
+    }
+}
+
+impl Collector for StoreFamilies {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Some(read) = self.0.get() else {
+            return Ok(());
+        };
+        let numbers = read();
+        let mut gauge = |name, help, value: f64| {
+            let encoder = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+            ConstGauge::new(value).encode(encoder)
+        };
+        let up = f64::from(u8::from(numbers.up));
+        gauge(
+            "state_up",
+            "Whether calls are counted in the fleet's store",
+            up,
+        )?;
+        if let Some(age) = numbers.age {
+            gauge(
+                "state_age_seconds",
+                "Since the store's last sign of life",
+                age,
+            )?;
+        }
+        let mut counter = |name, help, values: &[(&'static str, u64)]| {
+            let mut encoder = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
+            for (result, value) in values {
+                let labels = ResultLabels {
+                    result: (*result).into(),
+                };
+                ConstCounter::new(*value).encode(encoder.encode_family(&labels)?)?;
+            }
+            Ok(())
+        };
+        counter(
+            "state_questions",
+            "Questions of calls to the store",
+            &numbers.questions,
+        )?;
+        counter(
+            "state_changes",
+            "Changes of authority from the store",
+            &numbers.changes,
+        )
     }
 }

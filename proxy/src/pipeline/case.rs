@@ -5,9 +5,12 @@
 use std::{sync::Arc, time::Instant};
 
 use http::{HeaderValue, Request, request::Parts};
-use outrider_policy::{Value, input::CallFacts};
+use outrider_policy::{Decision, Value, input::CallFacts};
 
-use super::outgoing::{Body, Target};
+use super::{
+    outgoing::{Body, Target},
+    totals,
+};
 use crate::{
     authorize,
     call::{DecisionId, ToolCall, Trace},
@@ -27,7 +30,7 @@ use crate::{
     tag,
     task::{Source, State, Task},
     upstream::RequestBody,
-    validate::Misfit,
+    validate::{Misfit, ValidCall},
 };
 
 /// Bytes of a call that a session remembers until it is answered.
@@ -73,6 +76,21 @@ pub(super) struct Known {
     pub(super) call: Option<Called>,
     /// The tool of a call.
     pub(super) tool: Option<Arc<Tool>>,
+}
+
+/// A call that satisfies its schema and its limits, and what stands behind it.
+#[derive(Debug)]
+pub(super) struct Proven {
+    pub(super) call: ValidCall,
+    pub(super) admitted: Admitted,
+    pub(super) task: Option<Arc<Task>>,
+}
+
+impl Proven {
+    /// Whether the fleet's store is to be asked about it.
+    pub(super) fn is_shared(&self) -> bool {
+        self.admitted.asked().len() > 0
+    }
 }
 
 /// What is to be sent, and what is expected back.
@@ -135,7 +153,13 @@ impl Case {
         match (&message.kind, &message.session) {
             (Kind::Plain, None) => Ok(None),
             (Kind::Plain | Kind::Opening, _) => self.holder(),
-            _ => self.task(),
+            _ => {
+                let task = self.task()?;
+                if let Some(fleet) = self.outrider.store.fleet() {
+                    fleet.ready()?;
+                }
+                Ok(task)
+            }
         }
     }
 
@@ -282,6 +306,22 @@ impl Case {
         Ok(admitted)
     }
 
+    /// Spends the limits that a fleet shares, unless the task ends first.
+    pub(super) async fn count(&mut self, mut proven: Proven) -> Result<Proven, Rejection> {
+        let fleet = self.outrider.store.fleet();
+        let fleet = fleet.ok_or(Rejection::DependencyUnavailable)?;
+        let started = Instant::now();
+        let cells: Vec<_> = proven.admitted.asked().copied().collect();
+        let counted = tokio::select! {
+            biased;
+            why = self.tether().severed() => return Err(respond::over(why)),
+            counted = fleet.admit(&cells) => counted?,
+        };
+        proven.admitted.counted(&counted)?;
+        self.known.timers.limit += started.elapsed();
+        Ok(proven)
+    }
+
     /// Violations are told only where the call itself would have been permitted.
     pub(super) fn misfit(&self, misfit: Misfit, task: Option<&Task>, tool: &Tool) -> Rejection {
         let reachable = self
@@ -322,42 +362,85 @@ impl Case {
         }
     }
 
-    /// Spends what a passing ruling spends, hands what became known to the entry, and gives the
-    /// errand of a passing case.
+    /// Hands what became known to the entry, and gives the errand of a passing case.
     pub(super) fn settle(
-        mut self: Box<Self>,
+        self: Box<Self>,
         ruling: Ruling,
         entry: &mut Entry,
         said: &mut Said,
     ) -> (Ruling, Option<Box<Errand>>) {
-        let ruling = self.spend(ruling);
         if ruling.passes() {
             self.ask();
         }
         (ruling, self.errand(entry, said))
     }
 
-    fn spend(&mut self, ruling: Ruling) -> Ruling {
+    /// What may end the call before its time.
+    fn tether(&self) -> Tether {
+        Tether {
+            authority: Arc::clone(&self.outrider.authority),
+            task: self.known.until.clone(),
+        }
+    }
+
+    /// Spends what a passing ruling spends.
+    pub(super) async fn spend(&mut self, ruling: Ruling) -> Ruling {
         let Some(decision) = ruling.decision().filter(|_| ruling.passes()) else {
             return ruling;
         };
-        let task = self.known.facts.task.as_deref();
-        let Outrider { uses, store, .. } = &*self.outrider;
-        if let Some(task) = task.filter(|task| self.outrider.issuers.single_use(&task.issuer)) {
-            if !self.outrider.authority.used.take(task.terms(), self.now) {
-                let why = Untrusted::Used;
-                self.known.facts.distrusted = Some(Distrusted::Token(why.to_string()));
-                return ruling.overruled(why.into());
-            }
-            if let Err(error) = store.used_up(task.terms()) {
-                tracing::error!(%error, "a call is refused because that cannot be kept");
-                return ruling.overruled(Rejection::DependencyUnavailable);
-            }
-        }
-        match authorize::spend(decision, task, uses, store, self.known.level) {
+        match self.spent(decision).await {
             Ok(()) => ruling,
-            Err(rejection) => ruling.overruled(rejection),
+            Err(rejection) => {
+                if rejection == Rejection::TaskInvalid {
+                    let why = Distrusted::Token(Untrusted::Used.to_string());
+                    self.known.facts.distrusted = Some(why);
+                }
+                ruling.overruled(rejection)
+            }
         }
+    }
+
+    async fn spent(&self, decision: &Decision) -> Result<(), Rejection> {
+        let task = self.known.facts.task.as_deref();
+        let Outrider {
+            uses,
+            store,
+            issuers,
+            authority,
+            ..
+        } = &*self.outrider;
+        let once = task.filter(|task| issuers.single_use(&task.issuer));
+        let Some(fleet) = store.fleet() else {
+            if let Some(task) = once {
+                self.use_up(task)?;
+            }
+            return authorize::spend(decision, task, uses, store, self.known.level);
+        };
+        let spending = totals::spend(fleet, decision, task, once, uses, self.known.level);
+        tokio::select! {
+            biased;
+            why = self.tether().severed() => return Err(respond::over(why)),
+            spent = spending => spent?,
+        }
+        if let Some(task) = once {
+            // The fleet has said that it is ours; here it is remembered.
+            authority.used.take(task.terms(), self.now);
+        }
+        Ok(())
+    }
+
+    /// Takes the one call that a token serves.
+    fn use_up(&self, task: &Task) -> Result<(), Rejection> {
+        let Outrider {
+            store, authority, ..
+        } = &*self.outrider;
+        if !authority.used.take(task.terms(), self.now) {
+            return Err(Untrusted::Used.into());
+        }
+        store.used_up(task.terms()).map_err(|error| {
+            tracing::error!(%error, "a call is refused because that cannot be kept");
+            Rejection::DependencyUnavailable
+        })
     }
 
     fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {

@@ -13,9 +13,11 @@ use crate::{
     keys::SigningKey,
     outrider::Outrider,
     record::{Recorder, security::SecurityKind},
-    state::{Decree, Depth, Edict, Effect, Reach, Target, Widened},
+    state::{
+        Authority, Decree, Depth, Edict, Effect, NotDone, Reach, Target, Widened, redis::Follower,
+    },
     tag,
-    task::Task,
+    task::{Confidence, Task},
 };
 
 /// What serves the control socket; processes that take over go to `heirs`, decrees to `decrees`.
@@ -213,6 +215,49 @@ impl Notes {
         what: &[(&'static str, &str)],
     ) -> io::Result<()> {
         noted(&self.recorder, kind, listener, what)
+    }
+}
+
+/// Does what other sidecars of the fleet say, and writes it down.
+pub(super) struct Followed {
+    pub(super) authority: Arc<Authority>,
+    pub(super) recorder: Arc<Recorder>,
+}
+
+impl Follower for Followed {
+    fn widens(&self, edict: &Edict) -> bool {
+        match edict {
+            // One that was only heard of is trusted fully until something is said.
+            Edict::Trust { task, confidence } => {
+                let task = self.authority.tasks.newest(task);
+                let known = task.map_or(Confidence::FULL, |task| task.life().confidence());
+                *confidence > known
+            }
+            edict => self.authority.widens(edict),
+        }
+    }
+
+    fn follow(&self, mut decree: Decree) -> bool {
+        decree.at = decree.at.min(Timestamp::now());
+        let effect = match self.authority.carry_out(&decree) {
+            Ok(effect) => effect,
+            // It is as it should be: nothing of it was ever heard here.
+            Err(NotDone::NotRevoked | NotDone::Over) => return true,
+            Err(error @ (NotDone::Revocations(_) | NotDone::Tasks(_) | NotDone::Distrusted)) => {
+                tracing::error!(%error, "what the fleet says cannot be done here");
+                return false;
+            }
+        };
+        if let Edict::Revoke { .. } = decree.edict {
+            self.recorder.metrics.revoked("fleet");
+        }
+        decree.by = format!("fleet:{}", decree.by).into();
+        let task = decree.edict.task();
+        let task = task.and_then(|task| self.authority.tasks.newest(task));
+        if let Err(error) = note(&self.recorder, &decree, task.as_deref(), &effect) {
+            tracing::error!(%error, "a change of authority could not be logged");
+        }
+        true
     }
 }
 

@@ -19,6 +19,7 @@ use crate::{
     listen::accept::Entrance,
     metrics::Format,
     outrider::Outrider,
+    state::redis::Fleet,
 };
 
 /// Between two looks at logs and files.
@@ -127,6 +128,9 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         stop.send_replace(true);
     }
     while running.join_next().await.is_some() {}
+    if let Some(fleet) = outrider.store.fleet() {
+        fleet.stop();
+    }
     keeping.shutdown().await;
     outrider.recorder.close(Timestamp::now());
     tracing::info!("stopped");
@@ -199,6 +203,16 @@ fn readiness(outrider: &Outrider, isolation: Isolation, draining: bool) -> Readi
         policy: Check::Ready(format!("revision {}", snapshot.policy.revision())),
         identity,
         log,
+        state: outrider.store.fleet().map(|fleet| store(fleet)),
         isolation: isolation.as_str(),
+    }
+}
+
+fn store(fleet: &Fleet) -> Check {
+    let status = fleet.status();
+    if status.up || fleet.shares() {
+        Check::Ready(status.detail)
+    } else {
+        Check::NotReady(format!("{}: calls are refused", status.detail))
     }
 }

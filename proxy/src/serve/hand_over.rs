@@ -145,7 +145,7 @@ impl Heritage {
             vec![log.as_fd(), security.as_fd()],
         );
         let state = match &outrider.store {
-            Store::Memory => None,
+            Store::Memory | Store::Fleet(_) => None,
             Store::File(journal) => {
                 places.push(Place::State(absolute(journal.path())?));
                 Some(journal.share()?)

@@ -6,9 +6,11 @@
 
 mod authority;
 mod children;
+pub mod config;
 mod decree;
 mod estate;
 mod journal;
+pub mod redis;
 mod revocations;
 mod store;
 mod tether;

@@ -101,6 +101,12 @@ impl Revocations {
         all.contains_key(target)
     }
 
+    /// The one for that target.
+    pub fn of(&self, target: &Target) -> Option<Revocation> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(target).cloned()
+    }
+
     /// Whether one covers what was issued then to that target.
     pub fn cover(&self, target: &Target, issued: Timestamp) -> bool {
         let all = self.0.read().unwrap_or_else(PoisonError::into_inner);

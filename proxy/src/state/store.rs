@@ -2,7 +2,11 @@
 
 use std::{io, sync::Arc};
 
-use super::{Authority, Decree, Journal, UsedToken, token_digest};
+use super::{
+    Authority, Decree, Edict, Journal, UsedToken,
+    redis::{Fleet, Untold},
+    token_digest,
+};
 use crate::task::{Task, Terms};
 
 /// `state.store` in force. Clones are the same store.
@@ -12,6 +16,8 @@ pub enum Store {
     Memory,
     /// In a file of this sidecar.
     File(Arc<Journal>),
+    /// In a store that a fleet shares.
+    Fleet(Arc<Fleet>),
 }
 
 /// A change that was not kept.
@@ -20,16 +26,27 @@ pub enum NotKept {
     /// The state file cannot be written.
     #[error("the state file cannot be written: {0}")]
     File(#[from] io::Error),
+    /// The fleet was not told.
+    #[error(transparent)]
+    Fleet(#[from] Untold),
 }
 
 impl Store {
+    /// Those who share limits, budgets and the ends of tasks with us.
+    pub const fn fleet(&self) -> Option<&Arc<Fleet>> {
+        match self {
+            Self::Fleet(fleet) => Some(fleet),
+            Self::Memory | Self::File(_) => None,
+        }
+    }
+
     /// Keeps a task that was opened.
     ///
     /// # Errors
     /// [`NotKept`].
     pub async fn opened(&self, task: &Task, token: &str) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => {
                 let (journal, terms) = (Arc::clone(journal), task.terms().clone());
                 let digest = token_digest(token.as_bytes());
@@ -45,6 +62,7 @@ impl Store {
     pub async fn decreed(&self, decree: &Decree, authority: &Authority) -> Result<(), NotKept> {
         match self {
             Self::Memory => Ok(()),
+            Self::Fleet(fleet) => Ok(tell(fleet, decree, authority).await?),
             Self::File(journal) => {
                 let (journal, decree) = (Arc::clone(journal), decree.clone());
                 let life = authority.after(&decree);
@@ -59,7 +77,7 @@ impl Store {
     /// [`NotKept`]: then the call may not go on.
     pub fn spent(&self, task: &Task, raised: bool) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => {
                 if raised {
                     journal.touched(task)?;
@@ -75,7 +93,8 @@ impl Store {
     /// [`NotKept`]: then the call may not go on.
     pub fn used_up(&self, terms: &Terms) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            // A fleet knows by its total of one.
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => Ok(journal.used_up(UsedToken::of(terms))?),
         }
     }
@@ -86,9 +105,32 @@ impl Store {
     /// [`NotKept`]: then the call may not go on.
     pub fn used(&self, exception: &Arc<str>, used: u64) -> Result<(), NotKept> {
         match self {
-            Self::Memory => Ok(()),
+            Self::Memory | Self::Fleet(_) => Ok(()),
             Self::File(journal) => Ok(journal.used(exception, used)?),
         }
+    }
+}
+
+/// Tells a fleet of a decree: of a revocation, what all of them for its target forbid together.
+async fn tell(fleet: &Fleet, decree: &Decree, authority: &Authority) -> Result<(), Untold> {
+    let own = authority.tasks.issuer();
+    let known_here_only = match &decree.edict {
+        Edict::Revoke { target, .. } | Edict::Lift { target } => target.issuer() == Some(own),
+        edict => edict.task().is_some_and(|task| task.issuer == *own),
+    };
+    if known_here_only {
+        return Ok(());
+    }
+    if authority.widens(&decree.edict) {
+        return fleet.give_again(decree).await;
+    }
+    let joined = match &decree.edict {
+        Edict::Revoke { target, .. } => authority.revocations().of(target),
+        _ => None,
+    };
+    match joined {
+        Some(joined) => fleet.take_back(&joined.decree()).await,
+        None => fleet.take_back(decree).await,
     }
 }
 

@@ -108,4 +108,11 @@ impl TlsRoots {
     pub(super) fn connector(&self) -> TlsConnector {
         TlsConnector::from(Arc::clone(&self.0))
     }
+
+    /// For what speaks another protocol than HTTP.
+    pub(crate) fn bare(&self) -> TlsConnector {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols.clear();
+        TlsConnector::from(Arc::new(config))
+    }
 }

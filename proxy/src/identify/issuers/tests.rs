@@ -93,7 +93,7 @@ fn a_good_token_grants_what_it_says_and_no_more() {
         (&*terms.subject, &*terms.intent),
         ("user:ada", "ticket.triage")
     );
-    assert_eq!(terms.actors, [AGENT.into()]);
+    assert_eq!(terms.actors, [Arc::<str>::from(AGENT)]);
     let tools = terms.tools.unwrap();
     assert_eq!(
         tools
@@ -271,7 +271,7 @@ fn a_chain_counts_only_where_its_issuer_vouches_for_it_and_no_further_than_it_ma
     let vouching = room(|issuer| issuer.verified_chain = true);
     let actors = vouching.says(&chain(5)).unwrap().actors;
     let expected = [AGENT, "agent:3", "agent:2", "agent:1", "agent:0"];
-    assert_eq!(actors, expected.map(Arc::from));
+    assert_eq!(actors, expected.map(Arc::<str>::from));
     assert_eq!(vouching.says(&chain(6)).map(drop), Err(Untrusted::TooDeep));
     assert_eq!(
         vouching.says(&chain(60)).map(drop),
