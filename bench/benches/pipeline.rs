@@ -353,10 +353,19 @@ fn stages(c: &mut Criterion) {
             || rig.arrived(),
             |mut headers| {
                 let tokens = identify::presented(&headers);
-                let tasks = &rig.outrider().authority.tasks;
+                let outrider = rig.outrider();
+                let proof = identify::Proof {
+                    authority: &outrider.authority,
+                    issuers: &outrider.issuers,
+                    bearer: identify::issuers::Bearer {
+                        agent: &outrider.agent,
+                        depth: 4,
+                    },
+                    reach: &|intent| rig.snapshot.reach(intent),
+                    now: Timestamp::now(),
+                };
                 let required = identify::Required::Yes;
-                let task = identify::task(&tokens, "reverse", tasks, required, Timestamp::now());
-                assert!(task.is_ok());
+                assert!(identify::task(&tokens, "reverse", &proof, required).is_ok());
                 identify::strip(&mut headers, &[]);
                 headers
             },
@@ -450,7 +459,9 @@ fn whole(c: &mut Criterion) {
             let call = validate(rig.read(), &rig.tool()).unwrap();
             let input = rig.input(&call, &hash);
             let decision = rig.snapshot.policy.decide(&input);
-            authorize::spend(&decision, Some(&rig.task), &rig.outrider().uses).unwrap();
+            let outrider = rig.outrider();
+            let (uses, store) = (&outrider.uses, &outrider.store);
+            authorize::spend(&decision, Some(&rig.task), uses, store, None).unwrap();
             let ruling = authorize::settle(decision);
             let mut headers = HeaderMap::new();
             rig.tag(&mut headers, &hash);

@@ -165,16 +165,15 @@ impl SigningKey {
     /// (RFC 7515 §4.1.6).
     pub fn jose_header_with(&self, typ: &'static str, chain: &[Vec<u8>]) -> String {
         let (kid, algorithm) = (&self.kid, self.algorithm().as_str());
-        let mut header = format!(r#"{{"alg":"{algorithm}","kid":"{kid}","typ":"{typ}""#);
-        if !chain.is_empty() {
-            let certificates: Vec<_> = chain
-                .iter()
-                .map(|certificate| format!(r#""{}""#, STANDARD.encode(certificate)))
-                .collect();
-            header.push_str(&format!(r#","x5c":[{}]"#, certificates.join(",")));
-        }
-        header.push('}');
-        URL_SAFE_NO_PAD.encode(header)
+        let shown = |certificate: &Vec<u8>| format!(r#""{}""#, STANDARD.encode(certificate));
+        let certificates: Vec<_> = chain.iter().map(shown).collect();
+        let vouching = match certificates.as_slice() {
+            [] => String::new(),
+            some => format!(r#","x5c":[{}]"#, some.join(",")),
+        };
+        URL_SAFE_NO_PAD.encode(format!(
+            r#"{{"alg":"{algorithm}","kid":"{kid}","typ":"{typ}"{vouching}}}"#
+        ))
     }
 
     /// Makes a compact token: `header` as [`jose_header`](Self::jose_header) gave it, then the

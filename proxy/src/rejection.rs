@@ -368,12 +368,11 @@ impl From<Unproven> for Rejection {
     fn from(unproven: Unproven) -> Self {
         match unproven {
             Unproven::Missing => Self::TaskMissing,
-            Unproven::Invalid => Self::TaskInvalid,
+            Unproven::Invalid | Unproven::Widened(_) => Self::TaskInvalid,
             Unproven::Expired => Self::TaskExpired,
             Unproven::Revoked => Self::TaskRevoked,
             Unproven::Suspended => Self::TaskSuspended,
             Unproven::Untrusted(untrusted) => untrusted.into(),
-            Unproven::Widened(_) => Self::TaskInvalid,
             Unproven::NoRoom => Self::DependencyUnavailable,
         }
     }

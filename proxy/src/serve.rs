@@ -169,8 +169,6 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         outrider.authority.inherit(authority, binds);
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
         outrider.signer.inherit(mem::take(&mut offer.estate.keys));
-        let used = mem::take(&mut offer.estate.used);
-        outrider.issuers.used.inherit(used);
     }
     if offer.is_none() {
         outrider.keep_state(Tidy::Always)?;
@@ -495,6 +493,10 @@ fn open_task(loaded: &Loaded, outrider: &Outrider) -> anyhow::Result<String> {
     anyhow::ensure!(
         !loaded.config.production(),
         "`--open-task` is off when `environment` is `production`: open tasks with `outrider task open`"
+    );
+    anyhow::ensure!(
+        loaded.config.tasks.local,
+        "`--open-task` opens a task of this sidecar, and `tasks.local` is off"
     );
     let snapshot = outrider.snapshot();
     let mut intents = snapshot.data.intents();

@@ -147,3 +147,49 @@ fn without_a_vouched_for_chain_there_is_none() {
     };
     assert!(noted.iter().any(chain), "{noted:#?}");
 }
+
+#[test]
+fn a_token_that_reaches_further_than_its_parent_is_refused() {
+    let (server, key) = (server(), IssuerKey::new("EdDSA", "k"));
+    let sidecar = planning(&server, &key, &json!({}));
+    let sign = |id: &str, change: &dyn Fn(&mut Value)| {
+        let mut claims = task_claims(ISSUER, id);
+        claims["task"]["tools"] = json!(["tools/read"]);
+        change(&mut claims);
+        key.sign(&claims)
+    };
+    let call = |token: &str| sidecar.stranger().with_token(token).call("read", &hi());
+    let parent = sign("parent", &|claims| {
+        claims["task"]["budget"] = json!({"calls": 5});
+    });
+    assert_eq!(call(&parent).tool_text(), "hi");
+    let child = sign("child", &|claims| {
+        claims["task"]["parent"] = json!("parent");
+    });
+    assert_eq!(call(&child).tool_text(), "hi");
+    for (id, pointer, value) in [
+        ("tools", "/task/tools", json!(["tools/*"])),
+        ("calls", "/task/budget", json!({"calls": 9})),
+        ("subject", "/sub", json!("user:grace")),
+    ] {
+        let wider = sign(id, &|claims| {
+            claims["task"]["parent"] = json!("parent");
+            *claims.pointer_mut(pointer).unwrap_or(&mut Value::Null) = value.clone();
+            if pointer == "/task/budget" {
+                claims["task"]["budget"] = value.clone();
+            }
+        });
+        let answer = refused(&sidecar, &server, (ToolResult, "task_invalid"), || {
+            call(&wider)
+        });
+        let noted = sidecar.security_log();
+        let id = answer.decision_id();
+        let event = noted.iter().find(|line| line["decision_id"] == id.as_str());
+        assert_eq!(event.unwrap()["type"], "delegation_widened", "{noted:#?}");
+    }
+    let revoked = sidecar.command(&["revoke", "task", "parent", "--issuer", ISSUER]);
+    assert_eq!(revoked.status, 0, "{revoked:?}");
+    refused(&sidecar, &server, (ToolResult, "task_revoked"), || {
+        call(&child)
+    });
+}

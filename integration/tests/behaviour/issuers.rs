@@ -1,27 +1,21 @@
 //! `tasks.issuers`: tokens that somebody else has signed.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
-};
-
 use outrider_integration::{
-    Agent, IssuerKey, KeyServer, Request, Setup, Sidecar, ToolServer, act, key_set, task_claims,
-    until,
+    Agent, IssuerKey, Request, Setup, Sidecar, ToolServer, act, key_set, task_claims,
 };
 use serde_json::{Value, json};
 
 use crate::support::{Form::ToolResult, OUTRIDER, at_the_same_time, echo, hi, refused};
 
-const ISSUER: &str = "https://iam.example.org";
+pub(crate) const ISSUER: &str = "https://iam.example.org";
 const AGENT: &str = "spiffe://example.org/agent/test";
 
 /// A sidecar that believes this issuer, whose keys are in `keys.json`.
-fn believing(server: &ToolServer, keys: &Value, more: &Value) -> Sidecar {
+pub(crate) fn believing(server: &ToolServer, keys: &Value, more: &Value) -> Sidecar {
     prepared(server, keys, more).start()
 }
 
-fn prepared(server: &ToolServer, keys: &Value, more: &Value) -> Setup {
+pub(crate) fn prepared(server: &ToolServer, keys: &Value, more: &Value) -> Setup {
     let setup = Setup::new(OUTRIDER, server).config(|config| {
         let mut section = json!({"issuer": ISSUER, "jwks": "file:keys.json"});
         for (key, value) in more.as_object().unwrap() {
@@ -33,11 +27,11 @@ fn prepared(server: &ToolServer, keys: &Value, more: &Value) -> Setup {
     setup
 }
 
-fn with_token(sidecar: &Sidecar, token: &str) -> Agent {
+pub(crate) fn with_token(sidecar: &Sidecar, token: &str) -> Agent {
     sidecar.stranger().with_token(token)
 }
 
-fn code(sidecar: &Sidecar, token: &str) -> String {
+pub(crate) fn code(sidecar: &Sidecar, token: &str) -> String {
     let answer = with_token(sidecar, token).call("echo", &hi());
     let line = sidecar.decision(&answer.decision_id());
     line["code"].as_str().unwrap().to_owned()
@@ -112,8 +106,7 @@ fn no_token_is_believed_that_is_not_exactly_right() {
     let (unsigned, signature) = signed.rsplit_once('.').unwrap();
     let zeros = "A".repeat(86);
     let psychic = p256.sign(&claims);
-    let now = claims["iat"].as_u64().unwrap();
-    let mut bad = vec![
+    let bad = [
         ("another key of that name", attacker.sign(&claims)),
         (
             "its own key in the header",
@@ -184,6 +177,29 @@ fn no_token_is_believed_that_is_not_exactly_right() {
         ),
         ("padded", format!("{signed}=")),
     ];
+    for (name, token) in bad {
+        eprintln!("{name}");
+        refused(&sidecar, &server, (ToolResult, "task_invalid"), || {
+            with_token(&sidecar, &token).call("echo", &hi())
+        });
+    }
+    assert_eq!(code(&sidecar, &signed), "ok");
+    assert!(noted(&sidecar, "the token's signature is wrong"));
+}
+
+/// Whether the security log says why a token was refused, which the agent is not told.
+fn noted(sidecar: &Sidecar, why: &str) -> bool {
+    let noted = |line: &Value| line["type"] == "token_refused" && line["why"] == why;
+    sidecar.security_log().iter().any(noted)
+}
+
+#[test]
+fn no_claim_is_believed_that_is_not_as_it_should_be() {
+    let server = echo();
+    let good = IssuerKey::new("EdDSA", "k");
+    let sidecar = believing(&server, &key_set([&good]), &json!({}));
+    let signed = good.sign(&task_claims(ISSUER, "t"));
+    let now = task_claims(ISSUER, "t")["iat"].as_u64().unwrap();
     for (pointer, value) in [
         ("/iss", json!("https://iam.example.com")),
         ("/iss", json!("https://iam.example.org/")),
@@ -207,10 +223,8 @@ fn no_token_is_believed_that_is_not_exactly_right() {
         ("/task/budget", json!({"calls": "many"})),
         ("/task/unknown", json!(true)),
     ] {
-        bad.push((pointer, good.sign(&with(pointer, value))));
-    }
-    for (name, token) in bad {
-        eprintln!("{name}");
+        let token = good.sign(&with(pointer, value));
+        eprintln!("{pointer}");
         refused(&sidecar, &server, (ToolResult, "task_invalid"), || {
             with_token(&sidecar, &token).call("echo", &hi())
         });
@@ -221,13 +235,7 @@ fn no_token_is_believed_that_is_not_exactly_right() {
         with_token(&sidecar, &good.sign(&over)).call("echo", &hi())
     });
     assert_eq!(code(&sidecar, &signed), "ok");
-    // The agent is told nothing of why; the security log is.
-    let why = |text: &str| {
-        let log = sidecar.security_log();
-        let noted = |line: &&Value| line["type"] == "token_refused" && line["why"] == text;
-        log.iter().any(|line| noted(&line))
-    };
-    assert!(why("the token's signature is wrong"));
+    let why = |text: &str| noted(&sidecar, text);
     assert!(why(
         "the token is of an issuer that `tasks.issuers` does not name"
     ));
@@ -293,6 +301,28 @@ fn two_tokens_of_a_task_share_its_budget_and_its_end() {
 }
 
 #[test]
+fn what_was_revoked_before_it_was_seen_counts_no_more_than_what_was_in_use() {
+    let server = echo();
+    let (a, b) = (IssuerKey::new("EdDSA", "a"), IssuerKey::new("ES256", "b"));
+    let sidecar = believing(&server, &key_set([&a, &b]), &json!({}));
+    let token = |key: &IssuerKey, id: &str| key.sign(&task_claims(ISSUER, id));
+    let revoke = |kind: &str, id: &str| {
+        let done = sidecar.command(&["revoke", kind, id, "--issuer", ISSUER]);
+        assert_eq!(done.status, 0, "{done:?}");
+    };
+    let used = token(&a, "used");
+    assert_eq!(code(&sidecar, &used), "ok");
+    revoke("token", "j-unseen");
+    assert_eq!(code(&sidecar, &token(&b, "unseen")), "task_revoked");
+    revoke("task", "later");
+    assert_eq!(code(&sidecar, &token(&b, "later")), "task_revoked");
+    revoke("key", "a");
+    assert_eq!(code(&sidecar, &used), "task_revoked");
+    assert_eq!(code(&sidecar, &token(&a, "fresh")), "task_revoked");
+    assert_eq!(code(&sidecar, &token(&b, "fresh")), "ok");
+}
+
+#[test]
 fn a_single_use_token_serves_one_call_of_fifty_at_once() {
     let server = echo();
     let key = IssuerKey::new("EdDSA", "k");
@@ -337,165 +367,22 @@ fn a_used_token_stays_used_for_a_process_that_takes_over() {
 }
 
 #[test]
-fn a_key_that_is_taken_out_of_its_file_counts_no_longer() {
-    let server = echo();
-    let (old, new) = (
-        IssuerKey::new("EdDSA", "old"),
-        IssuerKey::new("EdDSA", "new"),
-    );
-    let sidecar = believing(&server, &key_set([&old]), &json!({}));
-    let (first, second) = (
-        old.sign(&task_claims(ISSUER, "t")),
-        new.sign(&task_claims(ISSUER, "t")),
-    );
-    assert_eq!(code(&sidecar, &first), "ok");
-    assert_eq!(code(&sidecar, &second), "task_invalid");
-    let path = sidecar.path("keys.json");
-    std::fs::write(&path, key_set([&old, &new]).to_string()).unwrap();
-    until("the new key", || {
-        (code(&sidecar, &second) == "ok").then_some(())
-    });
-    assert_eq!(code(&sidecar, &first), "ok");
-    std::fs::write(&path, key_set([&new]).to_string()).unwrap();
-    until("the end of the old key", || {
-        (code(&sidecar, &first) == "task_invalid").then_some(())
-    });
-    assert_eq!(code(&sidecar, &second), "ok");
-}
-
-/// A server that proves to be 127.0.0.1 by the certificate that is returned.
-fn secured(keys: &Value) -> (KeyServer, String) {
-    let made = rcgen::generate_simple_self_signed(vec!["127.0.0.1".to_owned()]).unwrap();
-    let key = rustls::pki_types::PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = rustls::ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![made.cert.der().clone()], key)
-        .unwrap();
-    let config = Arc::new(config);
-    let server = KeyServer::start_over(keys, move |stream| {
-        let session = rustls::ServerConnection::new(Arc::clone(&config));
-        let session = session.map_err(std::io::Error::other)?;
-        Ok(rustls::StreamOwned::new(session, stream))
-    });
-    (server, made.cert.pem())
-}
-
-fn over_https(server: &ToolServer, keys: &KeyServer, ca: &str, more: &Value) -> Sidecar {
-    let mut section = json!({"jwks": format!("https://{}/keys", keys.address()), "ca": "ca.pem"});
-    for (key, value) in more.as_object().unwrap() {
-        section[key] = value.clone();
-    }
-    let setup = prepared(server, &json!({}), &section);
-    setup.file("ca.pem", ca);
-    setup.start()
-}
-
-#[test]
-fn keys_behind_https_rotate_without_a_lost_call() {
-    let server = echo();
-    let (old, new) = (
-        IssuerKey::new("EdDSA", "old"),
-        IssuerKey::new("ES256", "new"),
-    );
-    let (keys, ca) = secured(&key_set([&old]));
-    let sidecar = over_https(&server, &keys, &ca, &json!({"refresh": "300ms"}));
-    let (first, second) = (
-        old.sign(&task_claims(ISSUER, "t")),
-        new.sign(&task_claims(ISSUER, "t")),
-    );
-    // The first call waits for the keys.
-    assert_eq!(code(&sidecar, &first), "ok");
-    let published = |set: &Value| {
-        keys.serve(set);
-        let asked = keys.asked();
-        // The one under way may have had the old set; one that follows another finds it taken in.
-        until("the keys to be asked for", || {
-            (keys.asked() > asked + 2).then_some(())
-        });
-    };
-    let done = AtomicBool::new(false);
-    let use_new = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let calls = || {
-            let mut calls = 0;
-            while !done.load(Ordering::SeqCst) {
-                let token = if use_new.load(Ordering::SeqCst) {
-                    &second
-                } else {
-                    &first
-                };
-                assert_eq!(code(&sidecar, token), "ok");
-                calls += 1;
-            }
-            calls
-        };
-        let running: Vec<_> = (0..3).map(|_| scope.spawn(calls)).collect();
-        published(&key_set([&old, &new]));
-        use_new.store(true, Ordering::SeqCst);
-        // A call with the old token may still be under way.
-        published(&key_set([&old, &new]));
-        published(&key_set([&new]));
-        done.store(true, Ordering::SeqCst);
-        for calls in running {
-            assert!(calls.join().unwrap() > 0);
-        }
-    });
-    until("the end of the old key", || {
-        (code(&sidecar, &first) == "task_invalid").then_some(())
-    });
-    assert_eq!(code(&sidecar, &second), "ok");
-}
-
-#[test]
-fn keys_that_cannot_be_read_any_more_serve_until_they_are_stale() {
+fn a_used_token_stays_used_over_a_crash_where_state_is_kept_in_a_file() {
     let server = echo();
     let key = IssuerKey::new("EdDSA", "k");
-    let (keys, ca) = secured(&key_set([&key]));
-    let sidecar = over_https(
-        &server,
-        &keys,
-        &ca,
-        &json!({"refresh": "200ms", "max_stale": "3s"}),
+    let sidecar = prepared(&server, &key_set([&key]), &json!({"single_use": true}))
+        .config(|config| config["state"] = json!({"store": "file:state.jsonl"}))
+        .start();
+    let (used, unused) = (
+        key.sign(&task_claims(ISSUER, "used")),
+        key.sign(&task_claims(ISSUER, "unused")),
     );
-    let token = key.sign(&task_claims(ISSUER, "t"));
-    assert_eq!(code(&sidecar, &token), "ok");
-    keys.fail(503);
-    let asked = keys.asked();
-    until("a failure", || (keys.asked() > asked + 1).then_some(()));
-    assert_eq!(code(&sidecar, &token), "ok");
-    until("the end of stale keys", || {
-        (code(&sidecar, &token) == "dependency_unavailable").then_some(())
-    });
-    refused(
-        &sidecar,
-        &server,
-        (ToolResult, "dependency_unavailable"),
-        || with_token(&sidecar, &token).call("echo", &hi()),
-    );
-    keys.serve(&key_set([&key]));
-    until("fresh keys", || {
-        (code(&sidecar, &token) == "ok").then_some(())
-    });
-}
-
-#[test]
-fn keys_of_somebody_whom_nobody_vouches_for_are_none() {
-    let server = echo();
-    let key = IssuerKey::new("EdDSA", "k");
-    let (keys, _) = secured(&key_set([&key]));
-    let (_, other_ca) = secured(&key_set([&key]));
-    let sidecar = over_https(&server, &keys, &other_ca, &json!({}));
-    let token = key.sign(&task_claims(ISSUER, "t"));
-    refused(
-        &sidecar,
-        &server,
-        (ToolResult, "dependency_unavailable"),
-        || with_token(&sidecar, &token).call("echo", &hi()),
-    );
-    assert_eq!(keys.asked(), 0);
+    assert_eq!(code(&sidecar, &used), "ok");
+    let sidecar = sidecar.crash();
+    assert_eq!(code(&sidecar, &used), "task_invalid");
+    let sidecar = sidecar.restart();
+    assert_eq!(code(&sidecar, &used), "task_invalid");
+    assert_eq!(code(&sidecar, &unused), "ok");
 }
 
 #[test]

@@ -31,6 +31,7 @@ mod fleet;
 mod hangup;
 mod http_services;
 mod input_required;
+mod issuer_keys;
 mod issuers;
 mod jsonrpc;
 mod late_body;

@@ -37,7 +37,9 @@ fn a_key_follows_another_while_calls_run_and_every_assertion_verifies() {
             assert_eq!(rotated.stdout.trim(), kids(&published(&sidecar))[0]);
         }
         done.store(true, Ordering::SeqCst);
-        running.into_iter().for_each(|calls| calls.join().unwrap());
+        for calls in running {
+            calls.join().unwrap();
+        }
     });
     let set = published(&sidecar);
     assert_eq!(kids(&set).len(), 6);

@@ -17,3 +17,4 @@ pub mod pipeline;
 pub mod sse;
 pub mod template;
 pub mod text;
+pub mod token;

@@ -26,4 +26,4 @@ macro_rules! holds {
     };
 }
 
-holds!(config json lock log mcp mcp_answer openapi openapi_request path pipeline sse template);
+holds!(config json lock log mcp mcp_answer openapi openapi_request path pipeline sse template token);

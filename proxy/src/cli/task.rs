@@ -46,6 +46,7 @@ impl At {
     }
 
     /// The configuration that was named.
+    #[expect(clippy::ref_option, reason = "the form in which commands take it")]
     pub(super) fn config(&self) -> &Option<PathBuf> {
         &self.config
     }

@@ -7,18 +7,14 @@
 mod section;
 mod seen;
 mod terms;
-mod used;
 
 use std::{sync::Arc, time::Duration};
 
 use http::HeaderValue;
 use jiff::Timestamp;
 
+pub use self::section::Section;
 use self::seen::Seen;
-pub use self::{
-    section::Section,
-    used::{Left, Used},
-};
 use crate::{
     jose::{BadToken, Jws, KeySet, NoKey, Source, Stale, Typ},
     state::{TokenDigest, token_digest},
@@ -36,8 +32,6 @@ pub const OWN: &str = "outrider:";
 pub struct Issuers {
     all: Vec<Issuer>,
     seen: Seen,
-    /// Which single-use tokens were used.
-    pub used: Used,
 }
 
 /// Whose tokens are believed, for whom they must be, and how far that goes.
@@ -103,7 +97,7 @@ impl Issuers {
     pub fn new(all: Vec<Issuer>) -> Self {
         Self {
             all,
-            ..Self::default()
+            seen: Seen::default(),
         }
     }
 
@@ -174,30 +168,9 @@ impl Issuers {
         Ok(Arc::ptr_eq(&issuer.source.keys()?, &keys))
     }
 
-    /// Refuses a token that serves one call and has.
-    ///
-    /// # Errors
-    /// [`Untrusted::Used`].
-    pub fn unspent(&self, terms: &Terms) -> Result<(), Untrusted> {
-        let single = self.find(&terms.issuer).is_some_and(|one| one.single_use);
-        if single && self.used.has(&terms.issuer, &terms.token_id) {
-            Err(Untrusted::Used)
-        } else {
-            Ok(())
-        }
-    }
-
-    /// Takes the one call that a single-use token serves. However many ask at once, one gets it.
-    ///
-    /// # Errors
-    /// [`Untrusted::Used`], also when no more can be remembered.
-    pub fn spend(&self, terms: &Terms, now: Timestamp) -> Result<(), Untrusted> {
-        let single = self.find(&terms.issuer).is_some_and(|one| one.single_use);
-        if !single || self.used.take(terms, now) {
-            Ok(())
-        } else {
-            Err(Untrusted::Used)
-        }
+    /// Whether each token of that issuer serves one call.
+    pub fn single_use(&self, issuer: &str) -> bool {
+        self.find(issuer).is_some_and(|issuer| issuer.single_use)
     }
 }
 

@@ -135,7 +135,9 @@ pub fn task(
     match presented {
         [token] => {
             let task = usable(proof.task(token.as_bytes())?, now)?;
-            proof.issuers.unspent(task.terms())?;
+            if proof.issuers.single_use(&task.issuer) && proof.authority.used.has(task.terms()) {
+                return Err(Untrusted::Used.into());
+            }
             Ok((Source::Token, Some(task)))
         }
         [] => match (proof.authority.tasks.current(listener), required) {

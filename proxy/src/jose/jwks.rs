@@ -17,7 +17,7 @@ use std::{
 use arc_swap::ArcSwapOption;
 use tokio::{
     sync::{Notify, watch},
-    time::{sleep, timeout},
+    time::{sleep, sleep_until, timeout},
 };
 
 use self::read::{Document, Fingerprint};
@@ -156,23 +156,25 @@ impl Source {
 
     /// Keeps the keys fresh for as long as it is polled.
     pub async fn run(&self) {
-        let mut wait = match self.keys() {
+        let wait = match self.keys() {
             Ok(_) => spread(self.settings.refresh),
             Err(Stale) => Duration::ZERO,
         };
+        let mut due = Instant::now() + wait;
         loop {
             tokio::select! {
-                () = sleep(wait) => {}
+                () = sleep_until(due.into()) => {}
                 () = self.changed() => {}
                 () = self.wanted.notified() => if !self.may_look(Instant::now()) { continue },
             }
-            wait = match self.refresh().await {
+            let wait = match self.refresh().await {
                 Ok(()) => spread(self.settings.refresh),
                 Err(error) => {
                     tracing::warn!(issuer = %self.settings.name, %error, "keys cannot be read");
                     spread(self.settings.refresh.min(RETRY))
                 }
             };
+            due = Instant::now() + wait;
         }
     }
 

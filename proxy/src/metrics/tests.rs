@@ -33,10 +33,20 @@ fn used() -> Metrics {
             fetches: Some((3, 1)),
         }]
     }));
+    metrics.feed_issuers(Box::new(|| {
+        vec![
+            (
+                "https://a.example".into(),
+                2,
+                Some(Duration::from_millis(1500)),
+            ),
+            ("https://b.example".into(), 0, None),
+        ]
+    }));
     metrics
 }
 
-const FAMILIES: [(&str, &str); 19] = [
+const FAMILIES: [(&str, &str); 21] = [
     ("outrider_calls_total", "counter"),
     ("outrider_call_duration_seconds", "histogram"),
     ("outrider_overhead_seconds", "histogram"),
@@ -51,13 +61,13 @@ const FAMILIES: [(&str, &str); 19] = [
     ("outrider_approvals", "gauge"),
     ("outrider_credential_expiry_seconds", "gauge"),
     ("outrider_credential_fetches_total", "counter"),
+    ("outrider_issuer_keys", "gauge"),
+    ("outrider_issuer_keys_age_seconds", "gauge"),
     ("outrider_decision_log_records_total", "counter"),
     ("outrider_decision_log_queue", "gauge"),
     ("outrider_in_flight", "gauge"),
     ("outrider_connection_errors_total", "counter"),
     ("outrider_build_info", "gauge"),
-    ("outrider_issuer_keys", "gauge"),
-    ("outrider_issuer_keys_age_seconds", "gauge"),
 ];
 
 #[test]
@@ -111,6 +121,9 @@ fn samples_carry_the_documented_labels() {
         r#"outrider_tasks{state="suspended"} 1"#,
         r#"outrider_revocations_total{source="control"} 1"#,
         r#"outrider_approvals{state="pending"} 1"#,
+        r#"outrider_issuer_keys{issuer="https://a.example"} 2"#,
+        r#"outrider_issuer_keys{issuer="https://b.example"} 0"#,
+        r#"outrider_issuer_keys_age_seconds{issuer="https://a.example"} 1.5"#,
         r#"outrider_decision_log_records_total{result="written"} 1"#,
         r#"outrider_decision_log_records_total{result="refused"} 1"#,
         "outrider_decision_log_queue 0",

@@ -5,7 +5,7 @@
 use std::{sync::Arc, time::Instant};
 
 use http::{HeaderValue, Request, request::Parts};
-use outrider_policy::{Value, input::CallFacts};
+use outrider_policy::{Decision, Value, input::CallFacts};
 
 use super::{
     outgoing::{Body, Target},
@@ -16,7 +16,10 @@ use crate::{
     call::{DecisionId, ToolCall, Trace},
     catalogue::{Service, Tool},
     credentials::{Use, Wanted},
-    identify::{self, Proof, Unproven, issuers::Bearer},
+    identify::{
+        self, Proof, Unproven,
+        issuers::{Bearer, Untrusted},
+    },
     limit::{Admitted, Subjects},
     outrider::{Outrider, Snapshot},
     protocol::{Answers, Called, Exchange, Form, Kept, Kind, Message, Pending, Session},
@@ -190,8 +193,7 @@ impl Case {
     /// Who presents a message that stands without a task. The end of a task that was over already
     /// does not end it.
     fn holder(&mut self) -> Result<Option<Arc<Task>>, Rejection> {
-        let (source, task) =
-            self.prove(|tokens, listener, proof| identify::holder(tokens, listener, proof))?;
+        let (source, task) = self.prove(identify::holder)?;
         self.known.facts.task_source = source.as_str();
         self.known.facts.task.clone_from(&task);
         let active = |task: &Arc<Task>| task.state(self.now) == State::Active;
@@ -396,29 +398,59 @@ impl Case {
         let Some(decision) = ruling.decision().filter(|_| ruling.passes()) else {
             return ruling;
         };
-        let task = self.known.facts.task.as_deref();
-        if let Some(task) = task
-            && let Err(why) = self.outrider.issuers.spend(task.terms(), self.now)
-        {
-            self.known.facts.distrusted = Some(Distrusted::Token(why.to_string()));
-            return ruling.overruled(why.into());
-        }
-        let Outrider { uses, store, .. } = &*self.outrider;
-        let spent = match store.fleet() {
-            Some(fleet) => {
-                let spending = totals::spend(fleet, decision, task, uses, self.known.level);
-                tokio::select! {
-                    biased;
-                    why = self.tether().severed() => Err(respond::over(why)),
-                    spent = spending => spent,
-                }
-            }
-            None => authorize::spend(decision, task, uses, store, self.known.level),
-        };
-        match spent {
+        match self.spent(decision).await {
             Ok(()) => ruling,
-            Err(rejection) => ruling.overruled(rejection),
+            Err(rejection) => {
+                if rejection == Rejection::TaskInvalid {
+                    let why = Distrusted::Token(Untrusted::Used.to_string());
+                    self.known.facts.distrusted = Some(why);
+                }
+                ruling.overruled(rejection)
+            }
         }
+    }
+
+    async fn spent(&self, decision: &Decision) -> Result<(), Rejection> {
+        let task = self.known.facts.task.as_deref();
+        let Outrider {
+            uses,
+            store,
+            issuers,
+            authority,
+            ..
+        } = &*self.outrider;
+        let once = task.filter(|task| issuers.single_use(&task.issuer));
+        let Some(fleet) = store.fleet() else {
+            if let Some(task) = once {
+                self.use_up(task)?;
+            }
+            return authorize::spend(decision, task, uses, store, self.known.level);
+        };
+        let spending = totals::spend(fleet, decision, task, once, uses, self.known.level);
+        tokio::select! {
+            biased;
+            why = self.tether().severed() => return Err(respond::over(why)),
+            spent = spending => spent?,
+        }
+        if let Some(task) = once {
+            // The fleet has said that it is ours; here it is remembered.
+            authority.used.take(task.terms(), self.now);
+        }
+        Ok(())
+    }
+
+    /// Takes the one call that a token serves.
+    fn use_up(&self, task: &Task) -> Result<(), Rejection> {
+        let Outrider {
+            store, authority, ..
+        } = &*self.outrider;
+        if !authority.used.take(task.terms(), self.now) {
+            return Err(Untrusted::Used.into());
+        }
+        store.used_up(task.terms()).map_err(|error| {
+            tracing::error!(%error, "a call is refused because that cannot be kept");
+            Rejection::DependencyUnavailable
+        })
     }
 
     fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {

@@ -1,5 +1,5 @@
 //! What an allowed call spends of totals that a fleet shares: the budgets of its task and of those it
-//! was derived from, an exception's uses.
+//! was derived from, an exception's uses, the one call of a token.
 
 use std::{iter, sync::Arc, time::Duration};
 
@@ -23,6 +23,8 @@ const BUDGET_LASTS: Duration = Duration::from_hours(1);
 enum Whose<'a> {
     Task(&'a Task, u64),
     Exception(&'a Arc<str>, u64),
+    /// A token that serves one call.
+    Token(&'a Task),
 }
 
 /// Spends what an allowed call spends: in the store where the number is bounded, all or nothing, and
@@ -31,6 +33,7 @@ pub(super) async fn spend(
     fleet: &Fleet,
     decision: &Decision,
     task: Option<&Task>,
+    once: Option<&Task>,
     uses: &Uses,
     level: Option<Level>,
 ) -> Result<(), Rejection> {
@@ -44,7 +47,8 @@ pub(super) async fn spend(
     let budgets = tasks().filter_map(|task| Some(Whose::Task(task, task.budget?)));
     let exception = decision.exception.as_ref();
     let exception = exception.and_then(|one| Some(Whose::Exception(&one.id, one.max_uses?)));
-    let whose: Vec<Whose<'_>> = budgets.chain(exception).collect();
+    let once = once.map(Whose::Token);
+    let whose: Vec<Whose<'_>> = once.into_iter().chain(budgets).chain(exception).collect();
     if !whose.is_empty() {
         spend_shared(fleet, &whose, uses).await?;
     }
@@ -95,6 +99,16 @@ impl Whose<'_> {
                 used: uses.used(id),
                 lasts: USES_LAST,
             },
+            Self::Token(task) => {
+                let left = task.expires.duration_since(Timestamp::now());
+                let (issuer, id) = (task.issuer.as_bytes(), task.token_id.as_bytes());
+                Total {
+                    key: fleet.names().hash([&b"once"[..], issuer, id]),
+                    most: 1,
+                    used: 0,
+                    lasts: Duration::try_from(left).unwrap_or_default() + BUDGET_LASTS,
+                }
+            }
         }
     }
 
@@ -102,6 +116,7 @@ impl Whose<'_> {
         match *self {
             Self::Task(task, _) => task.life().spent_at_least(spent),
             Self::Exception(id, most) => uses.spent_elsewhere(id, spent, most),
+            Self::Token(_) => {}
         }
     }
 
@@ -109,6 +124,7 @@ impl Whose<'_> {
         match self {
             Self::Task(..) => Rejection::BudgetExhausted,
             Self::Exception(..) => Rejection::PolicyDenied(Vec::new()),
+            Self::Token(_) => Rejection::TaskInvalid,
         }
     }
 }

@@ -162,7 +162,6 @@ impl Heritage {
             authority: outrider.authority.leave(),
             uses: outrider.uses.leave(),
             keys: outrider.signer.leave(Timestamp::now()),
-            used: outrider.issuers.used.leave(),
         };
         link.send(&Bequest::Estate(Box::new(estate)), &with).await?;
         let answer = link.receive().await?;

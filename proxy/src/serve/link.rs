@@ -21,7 +21,7 @@ use rustix::net::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 use tokio::{io::Interest, net::UnixStream, sync::mpsc};
 
-use crate::{identify::issuers, state, tag};
+use crate::{state, tag};
 
 /// Room for as many descriptors as the kernel sends with one message.
 const ROOM: usize = rustix::cmsg_space!(ScmRights(253));
@@ -70,9 +70,6 @@ pub(super) struct Estate {
     /// The public keys that verify assertions which may still be under way.
     #[serde(default)]
     pub(super) keys: Vec<tag::Published>,
-    /// Tokens that serve one call and have.
-    #[serde(default)]
-    pub(super) used: Vec<issuers::Left>,
 }
 
 /// What a descriptor is for.

@@ -107,7 +107,6 @@ impl Watch {
         }
         if count.is_multiple_of(SWEEP) {
             self.outrider.authority.sweep(now);
-            self.outrider.issuers.used.sweep(now);
             self.outrider.snapshot().limits.sweep();
             if let Err(error) = self.outrider.keep_state(Tidy::WhereDue) {
                 tracing::error!(%error, "the state file cannot be begun anew");

@@ -10,7 +10,8 @@ use jiff::Timestamp;
 use tokio::sync::watch;
 
 use super::{
-    NotOpened, Open, Opened, Reach, Revocation, Revocations, Tasks, TokenDigest, TooMany, Widened,
+    NotOpened, Open, Opened, Reach, Revocation, Revocations, Tasks, TokenDigest, TooMany, Used,
+    Widened,
     decree::{Decree, Edict, Target},
     widened,
 };
@@ -84,6 +85,8 @@ pub struct Authority {
     pub tasks: Arc<Tasks>,
     /// Whether the agent may still act.
     pub standing: Standing,
+    /// Which tokens that serve one call have served it.
+    pub used: Used,
     revocations: Revocations,
     least: AtomicU64,
 }
@@ -95,6 +98,7 @@ impl Authority {
             agent,
             tasks,
             standing: Standing::default(),
+            used: Used::default(),
             revocations: Revocations::default(),
             least: AtomicU64::new(0.0_f64.to_bits()),
         }
@@ -329,5 +333,6 @@ impl Authority {
     pub fn sweep(&self, now: Timestamp) {
         self.tasks.sweep(now);
         self.revocations.sweep(now);
+        self.used.sweep(now);
     }
 }

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, Held, Revocation, TokenDigest};
+use super::{Authority, Held, Revocation, TokenDigest, UsedToken};
 use crate::task::{Life, Snapshot, Task, TaskKey, Terms};
 
 /// Everything that is known of authority.
@@ -15,6 +15,7 @@ use crate::task::{Life, Snapshot, Task, TaskKey, Terms};
 pub struct Estate {
     pub(super) tasks: Vec<Left>,
     pub(super) revocations: Vec<Revocation>,
+    pub(super) used: Vec<UsedToken>,
     /// The tokens that are bound to listeners, by listener.
     pub(super) current: HashMap<Arc<str>, TokenDigest>,
 }
@@ -51,6 +52,7 @@ impl Authority {
         Estate {
             tasks: memory.by_key.iter().map(left).collect(),
             revocations: self.revocations().all(),
+            used: self.used.leave(),
             current: bound
                 .filter_map(|(listener, task)| Some((Arc::clone(listener), digest(task)?)))
                 .collect(),
@@ -64,6 +66,7 @@ impl Authority {
             // There is as much room as there was.
             self.carry_out(&revocation.decree()).ok();
         }
+        self.used.inherit(estate.used);
         let mut memory = self.tasks.write();
         for left in &estate.tasks {
             let held = Held {

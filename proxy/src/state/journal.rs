@@ -14,7 +14,9 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use super::{Authority, Decree, Estate, TokenDigest, estate::Left, revocations::Revocation};
+use super::{
+    Authority, Decree, Estate, TokenDigest, UsedToken, estate::Left, revocations::Revocation,
+};
 use crate::{
     record::{
         OpenError,
@@ -53,6 +55,8 @@ enum Line {
     Life { task: TaskKey, life: Snapshot },
     /// What was taken back, or given again.
     Decree(Decree),
+    /// A token that serves one call has.
+    Used(UsedToken),
     /// How often an exception was used.
     Uses { exception: Arc<str>, used: u64 },
 }
@@ -248,6 +252,14 @@ impl Journal {
         })
     }
 
+    /// Keeps that a token was used that serves one call.
+    ///
+    /// # Errors
+    /// When that cannot be written.
+    pub fn used_up(&self, token: UsedToken) -> io::Result<()> {
+        self.append(&Line::Used(token))
+    }
+
     /// Keeps how often an exception was used.
     ///
     /// # Errors
@@ -330,7 +342,10 @@ fn snapshot<'a>(
         issuer: Arc::clone(authority.tasks.issuer()),
     };
     let Estate {
-        tasks, revocations, ..
+        tasks,
+        revocations,
+        used,
+        ..
     } = authority.leave();
     let uses = uses.iter().map(|(exception, used)| Line::Uses {
         exception: Arc::clone(exception),
@@ -339,6 +354,7 @@ fn snapshot<'a>(
     std::iter::once(first)
         .chain(tasks.into_iter().map(Line::Task))
         .chain(revocations.into_iter().map(Line::Revocation))
+        .chain(used.into_iter().map(Line::Used))
         .chain(uses)
 }
 
@@ -386,6 +402,7 @@ impl Kept {
             match line {
                 Line::Task(left) => estate.tasks.push(left),
                 Line::Revocation(revocation) => estate.revocations.push(revocation),
+                Line::Used(token) => estate.used.push(token),
                 line => later.push(line),
             }
         }
@@ -399,6 +416,7 @@ impl Kept {
                 Line::OutriderState { .. }
                 | Line::Task(_)
                 | Line::Revocation(_)
+                | Line::Used(_)
                 | Line::Uses { .. } => {}
             }
         }

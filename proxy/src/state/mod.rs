@@ -15,6 +15,7 @@ mod revocations;
 mod store;
 mod tether;
 mod token;
+mod used;
 
 use std::{
     collections::HashMap,
@@ -36,6 +37,7 @@ pub use self::{
     revocations::{Revocation, Revocations, TooMany},
     store::{NotKept, Store},
     tether::{Severed, Tether},
+    used::{Used, UsedToken},
 };
 use crate::{
     keys::SigningKey,

@@ -3,11 +3,11 @@
 use std::{io, sync::Arc};
 
 use super::{
-    Authority, Decree, Edict, Journal,
+    Authority, Decree, Edict, Journal, UsedToken,
     redis::{Fleet, Untold},
     token_digest,
 };
-use crate::task::Task;
+use crate::task::{Task, Terms};
 
 /// `state.store` in force. Clones are the same store.
 #[derive(Clone, Debug)]
@@ -84,6 +84,18 @@ impl Store {
                 }
                 Ok(journal.spent(task)?)
             }
+        }
+    }
+
+    /// Keeps that a token was used that serves one call.
+    ///
+    /// # Errors
+    /// [`NotKept`]: then the call may not go on.
+    pub fn used_up(&self, terms: &Terms) -> Result<(), NotKept> {
+        match self {
+            // A fleet knows by its total of one.
+            Self::Memory | Self::Fleet(_) => Ok(()),
+            Self::File(journal) => Ok(journal.used_up(UsedToken::of(terms))?),
         }
     }
 

@@ -96,7 +96,10 @@ fn a_good_token_grants_what_it_says_and_no_more() {
     assert_eq!(terms.actors, [Arc::<str>::from(AGENT)]);
     let tools = terms.tools.unwrap();
     assert_eq!(
-        tools.iter().map(|tool| tool.as_str()).collect::<Vec<_>>(),
+        tools
+            .iter()
+            .map(outrider_policy::Pattern::as_str)
+            .collect::<Vec<_>>(),
         ["tickets/*"]
     );
     assert_eq!(
@@ -268,7 +271,7 @@ fn a_chain_counts_only_where_its_issuer_vouches_for_it_and_no_further_than_it_ma
     let vouching = room(|issuer| issuer.verified_chain = true);
     let actors = vouching.says(&chain(5)).unwrap().actors;
     let expected = [AGENT, "agent:3", "agent:2", "agent:1", "agent:0"];
-    assert_eq!(actors, expected.map(Arc::from));
+    assert_eq!(actors, expected.map(Arc::<str>::from));
     assert_eq!(vouching.says(&chain(6)).map(drop), Err(Untrusted::TooDeep));
     assert_eq!(
         vouching.says(&chain(60)).map(drop),
@@ -310,33 +313,4 @@ async fn a_verified_token_is_remembered_until_the_keys_change() {
         room.verify_at(&token, NOW).map(drop),
         Err(BadToken::BadSignature.into())
     );
-}
-
-#[test]
-fn of_many_who_use_a_single_use_token_at_once_one_does() {
-    let room = room(|issuer| issuer.single_use = true);
-    let terms = room.says(&claims()).unwrap();
-    assert_eq!(room.issuers.unspent(&terms), Ok(()));
-    let won = std::thread::scope(|scope| {
-        let spend = || room.issuers.spend(&terms, at(NOW)).is_ok();
-        let threads: Vec<_> = (0..50).map(|_| scope.spawn(spend)).collect();
-        let won = threads.into_iter().map(|thread| thread.join().unwrap());
-        won.filter(|won| *won).count()
-    });
-    assert_eq!(won, 1);
-    assert_eq!(room.issuers.unspent(&terms), Err(Untrusted::Used));
-    let successor = Used::default();
-    successor.inherit(room.issuers.used.leave());
-    assert!(!successor.take(&terms, at(NOW)));
-    successor.sweep(at(NOW + 630));
-    assert!(successor.take(&terms, at(NOW)));
-}
-
-#[test]
-fn without_single_use_a_token_serves_many_calls() {
-    let room = room(|_| ());
-    let terms = room.says(&claims()).unwrap();
-    for _ in 0..3 {
-        assert_eq!(room.issuers.spend(&terms, at(NOW)), Ok(()));
-    }
 }
