@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use outrider_integration::{
-    Agent, Answer, Request, Setup, Sidecar, TokenServer, Tool, ToolServer, claims, header,
-    new_ed25519_pem, token, until, verify_with_jwks,
+    Agent, Answer, IssuerKey, Request, Setup, Sidecar, TokenServer, Tool, ToolServer, claims,
+    header, key_set, new_ed25519_pem, task_claims, token, until, verify_with_jwks,
 };
 use serde_json::{Value, json};
 
@@ -156,6 +156,46 @@ fn an_exchange_is_for_the_tasks_principal_by_the_agent_and_for_one_tool() {
     // A task of somebody else has a token of its own.
     assert!(sidecar.agent().call("echo", &hi()).is_tool_success());
     assert_eq!(tokens.forms().len(), 3);
+}
+
+#[test]
+fn the_token_of_an_issuer_elsewhere_is_exchanged_and_one_of_ours_never_is() {
+    let (server, tokens) = (echo(), TokenServer::issuing(600));
+    let key = IssuerKey::new("ES256", "k");
+    let setup = Setup::new(OUTRIDER, &server);
+    setup.file("keys.json", &key_set([&key]).to_string());
+    let issuer = "https://iam.example.org";
+    let sidecar = setup
+        .config(|config| {
+            config["tasks"]["issuers"] = json!([{"issuer": issuer, "jwks": "file:keys.json"}]);
+            config["services"][0]["credentials"] = json!({"exchange": {
+                "token_url": tokens.url(), "subject_token": "task_token", "actor_token": "none",
+            }});
+        })
+        .start();
+    let mut claims = task_claims(issuer, "t");
+    let ada = key.sign(&claims);
+    // Another token of the same task, of somebody else.
+    claims["sub"] = json!("user:bob");
+    claims["jti"] = json!("another");
+    let bob = key.sign(&claims);
+    for token in [&ada, &bob, &ada] {
+        let answer = sidecar.stranger().with_token(token).call("echo", &hi());
+        assert!(answer.is_tool_success(), "{}", answer.text());
+    }
+    let forms = tokens.forms();
+    let subjects: Vec<&String> = forms.iter().map(|form| &form["subject_token"]).collect();
+    assert_eq!(subjects, [&ada, &bob]);
+    assert!(!forms[0].contains_key("actor_token"));
+    assert_eq!(
+        bearer(&server),
+        ["Bearer token-1", "Bearer token-2", "Bearer token-1"]
+    );
+    not_sent(&sidecar, &server, &mut sidecar.agent());
+    assert_eq!(tokens.forms().len(), 2);
+    let run = sidecar.command(&["doctor"]);
+    let issuers = run.stdout.lines().find(|line| line.contains("issuer"));
+    assert!(issuers.unwrap().contains("1 keys, 0 left out"), "{run:?}");
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::{
     config::Isolation,
     credentials::{Report, State},
     doctor::{Doctor, Finding, Health, lasting},
+    jose::Source,
     outrider::Outrider,
     state::Store,
 };
@@ -24,6 +25,7 @@ pub(super) fn doctor(outrider: &Arc<Outrider>, isolation: Isolation) -> Doctor {
     Doctor::default()
         .with(move |_| vec![version(), isolated(isolation)])
         .with(asks(identity))
+        .with(asks(issuers))
         .with(asks(policy))
         .with(asks(state))
         .with(asks(logs))
@@ -80,6 +82,29 @@ fn identity(outrider: &Outrider, now: Timestamp) -> Vec<Finding> {
     };
     let detail = format!("static; {said}");
     vec![Finding::new("identity", &*outrider.agent, state, detail)]
+}
+
+fn issuers(outrider: &Outrider, _: Timestamp) -> Vec<Finding> {
+    let sources = outrider.issuers.all().iter();
+    let finding = |source: &Source| {
+        let status = source.status();
+        let state = match (source.keys(), &status.error) {
+            (Err(_), _) => Health::Fail,
+            (Ok(_), None) if status.keys > 0 => Health::Ok,
+            (Ok(_), _) => Health::Warn,
+        };
+        let mut said = vec![format!("{} keys, {} left out", status.keys, status.refused)];
+        said.push(match status.age {
+            Some(age) => format!(
+                "age {}",
+                lasting(i64::try_from(age.as_secs()).unwrap_or(i64::MAX))
+            ),
+            None => "not read yet".into(),
+        });
+        said.extend(status.error.map(|error| format!("last error: {error}")));
+        Finding::new("issuer", &*source.settings().name, state, said.join("; "))
+    };
+    sources.map(|issuer| finding(&issuer.source)).collect()
 }
 
 fn policy(outrider: &Outrider, _: Timestamp) -> Vec<Finding> {
