@@ -156,6 +156,10 @@ fn an_endpoint_that_is_away_takes_nothing_until_the_svid_expires() {
     let detail = until_lost(&sidecar);
     assert!(detail.contains("expired at"), "{detail}");
     refused(&sidecar, &server, INVALID, || agent.call("echo", &hi()));
+    until("the event", || {
+        let mut events = sidecar.security_log().into_iter();
+        events.find(|event| event["type"] == "identity_lost" && event["why"] == "expired")
+    });
 
     let back = WorkloadApi::start(&sidecar.path("workload.sock"));
     back.give(&svid(&authority, HOUR).1);
@@ -256,6 +260,11 @@ fn an_assertion_is_signed_by_the_svid_which_stands_in_its_header() {
     let shown: Vec<_> = shown.into_iter().map(|key| key["kid"].clone()).collect();
     assert_eq!(shown[0], kids[0], "the key in use comes first");
     assert!(kids.iter().all(|kid| shown.contains(kid)), "{shown:?}");
+    // Nobody but the Workload API replaces the key.
+    let run = sidecar.command(&["keys", "rotate"]);
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(run.stderr.contains("follows from its rotation"), "{run:?}");
+    assert_eq!(set()["keys"][0]["kid"], kids[0]);
 }
 
 #[test]
