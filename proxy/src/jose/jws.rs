@@ -76,7 +76,15 @@ impl<'a> Jws<'a> {
     /// # Errors
     /// [`BadToken`].
     pub fn read(token: &'a [u8]) -> Result<Self, BadToken> {
-        if token.len() > LONGEST {
+        Self::read_within(token, LONGEST)
+    }
+
+    /// As [`read`](Self::read), for tokens of up to `longest` bytes, which come in a body.
+    ///
+    /// # Errors
+    /// [`BadToken`].
+    pub fn read_within(token: &'a [u8], longest: usize) -> Result<Self, BadToken> {
+        if token.len() > longest {
             return Err(BadToken::Malformed);
         }
         let token = std::str::from_utf8(token).map_err(|_| BadToken::Malformed)?;
@@ -105,6 +113,11 @@ impl<'a> Jws<'a> {
     /// else.
     pub fn unverified_issuer(&self) -> Option<&str> {
         self.claims.text("iss").ok()
+    }
+
+    /// What the token says its ID is, for errors that are told to whoever sent it.
+    pub fn unverified_id(&self) -> Option<&str> {
+        self.claims.text("jti").ok()
     }
 
     /// The name of the key it says it is signed by.
