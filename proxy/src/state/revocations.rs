@@ -15,7 +15,8 @@ use crate::task::Terms;
 /// How many are remembered.
 const MOST: usize = 262_144;
 
-/// How long the revocation of a token or task counts: longer than any of them lasts.
+/// How long a revocation can cover something after the last of it was issued: longer than any token or
+/// task lasts.
 const SHORT: Duration = Duration::from_hours(25);
 
 /// One revocation.
@@ -52,9 +53,15 @@ impl Revocation {
         }
     }
 
+    /// Whether nothing that it covers can be in force any more.
     fn over(&self, now: Timestamp) -> bool {
         let long = jiff::SignedDuration::try_from(SHORT).unwrap_or(jiff::SignedDuration::MAX);
-        self.target.is_short_lived() && now.duration_since(self.at) >= long
+        let last = match self.issued_before {
+            Some(before) => before,
+            None if self.target.is_short_lived() => self.at,
+            None => return false,
+        };
+        now.duration_since(last) >= long
     }
 }
 
@@ -163,5 +170,47 @@ impl Revocation {
             why: self.why.clone(),
             at: self.at,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hour(hour: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + hour * 3_600).unwrap()
+    }
+
+    fn revocation(target: Target, issued_before: Option<Timestamp>) -> Revocation {
+        Revocation {
+            target,
+            issued_before,
+            by: "uid:0".into(),
+            why: None,
+            at: hour(0),
+        }
+    }
+
+    #[test]
+    fn what_covers_nothing_any_more_is_forgotten_and_all_else_is_not() {
+        let subject = |name: &str| Target::Subject(name.into());
+        let token = Target::Token {
+            issuer: None,
+            id: "7".into(),
+        };
+        let all = Revocations::default();
+        all.add(revocation(subject("for good"), None)).unwrap();
+        all.add(revocation(subject("until then"), Some(hour(0))))
+            .unwrap();
+        all.add(revocation(subject("until later"), Some(hour(2))))
+            .unwrap();
+        all.add(revocation(token.clone(), None)).unwrap();
+        all.sweep(hour(24));
+        assert_eq!(all.all().len(), 4);
+        all.sweep(hour(26));
+        assert!(!all.has(&subject("until then")) && !all.has(&token));
+        assert!(all.has(&subject("for good")) && all.has(&subject("until later")));
+        all.sweep(hour(100_000));
+        assert_eq!(all.all().len(), 1);
     }
 }

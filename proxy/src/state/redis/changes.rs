@@ -33,7 +33,8 @@ const REMEMBERED: usize = 64 << 20;
 /// Entries that wait to be told.
 const WAITING: usize = 262_144;
 
-/// How long a change of a task or token counts: longer than any of them lasts.
+/// How long a change of a task or token counts, and a revocation of what was issued up to a time:
+/// longer than any of them lasts.
 const SHORT: Duration = Duration::from_hours(25);
 /// How long it counts that something was given again.
 const GIVEN: Duration = Duration::from_hours(30 * 24);
@@ -373,16 +374,23 @@ fn signed_bytes(subject: &Hash, number: u64, json: &str) -> Vec<u8> {
 }
 
 fn over(edict: &Edict, now: u64) -> u64 {
-    let lasts = match edict {
-        Edict::Revoke { target, .. } if target.is_short_lived() => SHORT,
-        Edict::Revoke { .. } => LONG,
-        Edict::Lift { .. } => GIVEN,
+    let (since, lasts) = match edict {
+        Edict::Revoke { target, .. } if target.is_short_lived() => (now, SHORT),
+        Edict::Revoke {
+            issued_before: Some(before),
+            ..
+        } => {
+            let before = u64::try_from(before.as_microsecond()).unwrap_or_default();
+            (now.max(before), SHORT)
+        }
+        Edict::Revoke { .. } => (now, LONG),
+        Edict::Lift { .. } => (now, GIVEN),
         Edict::Close { .. }
         | Edict::Suspend { .. }
         | Edict::Resume { .. }
-        | Edict::Trust { .. } => SHORT,
+        | Edict::Trust { .. } => (now, SHORT),
     };
-    now.saturating_add(micros(lasts))
+    since.saturating_add(micros(lasts))
 }
 
 #[cfg(test)]
