@@ -12,6 +12,7 @@ mod fault;
 mod known;
 mod link;
 mod scripts;
+mod seen;
 mod settings;
 mod talk;
 
@@ -19,13 +20,16 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use secrecy::ExposeSecret;
 
-pub use self::settings::{OnFailure, Settings};
 use self::{
     changes::{Changes, Way},
     fault::Fault,
     known::Number,
     link::{Link, Thread},
     scripts::{Answer, Script, Words},
+};
+pub use self::{
+    seen::Claimed,
+    settings::{OnFailure, Settings},
 };
 use super::{Decree, Edict};
 use crate::limit::shared::{Cell, Counted, Hash, Names};

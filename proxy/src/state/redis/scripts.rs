@@ -15,16 +15,18 @@ pub(super) enum Script {
     Remind,
     Poll,
     Tell,
+    Seen,
 }
 
 impl Script {
-    pub(super) const ALL: [Self; 6] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::Join,
         Self::Admit,
         Self::Spend,
         Self::Remind,
         Self::Poll,
         Self::Tell,
+        Self::Seen,
     ];
 
     fn text(self) -> &'static str {
@@ -35,6 +37,7 @@ impl Script {
             Self::Remind => include_str!("scripts/remind.lua"),
             Self::Poll => include_str!("scripts/poll.lua"),
             Self::Tell => include_str!("scripts/tell.lua"),
+            Self::Seen => include_str!("scripts/seen.lua"),
         }
     }
 }
