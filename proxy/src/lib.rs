@@ -39,6 +39,7 @@ pub mod drain;
 pub mod jose;
 pub mod keys;
 pub mod metrics;
+pub mod receiver;
 pub mod serve;
 pub mod state;
 pub mod units;

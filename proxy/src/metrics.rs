@@ -392,15 +392,20 @@ impl Metrics {
 
     /// The whole page in `format`.
     pub fn page(&self, format: Format) -> String {
-        let mut page = String::with_capacity(16 * 1024);
-        if encode(&mut page, &self.registry).is_err() {
-            // A `String` takes everything; only a collector could fail, and ours do not.
-            tracing::error!("the metrics page is incomplete");
-        }
-        match format {
-            Format::OpenMetrics => page,
-            Format::Prometheus => to_prometheus(&page),
-        }
+        written(&self.registry, format)
+    }
+}
+
+/// Every family of a registry, in `format`.
+pub(crate) fn written(registry: &Registry, format: Format) -> String {
+    let mut page = String::with_capacity(16 * 1024);
+    if encode(&mut page, registry).is_err() {
+        // A `String` takes everything; only a collector could fail, and ours do not.
+        tracing::error!("the metrics page is incomplete");
+    }
+    match format {
+        Format::OpenMetrics => page,
+        Format::Prometheus => to_prometheus(&page),
     }
 }
 

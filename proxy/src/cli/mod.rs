@@ -8,6 +8,7 @@ pub mod health;
 pub mod init;
 pub mod keys;
 pub mod log;
+pub mod receiver;
 pub mod revoke;
 pub mod run;
 pub mod schemas;
@@ -48,6 +49,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Show public keys, and replace the one that signs
     Keys(keys::Args),
+    /// Take security events of an identity provider in, for all sidecars
+    Receiver(receiver::Args),
     /// Follow, show and verify the decision log
     Log(log::LogArgs),
     /// Ask a running sidecar whether it is ready: the health check of containers
@@ -70,6 +73,7 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => revoke::run(&args, control_socket),
         Command::Doctor(args) => doctor::run(&args, control_socket),
         Command::Keys(args) => keys::run(&args, control_socket, assertion_key),
+        Command::Receiver(args) => receiver::run(&args),
         Command::Log(args) => Ok(log::run(&args, &|file| Ok(record_of(&read(file)?)))),
         Command::Health(args) => health::run(&args),
         Command::PolicyCompile => policy_compile(),

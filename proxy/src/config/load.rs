@@ -159,6 +159,32 @@ pub(super) fn problem(file: &Path, message: impl Into<String>) -> Problem {
     }
 }
 
+/// Reads the text of a YAML file.
+///
+/// # Errors
+/// The first syntax or type error, with its place.
+pub(crate) fn parsed<T: DeserializeOwned>(file: &Path, text: &str) -> Result<T, Problem> {
+    if text.trim_ascii().is_empty() {
+        // To YAML it is a document, to its writer a file that was cut: say `{}` to say nothing.
+        let empty = problem(file, "is empty: write `{}` if that is meant");
+        return Err(Problem {
+            line: 1,
+            column: 1,
+            ..empty
+        });
+    }
+    serde_saphyr::from_str(text).map_err(|error| {
+        let place = error.location();
+        let at = |number: Option<u64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
+        Problem {
+            file: file.display().to_string(),
+            line: at(place.map(|place| place.line())),
+            column: at(place.map(|place| place.column())),
+            message: plain(&error),
+        }
+    })
+}
+
 /// Reads files and keeps what went wrong.
 #[derive(Default)]
 pub(super) struct Reader {
@@ -187,31 +213,9 @@ impl Reader {
 
     fn yaml<T: DeserializeOwned>(&mut self, file: &Path) -> Option<T> {
         let text = self.text(file)?;
-        if text.trim_ascii().is_empty() {
-            // To YAML it is a document, to its writer a file that was cut: say `{}` to say nothing.
-            let empty = problem(file, "is empty: write `{}` if that is meant");
-            self.found.problems.push(Problem {
-                line: 1,
-                column: 1,
-                ..empty
-            });
-            return None;
-        }
-        match serde_saphyr::from_str(&text) {
-            Ok(value) => Some(value),
-            Err(error) => {
-                let place = error.location();
-                let at =
-                    |number: Option<u64>| number.and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-                self.found.problems.push(Problem {
-                    file: file.display().to_string(),
-                    line: at(place.map(|place| place.line())),
-                    column: at(place.map(|place| place.column())),
-                    message: plain(&error),
-                });
-                None
-            }
-        }
+        parsed(file, &text)
+            .map_err(|problem| self.found.problems.push(problem))
+            .ok()
     }
 
     /// What a listener proves itself by.

@@ -16,6 +16,7 @@ use serde::Deserialize;
 
 pub use build::{Built, Isolation};
 pub use compile::{COMMAND, Compiler, Ingredients, child};
+pub(crate) use load::parsed;
 pub use load::{Failure, Loaded, load};
 pub use service::{BodyWord, Service, SlashWord};
 pub use trust::TlsFiles;

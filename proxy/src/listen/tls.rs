@@ -88,7 +88,7 @@ impl Presented {
     }
 
     /// Makes a connection one of TLS, if its agent does within `bound`.
-    pub(super) async fn accept(
+    pub(crate) async fn accept(
         &self,
         stream: TcpStream,
         bound: Duration,

@@ -76,6 +76,10 @@ pub enum SecurityKind {
     IdentityObtained,
     /// The agent's identity no longer holds.
     IdentityLost,
+    /// A transmitter told of something from which nothing followed.
+    SignalReceived,
+    /// What came from a transmitter was refused.
+    SignalRefused,
     /// A held call was approved or refused by a person.
     Approval,
 }
@@ -108,6 +112,8 @@ impl SecurityKind {
             Self::TakenOver => "taken_over",
             Self::IdentityObtained => "identity_obtained",
             Self::IdentityLost => "identity_lost",
+            Self::SignalReceived => "signal_received",
+            Self::SignalRefused => "signal_refused",
             Self::Approval => "approval",
         }
     }
@@ -136,6 +142,8 @@ impl SecurityKind {
             | Self::DestinationRefused
             | Self::TokenRefused
             | Self::DelegationWidened
+            | Self::SignalReceived
+            | Self::SignalRefused
             | Self::LogFailed => false,
         }
     }
