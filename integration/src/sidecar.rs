@@ -227,7 +227,7 @@ fn data() -> Value {
 }
 
 /// Runs a command to its end, killed when that does not come within [`PATIENCE`].
-fn to_its_end(command: &mut Command) -> Run {
+pub(crate) fn to_its_end(command: &mut Command) -> Run {
     let command = command.stdin(Stdio::null());
     let child = command
         .stdout(Stdio::piped())
@@ -299,7 +299,7 @@ impl Process {
 }
 
 /// Reads the child's first line and lets a thread drain what follows.
-fn first_line(child: &mut Child) -> String {
+pub(crate) fn first_line(child: &mut Child) -> String {
     let mut lines = BufReader::new(child.stdout.take().expect("a pipe"));
     let (send, receive) = mpsc::channel();
     thread::spawn(move || {
@@ -559,11 +559,11 @@ fn of(log: &[Value], kind: &str, id: &str) -> Vec<Value> {
     log.iter().filter(wanted).cloned().collect()
 }
 
-fn read(path: &Path) -> String {
+pub(crate) fn read(path: &Path) -> String {
     fs::read_to_string(path).unwrap_or_default()
 }
 
-fn lines(text: &str) -> Vec<Value> {
+pub(crate) fn lines(text: &str) -> Vec<Value> {
     let whole = text
         .split_inclusive('\n')
         .filter(|line| line.ends_with('\n'));
@@ -573,7 +573,7 @@ fn lines(text: &str) -> Vec<Value> {
 }
 
 /// The value of a Prometheus sample line, its exemplar cut off.
-fn sample(line: &str) -> Option<f64> {
+pub(crate) fn sample(line: &str) -> Option<f64> {
     let value = line
         .split(" # ")
         .next()?

@@ -44,6 +44,7 @@ mod mcp_tasks;
 mod models;
 mod mutual_tls;
 mod openapi;
+mod receiver;
 mod record;
 mod refusals;
 mod reload;
