@@ -2,6 +2,7 @@
 //! bytes in alternating rounds, and prints ratios.
 #![expect(clippy::print_stdout, reason = "the report goes to standard output")]
 
+mod authority;
 mod compare;
 mod goals;
 mod growth;
@@ -33,6 +34,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Measures what proving authority costs, and how soon its end is felt
+    Authority(authority::Options),
     /// Compares Outrider with its peers and with no proxy at all
     Compare(compare::Options),
     /// Measures how the cost of a call grows with what it does not touch
@@ -50,6 +53,7 @@ fn main() -> anyhow::Result<()> {
     let command = Arguments::parse().command;
     machine::open_files()?;
     match command {
+        Command::Authority(options) => authority::run(&options),
         Command::Compare(options) => compare::run(&options),
         Command::Growth(options) => growth::run(&options),
         Command::Instructions(options) => instructions::run(&options),

@@ -20,7 +20,7 @@ use super::{
 };
 use crate::{
     config::{self, SecurityLog},
-    credentials::Template,
+    credentials::{Places, Template},
     jose::{self, Location, Source},
     listen::tls::{self, Identity},
     state::{self, redis},
@@ -488,7 +488,12 @@ impl<E: Fn(&str) -> Option<String>> Reader<'_, E> {
 
     fn bearer(&mut self, issuer: &Name, template: &Template) -> Option<SecretSlice<u8>> {
         use secrecy::ExposeSecret as _;
-        match template.fill(self.base, self.env) {
+        let places = Places {
+            base: self.base,
+            env: self.env,
+            token: None,
+        };
+        match template.fill(&places) {
             Ok(bearer) => {
                 let text = bearer.expose_secret();
                 if text.len() < BEARER || !text.iter().all(u8::is_ascii_graphic) {

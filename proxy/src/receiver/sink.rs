@@ -186,7 +186,11 @@ fn revoke(socket: &std::path::Path, decree: &Decree) -> Result<(), String> {
     match reply {
         Reply::Done(_) | Reply::Task(_) => Ok(()),
         Reply::Refused(refusal) => Err(refusal.message),
-        Reply::Opened { .. } | Reply::Tasks(_) | Reply::Revocations(_) => {
+        Reply::Opened { .. }
+        | Reply::Tasks(_)
+        | Reply::Revocations(_)
+        | Reply::Keys(_)
+        | Reply::Findings(_) => {
             Err("its answer is not understood".into())
         }
     }
