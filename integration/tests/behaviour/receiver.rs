@@ -104,10 +104,8 @@ fn a_session_that_is_over_loses_its_stream_and_its_next_call() {
         "{there}"
     );
     let labels = ["event=\"session-revoked\"", "result=\"revoked\""];
-    assert_eq!(
-        receiver.metric("outrider_receiver_events_total", &labels),
-        1.0
-    );
+    let revoked = receiver.metric("outrider_receiver_events_total", &labels);
+    assert!((revoked - 1.0).abs() < f64::EPSILON, "{revoked}");
 }
 
 #[test]
@@ -137,6 +135,7 @@ fn who_signs_in_again_goes_on() {
 }
 
 #[test]
+#[expect(clippy::too_many_lines, reason = "a table")]
 fn what_cannot_be_believed_or_understood_revokes_nothing() {
     let server = echo();
     let sidecar = before(&server);
@@ -266,7 +265,7 @@ fn what_cannot_be_believed_or_understood_revokes_nothing() {
         "outrider_receiver_tokens_total",
         &["result=\"invalid_key\""],
     );
-    assert_eq!(codes, 2.0);
+    assert!((codes - 2.0).abs() < f64::EPSILON, "{codes}");
     assert_eq!(deliver(at, &token).status, 202, "the good one is taken");
 }
 

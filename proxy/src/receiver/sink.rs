@@ -190,9 +190,7 @@ fn revoke(socket: &std::path::Path, decree: &Decree) -> Result<(), String> {
         | Reply::Tasks(_)
         | Reply::Revocations(_)
         | Reply::Keys(_)
-        | Reply::Findings(_) => {
-            Err("its answer is not understood".into())
-        }
+        | Reply::Findings(_) => Err("its answer is not understood".into()),
     }
 }
 
