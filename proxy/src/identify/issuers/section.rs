@@ -9,6 +9,7 @@ use std::{
 use super::{Issuer, OWN};
 use crate::{
     jose::{BadSource, Location, Settings, Source},
+    state::LONGEST_TASK,
     units::Period,
 };
 
@@ -32,8 +33,8 @@ pub struct Section {
     #[serde(default)]
     pub single_use: bool,
     /// The longest that a token may hold.
-    #[serde(default = "a_day")]
-    pub max_ttl: Period,
+    #[serde(default)]
+    pub max_ttl: MaxTtl,
     /// How often its keys are read.
     #[serde(default = "refresh")]
     pub refresh: Period,
@@ -61,12 +62,31 @@ impl TryFrom<String> for Name {
     }
 }
 
-fn outrider() -> Name {
-    Name("outrider".into())
+/// The longest that a token may hold: no longer than its revocation is remembered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, serde::Deserialize)]
+#[serde(try_from = "Period")]
+pub struct MaxTtl(Duration);
+
+impl Default for MaxTtl {
+    fn default() -> Self {
+        Self(LONGEST_TASK)
+    }
 }
 
-fn a_day() -> Period {
-    Period(Duration::from_hours(24))
+impl TryFrom<Period> for MaxTtl {
+    type Error = &'static str;
+
+    fn try_from(Period(longest): Period) -> Result<Self, &'static str> {
+        if longest.is_zero() || longest > LONGEST_TASK {
+            Err("expected a duration of at most `24h`")
+        } else {
+            Ok(Self(longest))
+        }
+    }
+}
+
+fn outrider() -> Name {
+    Name("outrider".into())
 }
 
 fn refresh() -> Period {

@@ -298,6 +298,11 @@ impl Changes {
     /// What an edict is the latest word on.
     fn subject(&self, edict: &Edict) -> Hash {
         let (aspect, of) = match edict {
+            // One that spares what was issued later must not stand in for one that spares nothing.
+            Edict::Revoke {
+                target,
+                issued_before: Some(_),
+            } => ("revoked before", serde_json::to_vec(target)),
             Edict::Revoke { target, .. } | Edict::Lift { target } => {
                 ("revoked", serde_json::to_vec(target))
             }
