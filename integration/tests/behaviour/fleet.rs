@@ -4,10 +4,12 @@
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use outrider_integration::{
-    ACL, Kept, RECOVERY, Request, Setup, Sidecar, Store, Tool, ToolServer, until,
+    ACL, IssuerKey, Kept, RECOVERY, Request, Setup, Sidecar, Store, Tool, ToolServer, key_set,
+    task_claims, until,
 };
 use serde_json::{Value, json};
 
+use crate::issuers::{ISSUER, prepared, with_token};
 use crate::support::{Form::ToolResult, OUTRIDER, echo, hi, refused};
 
 /// Two sidecars with these limits, which share that store.
@@ -519,4 +521,109 @@ fn a_sidecar_with_another_key_does_not_count_apart() {
     let mut agent = stranger.agent();
     let expected = (ToolResult, "dependency_unavailable");
     refused(&stranger, &server, expected, || agent.call("echo", &hi()));
+}
+
+/// Two sidecars that believe the same issuer.
+fn believing(store: &Store, server: &ToolServer, keys: &Value, more: &Value) -> [Sidecar; 2] {
+    [(); 2].map(|()| ready(store.shared(prepared(server, keys, more)).start()))
+}
+
+/// Two agents of each sidecar together make so many calls with that token.
+fn call_together(sidecars: &[Sidecar; 2], token: &str, calls: usize) {
+    std::thread::scope(|scope| {
+        for agent in 0..4 {
+            scope.spawn(move || {
+                let mut agent = with_token(&sidecars[agent % 2], token);
+                for _ in 0..calls / 4 {
+                    agent.call("echo", &hi());
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn a_budget_is_one_for_both_sidecars_to_the_last_call_and_over_an_emptied_store() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let key = IssuerKey::new("EdDSA", "one");
+    let sidecars = believing(&store, &server, &key_set([&key]), &json!({}));
+    let mut claims = task_claims(ISSUER, "t");
+    claims["task"]["budget"] = json!({"calls": 100});
+    let token = key.sign(&claims);
+    call_together(&sidecars, &token, 60);
+    assert_eq!(server.calls().len(), 60);
+    store.ask(&["FLUSHALL"]);
+    until("both to count again", || {
+        let up = |sidecar: &Sidecar| sidecar.get("/readyz").status == 200;
+        let again = store.keys().iter().any(|key| key == "outrider:epoch");
+        (again && sidecars.iter().all(up)).then_some(())
+    });
+    call_together(&sidecars, &token, 80);
+    assert_eq!(server.calls().len(), 100);
+    for sidecar in &sidecars {
+        refused(sidecar, &server, (ToolResult, "budget_exhausted"), || {
+            with_token(sidecar, &token).call("echo", &hi())
+        });
+    }
+}
+
+#[test]
+fn a_single_use_token_serves_one_call_of_the_whole_fleet() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let key = IssuerKey::new("EdDSA", "one");
+    let once = json!({"single_use": true});
+    let sidecars = believing(&store, &server, &key_set([&key]), &once);
+    let token = key.sign(&task_claims(ISSUER, "t"));
+    call_together(&sidecars, &token, 48);
+    assert_eq!(server.calls().len(), 1);
+}
+
+#[test]
+fn a_task_that_is_suspended_at_one_sidecar_stands_still_at_the_other() {
+    let Some(binary) = Store::binary() else {
+        return;
+    };
+    let store = Store::start(&binary, Kept::Nothing);
+    let server = echo();
+    let key = IssuerKey::new("EdDSA", "one");
+    let keys = key_set([&key]);
+    let [one, other] = [(); 2].map(|()| {
+        let setup = prepared(&server, &keys, &json!({}));
+        setup.file("fleet-key", &"k".repeat(64));
+        let setup = store.shared(setup).config(|config| {
+            config["state"]["key"] = json!("fleet-key");
+        });
+        ready(setup.start())
+    });
+    let token = key.sign(&task_claims(ISSUER, "t"));
+    let code = |sidecar: &Sidecar| {
+        let answer = with_token(sidecar, &token).call("echo", &hi());
+        let line = sidecar.decision(&answer.decision_id());
+        line["code"].as_str().unwrap().to_owned()
+    };
+    for sidecar in [&one, &other] {
+        assert_eq!(code(sidecar), "ok");
+    }
+    let say = |what: &str| {
+        let run = one.command(&["task", what, "t"]);
+        assert_eq!(run.status, 0, "{run:?}");
+    };
+    let heard = |expected: &str| {
+        until(expected, || (code(&other) == expected).then_some(()));
+        assert_eq!(code(&one), expected);
+    };
+    say("suspend");
+    heard("task_suspended");
+    say("resume");
+    heard("ok");
+    say("close");
+    heard("task_revoked");
 }
