@@ -14,7 +14,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use outrider_integration::{
-    Agent, IssuerKey, Request, Setup, Sidecar, Store, Tool, ToolServer, key_set, task_claims,
+    Agent, IssuerKey, Request, Setup, Sidecar, Store, Tool, ToolServer, key_set, task_claims, until,
 };
 use serde_json::{Value, json};
 
@@ -173,6 +173,10 @@ fn costs(options: &Options, server: &ToolServer) -> Result<Vec<Row>> {
 
 impl Row {
     fn local(title: &str, sidecar: Sidecar, store: Option<Store>) -> Self {
+        // A sidecar that joins a fleet counts nothing before it knows what the others know.
+        until("the sidecar to be ready", || {
+            (sidecar.get("/readyz").status == 200).then_some(())
+        });
         Self {
             title: title.into(),
             proof: Proof::Same(sidecar.open_task(&[]).token),

@@ -145,6 +145,15 @@ mod tests {
     }
 
     #[test]
+    fn the_files_of_each_team_are_in_order_together() {
+        let teams = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples/teams");
+        sound(&teams.join("platform/outrider.yaml"));
+        let token = |name: &str| (name == "OUTRIDER_PUSH_TOKEN").then(|| "0123456789abcdef".into());
+        let receiver = crate::receiver::config::load(&teams.join("iam/receiver.yaml"), token);
+        assert!(receiver.is_ok(), "{:?}", receiver.err());
+    }
+
+    #[test]
     fn nothing_is_written_when_one_file_is_there_already() {
         let directory = tempfile::tempdir().unwrap();
         let mine = directory.path().join("README.md");
