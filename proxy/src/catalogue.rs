@@ -1,6 +1,8 @@
 //! What can be called: services, their tools, and everything about a tool that does not change
 //! from call to call, made ready when the configuration is loaded.
 
+mod hosts;
+
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use http::HeaderName;
@@ -11,11 +13,14 @@ use outrider_policy::{
 };
 use outrider_schemas::catalogue as contract;
 
+use self::hosts::Hosts;
+pub use self::hosts::shared;
 use crate::{
     call::{ServiceName, ToolId},
     credentials::Credential,
     headers::Told,
     limit::ToolTraits,
+    listen::host::Host,
     protocol::Protocol,
     tag::IdentityLevel,
     upstream::Upstream,
@@ -25,6 +30,7 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Catalogue {
     services: HashMap<Box<str>, Arc<Service>>,
+    hosts: Hosts,
 }
 
 /// One upstream and how it is reached.
@@ -36,6 +42,9 @@ pub struct Service {
     pub protocol: Arc<dyn Protocol>,
     /// Where it is.
     pub upstream: Upstream,
+    /// By which hosts it is called in forward and transparent mode; its upstream's own where none
+    /// are named.
+    pub hosts: Vec<Host>,
     /// What it is told of who calls.
     pub identity: IdentityLevel,
     /// What is injected after the decision.
@@ -169,9 +178,21 @@ impl Catalogue {
     /// Collects services; a later one of the same name replaces an earlier one.
     pub fn new(services: Vec<Service>) -> Self {
         let by_name = |service: Service| (service.name.as_str().into(), Arc::new(service));
+        let services: HashMap<_, _> = services.into_iter().map(by_name).collect();
         Self {
-            services: services.into_iter().map(by_name).collect(),
+            hosts: Hosts::of(services.values()),
+            services,
         }
+    }
+
+    /// The service that is called by a host and a path, and what follows its own path there.
+    pub fn at<'a>(&self, host: &str, port: u16, path: &'a str) -> Option<(&Arc<Service>, &'a str)> {
+        self.hosts.at(host, port, path)
+    }
+
+    /// Whether requests to that host and port are looked into: services are called there.
+    pub fn is_host(&self, host: &str, port: u16) -> bool {
+        self.hosts.has(host, port)
     }
 
     /// The service of that name.

@@ -145,6 +145,20 @@ impl Draining {
         matches!(*self.phase.borrow(), Phase::Departing(_))
     }
 
+    /// Takes a turn, after a hold if there is one; none where a successor goes on.
+    pub(crate) async fn granted(mut self) -> Option<Turn> {
+        loop {
+            let turn = self.turn();
+            if turn.take() {
+                return Some(turn);
+            }
+            match self.phase() {
+                Phase::Departing(_) => return None,
+                Phase::Held | Phase::Open | Phase::Ending => self.changed().await,
+            }
+        }
+    }
+
     /// The turn of one connection, not taken yet.
     pub(crate) fn turn(&self) -> Turn {
         Turn {

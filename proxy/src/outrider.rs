@@ -16,7 +16,7 @@ use crate::{
     credentials::{Credential, Fetching},
     identify::{Peers, Required, agent::Identity, issuers::Issuers},
     limit::Limits,
-    listen::Connection,
+    listen::{Connection, Named, Target},
     memory::Memory,
     overload,
     record::Recorder,
@@ -61,6 +61,27 @@ impl Snapshot {
     pub fn service(&self, name: &str) -> Result<Arc<Service>, Rejection> {
         let service = self.catalogue.service(name);
         service.cloned().ok_or(Rejection::ServiceUnknown)
+    }
+
+    /// The service that a request names, and what follows its part of the path.
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn called<'a>(&self, target: &Target<'a>) -> Result<(Arc<Service>, &'a str), Rejection> {
+        let (service, rest) = match target.named {
+            Named::Service { name, rest } => (self.catalogue.service(name), rest),
+            Named::Host(at) => match self.catalogue.at(at.name, at.port, target.path) {
+                Some((service, rest)) => (Some(service), rest),
+                None => (None, ""),
+            },
+            Named::Tunnel(_) => {
+                return Err(Rejection::DestinationRefused(
+                    "no tunnel is opened to that host",
+                ));
+            }
+        };
+        let service = service.cloned().ok_or(Rejection::ServiceUnknown)?;
+        Ok((service, rest))
     }
 
     /// What an intent declares.

@@ -6,6 +6,7 @@
 
 mod case;
 mod outgoing;
+mod passage;
 mod totals;
 mod turns;
 
@@ -17,7 +18,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 
@@ -30,7 +31,7 @@ use crate::{
     authorize,
     classify::classify,
     identify,
-    listen::{self, Connection, reverse},
+    listen::{self, Connection, Redirected, Reply},
     outrider::Outrider,
     overload::Load,
     protocol::{self, BodyManner, Hangup, Kind},
@@ -70,6 +71,31 @@ impl listen::Service for Pipeline {
         self: Rc<Self>,
         connection: Rc<Connection>,
         request: Request<Incoming>,
+    ) -> Reply<Answer> {
+        let (head, body) = request.into_parts();
+        if let Some(origin) = self.opening(&connection, &head) {
+            return passage::opened(origin);
+        }
+        self.answered(&connection, head, body).await.into()
+    }
+
+    async fn redirected(
+        self: Rc<Self>,
+        _: Rc<Connection>,
+        _: Box<str>,
+        _: u16,
+    ) -> Option<Redirected> {
+        None
+    }
+}
+
+impl Pipeline {
+    /// One call, from its head to its answer.
+    async fn answered(
+        self: Rc<Self>,
+        connection: &Connection,
+        head: Parts,
+        body: Incoming,
     ) -> Response<Answer> {
         let mut entry = Box::new(Entry::open(
             &self.outrider.recorder,
@@ -77,11 +103,10 @@ impl listen::Service for Pipeline {
             &connection.peer,
         ));
         let mut said = None;
-        let (head, body) = request.into_parts();
         let (bodied, mut body) = (!body.is_end_stream(), Some(body));
         let request = Request::from_parts(head, &mut body);
         let decided = self
-            .decide(&connection, request, &mut entry, &mut said)
+            .decide(connection, request, &mut entry, &mut said)
             .await;
         connection.decided();
         match decided {
@@ -199,20 +224,20 @@ impl Pipeline {
     ) -> Result<Box<Case>, Rejection> {
         let snapshot = self.outrider.snapshot();
         let (mut head, body) = request.into_parts();
-        let target = reverse::admit(&connection.listener, &head)?;
+        let target = listen::admit(connection, &head)?;
         self.outrider.admit(connection)?;
         self.outrider.identity.check()?;
-        let service = snapshot.service(target.service)?;
+        let (service, rest) = snapshot.called(&target)?;
         entry.facts.service = Some(service.name.clone());
         self.load.admit(snapshot.overload, entry.opened())?;
         let manner = service.protocol.manner();
-        let rest = target
-            .rest(manner.encoded_slash)
+        target
+            .check(manner.encoded_slash)
             .map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
         let target = route(manner.target, rest, target.query)?;
         // What the agent says of itself goes first: nothing is judged that a `Connection` header
         // would then take out.
-        let tokens = identify::presented(&head.headers);
+        let tokens = passage::tokens(connection, &head.headers);
         entry.facts.forged = identify::strip(&mut head.headers, &service.passthrough);
         service.protocol.admit(&target.asked(&head, &[]))?;
         let gone = || unread(Uncollected::Broken);

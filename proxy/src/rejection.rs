@@ -15,7 +15,7 @@ use crate::{
     identify::{Unproven, agent::Unattested, issuers::Untrusted},
     jose::BadToken,
     limit::Throttled,
-    listen::reverse::Unadmitted,
+    listen::Unadmitted,
     overload::Overloaded,
     state::redis::Away,
     upstream::Unreachable,
@@ -445,9 +445,16 @@ impl From<Unadmitted> for Rejection {
             Unadmitted::Origin => {
                 Self::DestinationRefused("the origin is not one of this listener's")
             }
-            Unadmitted::Tunnel | Unadmitted::Target => {
+            Unadmitted::Target => {
                 Self::DestinationRefused("a request names a path of this listener")
             }
+            Unadmitted::Tunnel => Self::DestinationRefused("no tunnel is opened here"),
+            Unadmitted::NotAbsolute => Self::DestinationRefused(
+                "a request to this proxy is a URL, or `CONNECT` to a host and port",
+            ),
+            Unadmitted::Differs => Self::DestinationRefused(
+                "what the connection is for, the URL and `Host` name different hosts",
+            ),
         }
     }
 }

@@ -9,7 +9,7 @@ use outrider_policy::{
     input::{AgentFacts, Ready},
 };
 
-use super::{Compiler, Ingredients, Loaded, Service as Section};
+use super::{Compiler, Ingredients, Listener, ListenerTls, Loaded, Service as Section};
 use crate::{
     catalogue::{self, Catalogue, Service},
     credentials::{self, Credential, Setting},
@@ -17,7 +17,7 @@ use crate::{
     identify::{Required, agent},
     jose::Location,
     limit::{self, Limits},
-    listen::ListenAddress,
+    listen::{ListenAddress, Mode, host::Host},
     outrider::Snapshot,
     record::Labels,
     state::{
@@ -183,12 +183,10 @@ impl Loaded {
                 "`listeners`: two are named `{name}`: give each its own `name`"
             ));
         }
-        let secured = config.listeners.iter().filter(|one| one.tls.is_some());
-        for listener in secured.filter(|one| matches!(one.address, ListenAddress::Unix(_))) {
-            refuse(format!(
-                "listener `{}`: `tls` is for TCP: leave it out on a Unix socket",
-                listener.name()
-            ));
+        for listener in &config.listeners {
+            for why in misfits(listener) {
+                refuse(format!("listener `{}`: {why}", listener.name()));
+            }
         }
         for name in twice(config.services.iter().map(|service| service.name.as_str())) {
             refuse(format!("`services`: two are named `{name}`"));
@@ -277,7 +275,16 @@ impl Loaded {
             let service = self.service(section, before.map(|before| &**before), svid);
             service.map_err(|found| problems.extend(found)).ok()
         });
-        Catalogue::new(services.collect())
+        let services: Vec<_> = services.collect();
+        let listeners = &self.config.listeners;
+        let by_host = listeners.iter().any(|one| one.mode != Mode::Reverse);
+        for (one, other) in catalogue::shared(&services).into_iter().filter(|_| by_host) {
+            problems.push(self.problem(format!(
+                "services `{}` and `{}` are called by the same host and path: give them different `hosts`",
+                one.name, other.name
+            )));
+        }
+        Catalogue::new(services)
     }
 
     fn service(
@@ -302,9 +309,14 @@ impl Loaded {
             let before = before.and_then(|before| before.credentials.as_ref());
             Credential::load(config, self.setting(section, &upstream), before)
         });
+        let own = || Host {
+            name: upstream.host().to_string(),
+            port: Some(upstream.port()),
+        };
         Ok(Service {
             name: section.name.clone(),
             protocol: Arc::clone(&spoken.protocol),
+            hosts: section.hosts.clone().unwrap_or_else(|| vec![own()]),
             upstream,
             identity: section.identity,
             credentials: credentials
@@ -436,6 +448,32 @@ impl Loaded {
         }
         found
     }
+}
+
+/// What keys of a listener do not fit its mode.
+fn misfits(listener: &Listener) -> Vec<&'static str> {
+    let mut found = Vec::new();
+    let unix = matches!(listener.address, ListenAddress::Unix(_));
+    match (listener.mode, &listener.tls) {
+        (Mode::Reverse, Some(ListenerTls::Identity(_))) if unix => {
+            found.push("`tls` is for TCP: leave it out on a Unix socket");
+        }
+        (Mode::Reverse, Some(ListenerTls::Of(_))) => found.push(
+            "`tls` of a reverse listener is `{certificate: PATH, key: PATH}`: the words are for `forward` and `transparent`",
+        ),
+        (Mode::Forward | Mode::Transparent, Some(ListenerTls::Identity(_))) => {
+            found.push("`tls` of this mode is `intercept`, `tunnel` or `refuse`");
+        }
+        _ => {}
+    }
+    if listener.mode != Mode::Reverse && (listener.hosts.is_some() || !listener.origins.is_empty())
+    {
+        found.push("`hosts` and `origins` are for `reverse`: here services are called by their own `hosts`");
+    }
+    if listener.mode == Mode::Transparent && unix {
+        found.push("a `transparent` listener needs a TCP address: a rule of the kernel redirects TCP to it");
+    }
+    found
 }
 
 /// A header that may pass through; what names authority of ours never does.

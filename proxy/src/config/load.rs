@@ -16,7 +16,10 @@ use crate::{
     call::ServiceName,
     identify::issuers::Issuers,
     jose::BadSource,
-    listen::tls::{self, BadIdentity, Identity},
+    listen::{
+        ca::Authority,
+        tls::{self, BadIdentity, Identity},
+    },
     protocol::{self, Document, Spoken},
 };
 
@@ -37,6 +40,8 @@ pub struct Loaded {
     pub identities: Vec<(String, Identity)>,
     /// The files of `services[].tls`, by service.
     pub tls: Vec<(ServiceName, TlsFiles)>,
+    /// The key of the authority behind interception.
+    pub ca_key: Option<SecretString>,
     /// Every file and directory that was read, to be watched.
     pub watched: Vec<PathBuf>,
     /// What is wrong with the files beside the configuration, the first of each.
@@ -104,6 +109,7 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         spoken: Vec::new(),
         identities: Vec::new(),
         tls: Vec::new(),
+        ca_key: None,
         watched: Vec::new(),
         found: Failure::default(),
     };
@@ -129,11 +135,14 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
             .extend(tls.map(|tls| (service.name.clone(), tls)));
     }
     for listener in &loaded.config.listeners {
-        let tls = listener.tls.as_ref();
+        let tls = listener.identity();
         let identity = tls.and_then(|tls| reader.identity(file, tls));
         loaded
             .identities
             .extend(identity.map(|identity| (listener.name().to_owned(), identity)));
+    }
+    if let Some(key) = &loaded.config.ca.key {
+        loaded.ca_key = reader.ca_key(&beside(file, key));
     }
     loaded.watched = reader.watched;
     loaded.found = reader.found;
@@ -231,6 +240,18 @@ impl Reader {
             self.found.problems.push(problem(file, bad.to_string()));
         };
         identity.map_err(failed).ok()
+    }
+
+    /// The key of the authority behind interception.
+    fn ca_key(&mut self, file: &Path) -> Option<SecretString> {
+        let key = SecretString::from(self.text(file)?);
+        match Authority::read(&key) {
+            Ok(_) => Some(key),
+            Err(bad) => {
+                self.found.problems.push(problem(file, bad.to_string()));
+                None
+            }
+        }
     }
 
     /// Policy data, under the name by which the configuration calls it.

@@ -20,13 +20,13 @@ pub(crate) use load::parsed;
 pub use load::{Failure, Loaded, load};
 pub use service::{BodyWord, Service, SlashWord};
 pub use trust::TlsFiles;
-pub use words::{NotBuilt, Served};
+pub use words::{ListenerTls, NotBuilt, Served, TlsWord};
 
 use crate::{
     control,
     identify::{Peers, agent, issuers},
     limit,
-    listen::{ListenAddress, tls},
+    listen::{ListenAddress, Mode, ca, tls},
     overload,
     record::chain::Durability,
     state::{self, Depth},
@@ -88,8 +88,9 @@ pub struct Config {
     pub overload: overload::Config,
     /// Threads that carry calls.
     pub workers: Option<std::num::NonZeroUsize>,
-    /// The interception CA.
-    pub ca: Option<NotBuilt>,
+    /// The authority behind interception.
+    #[serde(default)]
+    pub ca: ca::Config,
 }
 
 impl Config {
@@ -144,8 +145,9 @@ pub enum Declared {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Listener {
-    /// `reverse`.
-    pub mode: Served<words::Reverse>,
+    /// How agents reach it.
+    #[serde(deserialize_with = "words::mode")]
+    pub mode: Mode,
     /// Where it listens.
     pub address: ListenAddress,
     /// Its unique name; the mode when absent.
@@ -157,14 +159,31 @@ pub struct Listener {
     pub origins: Vec<String>,
     /// Which local users may call.
     pub peers: Option<Peers>,
-    /// What it proves itself by; without it, it speaks plain HTTP.
-    pub tls: Option<tls::Config>,
+    /// On `reverse` what it proves itself by, without which it speaks plain HTTP; on the others what
+    /// it does about TLS to somebody else.
+    pub tls: Option<ListenerTls>,
 }
 
 impl Listener {
     /// Its name.
     pub fn name(&self) -> &str {
-        self.name.as_deref().unwrap_or("reverse")
+        self.name.as_deref().unwrap_or(self.mode.as_str())
+    }
+
+    /// What it proves itself by.
+    pub fn identity(&self) -> Option<&tls::Config> {
+        match &self.tls {
+            Some(ListenerTls::Identity(identity)) => Some(identity),
+            Some(ListenerTls::Of(_)) | None => None,
+        }
+    }
+
+    /// What it does about TLS to somebody else.
+    pub fn inside(&self) -> TlsWord {
+        match &self.tls {
+            Some(ListenerTls::Of(word)) => *word,
+            Some(ListenerTls::Identity(_)) | None => TlsWord::Refuse,
+        }
     }
 }
 

@@ -5,10 +5,15 @@ use std::path::PathBuf;
 use outrider_policy::{Level, ServiceKind};
 use serde::Deserialize;
 
-use super::words::{NotBuilt, ProtocolName};
+use super::words::ProtocolName;
 use crate::{
-    call::ServiceName, credentials, listen::path::EncodedSlash, protocol::Settings,
-    tag::IdentityLevel, units::Period, upstream::TlsConfig,
+    call::ServiceName,
+    credentials,
+    listen::{host::Host, path::EncodedSlash},
+    protocol::Settings,
+    tag::IdentityLevel,
+    units::Period,
+    upstream::TlsConfig,
 };
 
 /// One upstream.
@@ -26,8 +31,8 @@ pub struct Service {
     pub upstream: String,
     /// Whom it is proved by, and what we prove ourselves by there.
     pub tls: Option<TlsConfig>,
-    /// Matched in forward and transparent mode.
-    pub hosts: Option<NotBuilt>,
+    /// By which hosts it is called in forward and transparent mode; its upstream's own when absent.
+    pub hosts: Option<Vec<Host>>,
     /// What its API team published: an MCP lock file, an OpenAPI description, a JSON-RPC catalogue.
     pub schemas: Option<PathBuf>,
     /// The floor of every tool's level.

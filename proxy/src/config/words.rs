@@ -2,9 +2,15 @@
 
 use std::{fmt, marker::PhantomData};
 
-use serde::{Deserialize, Deserializer, de};
+use serde::{
+    Deserialize, Deserializer,
+    de::{self, MapAccess, Visitor, value::MapAccessDeserializer},
+};
 
-use crate::protocol::{self, PROTOCOLS, Row};
+use crate::{
+    listen::{Mode, tls},
+    protocol::{self, PROTOCOLS, Row},
+};
 
 /// A key that this build does not serve: any value but null is refused.
 #[derive(Debug)]
@@ -87,6 +93,81 @@ impl TryFrom<String> for ProtocolName {
     }
 }
 
+/// How agents reach a listener.
+pub(super) fn mode<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Mode, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    if word == "stdio" {
+        return Err(de::Error::custom(
+            "`stdio` is no listener: start the server with `outrider stdio --service NAME -- COMMAND`",
+        ));
+    }
+    [Mode::Reverse, Mode::Forward, Mode::Transparent]
+        .into_iter()
+        .find(|mode| mode.as_str() == word)
+        .ok_or_else(|| de::Error::custom("expected `reverse`, `forward` or `transparent`"))
+}
+
+/// `listeners[].tls`.
+#[derive(Debug)]
+pub enum ListenerTls {
+    /// On a reverse listener: what it proves itself by.
+    Identity(tls::Config),
+    /// On a forward or transparent one: what it does about TLS to somebody else.
+    Of(TlsWord),
+}
+
+/// What is done about TLS to somebody else.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsWord {
+    /// It is refused.
+    #[default]
+    Refuse,
+    /// What services of `protocol: tunnel` name passes unread.
+    Tunnel,
+    /// The calls inside are decided, too.
+    Intercept,
+}
+
+impl TlsWord {
+    const ALL: [Self; 3] = [Self::Refuse, Self::Tunnel, Self::Intercept];
+
+    /// The word in the configuration.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refuse => "refuse",
+            Self::Tunnel => "tunnel",
+            Self::Intercept => "intercept",
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for ListenerTls {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = ListenerTls;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(
+                    "`{certificate: PATH, key: PATH}` on a reverse listener, else `intercept`, `tunnel` or `refuse`",
+                )
+            }
+
+            fn visit_str<E: de::Error>(self, word: &str) -> Result<ListenerTls, E> {
+                let known = TlsWord::ALL.into_iter().find(|one| one.as_str() == word);
+                known.map(ListenerTls::Of).ok_or_else(|| {
+                    E::custom("expected `intercept`, `tunnel`, `refuse` or `{certificate: PATH, key: PATH}`")
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<ListenerTls, A::Error> {
+                tls::Config::deserialize(MapAccessDeserializer::new(map)).map(ListenerTls::Identity)
+            }
+        }
+        deserializer.deserialize_any(Either)
+    }
+}
+
 macro_rules! words {
     ($($name:ident: $served:literal, later $later:expr;)*) => {$(
         #[doc = concat!("`", $served, "`.")]
@@ -100,6 +181,5 @@ macro_rules! words {
 }
 
 words! {
-    Reverse: "reverse", later ["forward", "transparent", "stdio"];
     Enforce: "enforce", later ["shadow"];
 }

@@ -10,4 +10,4 @@ mod token_file;
 
 pub use peer::{Peers, Stranger, tcp_peer, unix_peer};
 pub use strip::strip;
-pub use task::{Proof, Required, Unproven, holder, presented, task};
+pub use task::{Proof, Required, Unproven, holder, presented, proxied, task};

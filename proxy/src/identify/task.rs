@@ -2,7 +2,8 @@
 
 use std::{fmt, sync::Arc};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 use jiff::Timestamp;
 
 use super::issuers::{Bearer, Issuers, OWN, Untrusted};
@@ -116,6 +117,23 @@ impl Proof<'_> {
 /// What the agent presents as its task's token. Taken before `strip`, which leaves nothing of it.
 pub fn presented(headers: &HeaderMap) -> Vec<HeaderValue> {
     headers.get_all(TASK_TOKEN).iter().cloned().collect()
+}
+
+/// What the agent presents to a proxy as its task's token: the password of the user `task`
+/// (RFC 7617). Whatever else stands there is presented, too, and proves nothing.
+pub fn proxied(headers: &HeaderMap) -> impl Iterator<Item = HeaderValue> {
+    let lines = headers.get_all(header::PROXY_AUTHORIZATION).iter();
+    lines.map(|line| password(line).unwrap_or(HeaderValue::from_static("")))
+}
+
+fn password(line: &HeaderValue) -> Option<HeaderValue> {
+    let (scheme, coded) = line.to_str().ok()?.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = STANDARD.decode(coded.trim()).ok()?;
+    let token = decoded.strip_prefix(b"task:")?;
+    HeaderValue::from_bytes(token).ok()
 }
 
 /// Proves the task of a call.

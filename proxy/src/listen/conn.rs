@@ -1,6 +1,7 @@
 //! One connection: its socket becomes requests, its faults are reported.
 
 use std::{
+    cell::Cell,
     convert::Infallible,
     io,
     pin::Pin,
@@ -19,10 +20,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     time::sleep,
 };
+use tokio_rustls::server::TlsStream;
 
 use super::{
-    Accepted, Connection, ConnectionFault, Observer, Parked, Service, Socket,
+    Accepted, Connection, ConnectionFault, Io, Mode, Observer, Onward, Parked, Raw, Replay, Reply,
+    Service, Socket, h2, inside,
     strict_head::{Gate, StrictHead, Waits},
+    tls::speaks_h2,
 };
 use crate::drain::Draining;
 
@@ -89,19 +93,23 @@ async fn carry<S: Service>(
     match socket {
         Socket::Tcp(socket) => {
             let stream = open_tcp(socket).map_err(lost)?;
+            if connection.listener.mode == Mode::Transparent {
+                inside::redirected(stream, &connection, service, drain).await?;
+                return Ok(None);
+            }
             if let Some(presented) = &connection.listener.tls {
                 let secured = presented.accept(stream, connection.listener.patience.head);
                 let stream = secured.await.map_err(|_| ConnectionFault::Tls)?;
                 // Its session stays here: it is never parked.
-                requests(stream, ahead, &connection, service, drain).await?;
+                secure(stream, &connection, service, drain).await?;
                 return Ok(None);
             }
-            let rest = requests(stream, ahead, &connection, service, drain).await?;
+            let rest = plain(stream, ahead, &connection, service, drain).await?;
             rest.map(|(stream, ahead)| Ok((Socket::Tcp(stream.into_std()?), ahead)))
         }
         Socket::Unix(socket) => {
             let stream = tokio::net::UnixStream::from_std(socket).map_err(lost)?;
-            let rest = requests(stream, ahead, &connection, service, drain).await?;
+            let rest = plain(stream, ahead, &connection, service, drain).await?;
             rest.map(|(stream, ahead)| Ok((Socket::Unix(stream.into_std()?), ahead)))
         }
     }
@@ -116,41 +124,113 @@ fn open_tcp(socket: std::net::TcpStream) -> io::Result<tokio::net::TcpStream> {
     Ok(stream)
 }
 
-/// Serves the requests of one stream; returns it, with what was read ahead, when it is parked.
+/// Serves what was agreed upon in TLS.
+pub(super) async fn secure<S: Service, T: Io + 'static>(
+    stream: TlsStream<T>,
+    connection: &Rc<Connection>,
+    service: &Rc<S>,
+    drain: &Draining,
+) -> Result<(), ConnectionFault> {
+    if speaks_h2(&stream) {
+        h2::serve(stream, connection, service, drain).await
+    } else {
+        plain(stream, Vec::new(), connection, service, drain).await?;
+        Ok(())
+    }
+}
+
+/// Serves HTTP of any version, and what follows a request that asks for something else; returns the
+/// stream, with what was read ahead, when it is parked.
+pub(super) async fn plain<S: Service, T: Io + 'static>(
+    stream: T,
+    ahead: Vec<u8>,
+    connection: &Rc<Connection>,
+    service: &Rc<S>,
+    drain: &Draining,
+) -> Result<Option<(T, Vec<u8>)>, ConnectionFault> {
+    match requests(stream, ahead, connection, service, drain).await? {
+        End::Closed => {}
+        End::Parked(stream, ahead) => return Ok(Some((stream, ahead))),
+        End::Preface(stream, ahead) => {
+            let stream = Replay::new(ahead, stream);
+            h2::serve(stream, connection, service, drain).await?;
+        }
+        End::Onward(onward, stream, ahead) => {
+            let stream: Raw = Box::new(Replay::new(ahead, stream));
+            match onward {
+                Onward::Relay(relay) => relay(stream).await,
+                Onward::Inside(origin) => {
+                    inside::tunnelled(stream, origin, connection, service, drain).await?;
+                }
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// How a stream of requests ended.
+enum End<T> {
+    Closed,
+    /// Between two requests: its socket goes on elsewhere.
+    Parked(T, Vec<u8>),
+    /// Before the first: it is HTTP/2.
+    Preface(T, Vec<u8>),
+    /// With a request for something else.
+    Onward(Onward, T, Vec<u8>),
+}
+
+/// Serves the HTTP/1 requests of one stream.
 async fn requests<S, T>(
     stream: T,
     ahead: Vec<u8>,
     connection: &Rc<Connection>,
     service: &Rc<S>,
     drain: &Draining,
-) -> Result<Option<(T, Vec<u8>)>, ConnectionFault>
+) -> Result<End<T>, ConnectionFault>
 where
     S: Service,
     T: AsyncRead + AsyncWrite + Unpin,
 {
     let gate = Rc::new(Gate::new(Rc::clone(connection)));
+    let next = Rc::new(Cell::new(None));
     let patience = connection.listener.patience;
     let stream = StrictHead::new(stream, ahead, Rc::clone(&gate), patience);
     let answer = service_fn(|request: Request<Incoming>| {
-        let gate = Rc::clone(&gate);
+        let (gate, next) = (Rc::clone(&gate), Rc::clone(&next));
         let answer = Rc::clone(service).call(Rc::clone(connection), request);
         async move {
-            let mut answer = answer.await;
-            if drain.is_ending() {
+            let Reply {
+                mut response,
+                onward,
+            } = answer.await;
+            if onward.is_some() {
+                next.set(onward);
+            } else if drain.is_ending() {
                 let close = HeaderValue::from_static("close");
-                answer.headers_mut().insert(header::CONNECTION, close);
+                response.headers_mut().insert(header::CONNECTION, close);
             }
-            Ok::<_, Infallible>(answer.map(|body| Answer { body, gate }))
+            Ok::<_, Infallible>(response.map(|body| Answer { body, gate }))
         }
     });
     let mut http = engine().serve_connection(TokioIo::new(stream), answer);
     let outcome = until_drained(&mut http, drain.clone()).await;
+    let onward = next.take();
     match (outcome, gate.fault()) {
-        (_, Some(fault)) => Err(fault),
-        (Err(error), None) => classify(&error).map(|()| None),
-        (Ok(()), None) if gate.parked() => Ok(Some(http.into_parts().io.into_inner().into_parts())),
-        (Ok(()), None) => Ok(None),
+        (_, Some(fault)) => return Err(fault),
+        (Err(error), None) => return classify(&error).map(|()| End::Closed),
+        (Ok(()), None) => {}
     }
+    if onward.is_none() && !gate.parked() && !gate.preface() {
+        return Ok(End::Closed);
+    }
+    let parts = http.into_parts();
+    let (stream, rest) = parts.io.into_inner().into_parts();
+    let ahead = [&parts.read_buf, rest.as_slice()].concat();
+    Ok(match onward {
+        Some(onward) => End::Onward(onward, stream, ahead),
+        None if gate.parked() => End::Parked(stream, ahead),
+        None => End::Preface(stream, ahead),
+    })
 }
 
 /// The HTTP engine's settings. Its own head time-out is not used: it is idle time and head time

@@ -5,13 +5,22 @@
 //! [`Observer`]; it is not a call.
 
 pub mod accept;
+pub mod ca;
 mod conn;
 mod crowd;
+mod forward;
 mod framing;
+mod h2;
+mod hello;
+pub mod host;
+mod inside;
 pub mod path;
+mod replay;
 pub mod reverse;
 mod strict_head;
+pub mod target;
 pub mod tls;
+mod transparent;
 
 use std::{
     cell::OnceCell,
@@ -20,6 +29,7 @@ use std::{
     io,
     net::SocketAddr,
     path::PathBuf,
+    pin::Pin,
     rc::Rc,
     str::FromStr,
     sync::{
@@ -29,12 +39,18 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{Request, Response};
+use http::{HeaderValue, Request, Response};
 use http_body::Body;
 use hyper::body::Incoming;
+use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use strict_head::Patience;
-
+use self::host::Scheme;
+pub use self::{
+    hello::{Greeting, server_name},
+    replay::Replay,
+    strict_head::Patience,
+    target::{Named, Target, Unadmitted, admit},
+};
 use crate::{drain::Turn, identify::tcp_peer};
 
 pub(crate) use conn::serve;
@@ -138,6 +154,20 @@ pub struct ListenerFacts {
     pub max_connections: usize,
     /// What it proves itself by, where it speaks TLS.
     pub tls: Option<tls::Presented>,
+    /// What it does about TLS that is meant for others.
+    pub inside: Inside,
+}
+
+/// What a forward or transparent listener does about TLS to somebody else.
+#[derive(Debug, Clone, Default)]
+pub enum Inside {
+    /// It refuses it.
+    #[default]
+    Refuse,
+    /// It lets pass, unread, what services of `protocol: tunnel` name, and refuses the rest.
+    Tunnel,
+    /// It also looks into what is meant for other services, behind leaves of this authority.
+    Intercept(Arc<ca::Authority>),
 }
 
 /// Connections of a listener when the configuration does not say: 1,024.
@@ -180,6 +210,28 @@ impl From<PeerAddr> for Peer {
     }
 }
 
+/// How the requests of a connection say where they go.
+#[derive(Debug, Clone)]
+pub enum Via {
+    /// As its listener's mode has it.
+    Listener,
+    /// They are all for the host that the connection was opened for.
+    Origin(Rc<Origin>),
+}
+
+/// What a tunnel was opened for, or a redirected connection.
+#[derive(Debug)]
+pub struct Origin {
+    /// Whether its requests come in TLS.
+    pub scheme: Scheme,
+    /// The host's name or address; none where only its requests tell.
+    pub name: Option<Box<str>>,
+    /// The port.
+    pub port: u16,
+    /// The task tokens that were presented with the tunnel and hold for what is inside.
+    pub tokens: Vec<HeaderValue>,
+}
+
 /// One accepted connection.
 #[derive(Debug)]
 pub struct Connection {
@@ -187,6 +239,8 @@ pub struct Connection {
     pub listener: Arc<ListenerFacts>,
     /// Who is at the other end.
     pub peer: Peer,
+    /// How its requests say where they go.
+    pub via: Via,
     /// Whether that user may call, once asked.
     admitted: OnceCell<bool>,
     turn: Turn,
@@ -203,10 +257,28 @@ impl Connection {
         Self {
             listener,
             peer: Peer::from(peer),
+            via: Via::Listener,
             admitted: OnceCell::new(),
             turn,
             waits,
         }
+    }
+
+    /// The same connection, whose further requests are for that origin, or another request of it.
+    pub(crate) fn then(&self, via: Via, turn: Turn) -> Self {
+        Self {
+            listener: Arc::clone(&self.listener),
+            peer: self.peer.clone(),
+            via,
+            admitted: self.admitted.clone(),
+            turn,
+            waits: Rc::clone(&self.waits),
+        }
+    }
+
+    /// Whether more than its socket belongs to it, so that no other process can go on with it.
+    fn stays(&self) -> bool {
+        self.listener.tls.is_some() || matches!(self.via, Via::Origin(_))
     }
 
     /// The request under way is decided: what it still does changes no authority.
@@ -251,7 +323,79 @@ pub trait Service: 'static {
         self: Rc<Self>,
         connection: Rc<Connection>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<Self::Body>> + 'static;
+    ) -> impl Future<Output = Reply<Self::Body>> + 'static;
+
+    /// Decides about a connection that a redirect brought to a host in TLS; none where its
+    /// requests are to be answered one by one.
+    fn redirected(
+        self: Rc<Self>,
+        connection: Rc<Connection>,
+        host: Box<str>,
+        port: u16,
+    ) -> impl Future<Output = Option<Redirected>> + 'static;
+}
+
+/// An answer, and what the connection becomes once it is out.
+#[derive(Debug)]
+pub struct Reply<B> {
+    /// The answer.
+    pub response: Response<B>,
+    /// What follows it, where that is no further request.
+    pub onward: Option<Onward>,
+}
+
+impl<B> From<Response<B>> for Reply<B> {
+    fn from(response: Response<B>) -> Self {
+        Self {
+            response,
+            onward: None,
+        }
+    }
+}
+
+/// What a connection becomes.
+pub enum Onward {
+    /// The requests inside a tunnel.
+    Inside(Rc<Origin>),
+    /// Bytes for somebody else.
+    Relay(Relay),
+}
+
+/// What is done about a redirected connection whose requests are not looked into.
+pub enum Redirected {
+    /// It is relayed.
+    Relay(Relay),
+    /// It is closed.
+    Refused,
+}
+
+/// Takes over the bytes of a connection.
+pub type Relay = Box<dyn FnOnce(Raw) -> Pin<Box<dyn Future<Output = ()>>>>;
+
+/// The bytes of a connection, in both directions.
+pub type Raw = Box<dyn Io>;
+
+/// A stream of bytes in both directions.
+pub trait Io: AsyncRead + AsyncWrite + Unpin {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin> Io for T {}
+
+impl fmt::Debug for Onward {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Inside(origin) => f.debug_tuple("Inside").field(origin).finish(),
+            Self::Relay(_) => f.write_str("Relay"),
+        }
+    }
+}
+
+impl fmt::Debug for Redirected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Relay(_) => "Relay",
+            Self::Refused => "Refused",
+        })
+    }
 }
 
 /// Why a connection, not a call, ended or was refused.
@@ -265,6 +409,8 @@ pub enum ConnectionFault {
     HeaderTimeout,
     /// The agent did not begin a TLS session in time, or at all.
     Tls,
+    /// What came through a tunnel or a redirect names another host, or is neither TLS nor HTTP.
+    Tunnel,
     /// The framing of a body is ambiguous; the call saw a body error.
     Framing,
     /// The agent did not read its answer in time.
@@ -281,11 +427,12 @@ pub enum ConnectionFault {
 
 impl ConnectionFault {
     /// Every fault, for a metric that shows zeros.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Parse,
         Self::HeaderTooLarge,
         Self::HeaderTimeout,
         Self::Tls,
+        Self::Tunnel,
         Self::Framing,
         Self::AnswerUnread,
         Self::TooManyConnections,
@@ -301,6 +448,7 @@ impl ConnectionFault {
             Self::HeaderTooLarge => "header_too_large",
             Self::HeaderTimeout => "header_timeout",
             Self::Tls => "tls",
+            Self::Tunnel => "tunnel",
             Self::Framing => "framing",
             Self::AnswerUnread => "answer_unread",
             Self::TooManyConnections => "too_many_connections",

@@ -3,80 +3,17 @@
 //! Pure functions over a request's head. What cannot be read in one way only is refused, never
 //! repaired (RFC 9110 §7.4, RFC 9112 §3.2).
 
-use http::{
-    HeaderMap, Method, Uri,
-    header::{HOST, ORIGIN, TRANSFER_ENCODING},
-    request::Parts,
-};
+use http::{HeaderMap, Method, Uri, header::ORIGIN, request::Parts};
 
 use super::{
     ListenAddress, ListenerFacts,
-    path::{BadPath, EncodedSlash, check_path},
+    host::{BadHost, Host, only_host, split_port},
+    target::{Named, Target, Unadmitted, check_coding},
 };
 
-/// The `Host` values that a listener answers to.
+/// The `Host` values that a listener answers to; no port means any spelling of the listener's own.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hosts(Vec<Host>);
-
-/// One host, lower-case, IPv6 addresses in brackets; no port means any spelling of the
-/// listener's own.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Host {
-    name: String,
-    port: Option<u16>,
-}
-
-/// A host that cannot be read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("expected a host: `tools.example.org`, `127.0.0.1:15001` or `[::1]:15001`")]
-pub struct BadHost;
-
-/// Why a request is not for this listener.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unadmitted {
-    /// `CONNECT` asks for a tunnel, which a reverse listener does not dig.
-    #[error("this listener opens no tunnels")]
-    Tunnel,
-    /// The target is neither a path nor a URL: `*` or an authority alone.
-    #[error("the request target is not a path")]
-    Target,
-    /// There is not exactly one `Host`, or the listener does not answer to it.
-    #[error("the host is not one of this listener's")]
-    Host,
-    /// A web page of a foreign origin made the request.
-    #[error("the origin is not admitted by this listener")]
-    Origin,
-    /// Its body is transfer-coded otherwise than `chunked`.
-    #[error("the transfer coding is not served")]
-    Coding,
-    /// The path names no service.
-    #[error("the path names no service")]
-    NoService,
-}
-
-/// What the target of an admitted request names. Its path is checked only by [`Target::rest`],
-/// because the service decides about encoded slashes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Target<'a> {
-    /// The first segment, as sent; it proves nothing until a service of that name is found.
-    pub service: &'a str,
-    /// The query without its `?`; `None` when there is no `?`.
-    pub query: Option<&'a str>,
-    path: &'a str,
-    rest: &'a str,
-}
-
-impl<'a> Target<'a> {
-    /// What follows the service in the path, as sent: empty, or it starts with `/`.
-    ///
-    /// # Errors
-    ///
-    /// When the path can be read in more than one way.
-    pub fn rest(&self, slash: EncodedSlash) -> Result<&'a str, BadPath> {
-        check_path(self.path, slash)?;
-        Ok(self.rest)
-    }
-}
 
 impl Hosts {
     /// The hosts of a listener: those configured, else its address and `localhost`.
@@ -130,56 +67,6 @@ impl Hosts {
     }
 }
 
-impl Host {
-    fn read(entry: &str) -> Result<Self, BadHost> {
-        let (name, port) = split_port(entry).ok_or(BadHost)?;
-        Ok(Self {
-            name: name.to_ascii_lowercase(),
-            port,
-        })
-    }
-}
-
-/// Splits `name[:port]` and checks both; `None` when it is neither.
-fn split_port(host: &str) -> Option<(&str, Option<u16>)> {
-    let (name, port) = match host.strip_prefix('[') {
-        Some(rest) => {
-            let close = rest.find(']')? + 1;
-            let (name, port) = host.split_at(close + 1);
-            (
-                name,
-                if port.is_empty() {
-                    None
-                } else {
-                    Some(port.strip_prefix(':')?)
-                },
-            )
-        }
-        None => match host.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (host, None),
-        },
-    };
-    let port = match port {
-        None => None,
-        Some(digits) if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
-        Some(_) => return None,
-    };
-    is_name(name).then_some((name, port))
-}
-
-/// Whether this is a host name, an IPv4 address or an IPv6 address in brackets.
-fn is_name(name: &str) -> bool {
-    if let Some(ip) = name
-        .strip_prefix('[')
-        .and_then(|rest| rest.strip_suffix(']'))
-    {
-        return ip.parse::<std::net::Ipv6Addr>().is_ok();
-    }
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_');
-    !name.is_empty() && name.len() <= 253 && name.bytes().all(plain)
-}
-
 /// Admits a request to a reverse listener, before anything else is looked at.
 ///
 /// # Errors
@@ -189,8 +76,8 @@ pub fn admit<'a>(listener: &ListenerFacts, request: &'a Parts) -> Result<Target<
     if request.method == Method::CONNECT {
         return Err(Unadmitted::Tunnel);
     }
-    let host = host(&request.headers)?;
-    check_form(&request.uri, host)?;
+    let host = only_host(request)?;
+    check_form(listener, &request.uri, host)?;
     let port = match &listener.address {
         ListenAddress::Tcp(address) => Some(address.port()),
         ListenAddress::Unix(_) => None,
@@ -203,23 +90,23 @@ pub fn admit<'a>(listener: &ListenerFacts, request: &'a Parts) -> Result<Target<
     target(&request.uri).ok_or(Unadmitted::NoService)
 }
 
-/// The one `Host` of a request.
-fn host(headers: &HeaderMap) -> Result<&str, Unadmitted> {
-    let mut lines = headers.get_all(HOST).iter();
-    match (lines.next(), lines.next()) {
-        (Some(host), None) => host.to_str().map_err(|_| Unadmitted::Host),
-        _ => Err(Unadmitted::Host),
-    }
-}
-
 /// Refuses `*`, an authority alone, and a URL that names another host than `Host` does.
-fn check_form(uri: &Uri, host: &str) -> Result<(), Unadmitted> {
+fn check_form(listener: &ListenerFacts, uri: &Uri, host: &str) -> Result<(), Unadmitted> {
     if !uri.path().starts_with('/') {
         return Err(Unadmitted::Target);
     }
+    let scheme = if listener.tls.is_some() {
+        "https"
+    } else {
+        "http"
+    };
     match (uri.scheme_str(), uri.authority()) {
         (None, None) => Ok(()),
-        (Some("http"), Some(authority)) if authority.as_str().eq_ignore_ascii_case(host) => Ok(()),
+        (Some(said), Some(authority))
+            if said == scheme && authority.as_str().eq_ignore_ascii_case(host) =>
+        {
+            Ok(())
+        }
         (Some(_), Some(_)) => Err(Unadmitted::Host),
         _ => Err(Unadmitted::Target),
     }
@@ -237,27 +124,15 @@ fn check_origin(origins: &[String], headers: &HeaderMap) -> Result<(), Unadmitte
     }
 }
 
-/// Refuses any transfer coding but `chunked`: nothing here undoes another.
-fn check_coding(headers: &HeaderMap) -> Result<(), Unadmitted> {
-    let chunked = |coding: &http::HeaderValue| coding.as_bytes().eq_ignore_ascii_case(b"chunked");
-    let known = headers.get_all(TRANSFER_ENCODING).iter().all(chunked);
-    if known {
-        Ok(())
-    } else {
-        Err(Unadmitted::Coding)
-    }
-}
-
 /// Splits a target into service, rest and query.
 fn target(uri: &Uri) -> Option<Target<'_>> {
     let path = uri.path();
     let inner = path.strip_prefix('/')?;
-    let (service, rest) = inner.split_at(inner.find('/').unwrap_or(inner.len()));
-    (!service.is_empty()).then_some(Target {
-        service,
+    let (name, rest) = inner.split_at(inner.find('/').unwrap_or(inner.len()));
+    (!name.is_empty()).then_some(Target {
+        named: Named::Service { name, rest },
         query: uri.query(),
         path,
-        rest,
     })
 }
 
@@ -272,7 +147,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::listen::{MAX_CONNECTIONS, Mode, Patience};
+    use crate::listen::{Inside, MAX_CONNECTIONS, Mode, Patience, path::EncodedSlash};
 
     fn listener(address: &str, hosts: &[&str], origins: &[&str]) -> ListenerFacts {
         let address: ListenAddress = address.parse().unwrap();
@@ -286,6 +161,7 @@ mod tests {
             patience: Patience::default(),
             max_connections: MAX_CONNECTIONS,
             tls: None,
+            inside: Inside::Refuse,
         }
     }
 
@@ -391,8 +267,12 @@ mod tests {
         let refused = |target: &str| admit(&plain, &request(target, &host)).unwrap_err();
         let same = request("http://localhost:15001/a/b?c", &host);
         let target = admit(&plain, &same).unwrap();
-        assert_eq!((target.service, target.query), ("a", Some("c")));
-        assert_eq!(target.rest(EncodedSlash::Refused), Ok("/b"));
+        let named = Named::Service {
+            name: "a",
+            rest: "/b",
+        };
+        assert_eq!((target.named, target.query), (named, Some("c")));
+        assert_eq!(target.check(EncodedSlash::Refused), Ok(()));
         assert_eq!(refused("http://127.0.0.1:15001/a"), Unadmitted::Host);
         assert_eq!(refused("http://evil.test/a"), Unadmitted::Host);
         assert_eq!(refused("http://x@localhost:15001/a"), Unadmitted::Host);

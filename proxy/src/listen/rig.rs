@@ -22,8 +22,8 @@ use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 
 use super::{
-    Connection, ConnectionFault, ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Patience,
-    Service,
+    Connection, ConnectionFault, Inside, ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode,
+    Patience, Redirected, Reply, Service,
     accept::{Bound, Entrance},
     reverse::Hosts,
 };
@@ -52,8 +52,18 @@ where
         self: Rc<Self>,
         connection: Rc<Connection>,
         request: Request<Incoming>,
-    ) -> impl Future<Output = Response<TestBody>> + 'static {
-        (self.0)(connection, request)
+    ) -> impl Future<Output = Reply<TestBody>> + 'static {
+        let answer = (self.0)(connection, request);
+        async move { answer.await.into() }
+    }
+
+    async fn redirected(
+        self: Rc<Self>,
+        _: Rc<Connection>,
+        _: Box<str>,
+        _: u16,
+    ) -> Option<Redirected> {
+        None
     }
 }
 
@@ -109,6 +119,7 @@ impl Rig {
             patience: setting.patience,
             max_connections: setting.max_connections,
             tls: None,
+            inside: Inside::Refuse,
         });
         let observer: super::Observer = Arc::new(move |_, _, seen| {
             fault.lock().unwrap().send(seen).ok();

@@ -14,7 +14,7 @@ use std::{
     mem::MaybeUninit,
     pin::Pin,
     rc::Rc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -30,6 +30,8 @@ use super::{
 
 /// Bytes of following requests that are read ahead while a call is under way.
 const AHEAD_MAX: usize = 64 * 1024;
+/// What HTTP/2 begins with, as far as no method does (RFC 9113 §3.4).
+const PREFACE: &[u8] = b"PRI";
 /// What follows the NUL, so that the engine takes the head for complete and judges it.
 const HEAD_END: &[u8] = b"\r\n\r\n";
 /// How long the rest of a refused request is read and thrown away, so that the answer arrives
@@ -97,6 +99,20 @@ impl Waits {
         !self.called.get()
     }
 
+    /// A request of one stream among others began.
+    pub(super) fn enter(&self) {
+        self.heads(self.heads.get() + 1);
+        self.owed_since.set(None);
+    }
+
+    /// Such a request is over; after the last it is the agent's turn.
+    pub(super) fn leave(&self) {
+        self.answered.set(self.answered.get() + 1);
+        if !self.is_in_a_call() {
+            self.owed_since.set(Some(Instant::now()));
+        }
+    }
+
     /// Notes how many heads came through this stream.
     fn heads(&self, heads: u64) {
         self.heads.set(heads);
@@ -104,7 +120,7 @@ impl Waits {
     }
 
     /// Counts anew: the connection goes on in another stream, between two calls.
-    fn begin(&self) {
+    pub(super) fn begin(&self) {
         self.heads.set(0);
         self.answered.set(0);
     }
@@ -117,6 +133,7 @@ pub(super) struct Gate {
     waiting: RefCell<Option<Waker>>,
     fault: Cell<Option<ConnectionFault>>,
     parked: Cell<bool>,
+    preface: Cell<bool>,
 }
 
 impl Gate {
@@ -127,6 +144,7 @@ impl Gate {
             waiting: RefCell::default(),
             fault: Cell::default(),
             parked: Cell::default(),
+            preface: Cell::default(),
         }
     }
 
@@ -155,11 +173,16 @@ impl Gate {
         self.parked.get()
     }
 
+    /// Whether the stream ended here because what begins is HTTP/2.
+    pub(super) fn preface(&self) -> bool {
+        self.preface.get()
+    }
+
     /// Whether the stream ends for the engine because no request may begin. That of TLS waits for
     /// the end of the hold, and ends with it if a successor goes on: its session cannot go over.
     fn ends(&self) -> bool {
         let turn = &self.connection.turn;
-        if self.connection.listener.tls.is_some() {
+        if self.connection.stays() {
             return turn.is_departing();
         }
         self.parked.set(turn.is_held());
@@ -188,6 +211,8 @@ pub(super) struct StrictHead<S> {
     ahead: Vec<u8>,
     clock: Option<Pin<Box<Sleep>>>,
     lingering: Option<Instant>,
+    /// Which version of HTTP it is has not been seen yet.
+    fresh: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
@@ -202,6 +227,27 @@ impl<S: AsyncRead + AsyncWrite + Unpin> StrictHead<S> {
             ahead,
             clock: None,
             lingering: None,
+            fresh: true,
+        }
+    }
+
+    /// Reads what a connection begins with until it tells HTTP/2 from its predecessors; whether it
+    /// is HTTP/2. The end of the stream tells, too.
+    fn is_preface(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        loop {
+            let begins = self.ahead.starts_with(PREFACE);
+            if begins || !PREFACE.starts_with(&self.ahead) {
+                self.fresh = false;
+                return Poll::Ready(Ok(begins));
+            }
+            let mut space = [MaybeUninit::uninit(); 8 * 1024];
+            let mut buf = ReadBuf::uninit(&mut space);
+            ready!(Pin::new(&mut self.stream).poll_read(cx, &mut buf))?;
+            if buf.filled().is_empty() {
+                self.fresh = false;
+                return Poll::Ready(Ok(false));
+            }
+            self.ahead.extend_from_slice(buf.filled());
         }
     }
 
@@ -433,6 +479,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for StrictHead<S> {
         if idle && this.gate.waits().stalled_since.get().is_none() && this.gate.ends() {
             return Poll::Ready(Ok(()));
         }
+        if this.fresh {
+            match this.is_preface(cx) {
+                Poll::Ready(Ok(false)) => {}
+                Poll::Ready(Ok(true)) => {
+                    this.gate.preface.set(true);
+                    return Poll::Ready(Ok(()));
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return this.lose_patience(cx),
+            }
+        }
         let before = buf.filled().len();
         match this.fill(cx, buf) {
             Poll::Ready(Ok(())) => {}
@@ -486,7 +543,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StrictHead<S> {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if this.gate.parked() {
+        if this.gate.parked() || this.gate.preface() {
             return Poll::Ready(Ok(()));
         }
         if this.lingering.is_none() {
@@ -518,7 +575,8 @@ mod tests {
     use crate::{
         drain::Drain,
         listen::{
-            Crowd, ListenAddress, ListenerFacts, Member, Mode, Observer, PeerAddr, reverse::Hosts,
+            Crowd, Inside, ListenAddress, ListenerFacts, Member, Mode, Observer, PeerAddr,
+            reverse::Hosts,
         },
     };
 
@@ -535,6 +593,7 @@ mod tests {
             patience: Patience::default(),
             max_connections: 1,
             tls: None,
+            inside: Inside::Refuse,
         };
         let peer = PeerAddr::Unix { uid: 1, pid: None };
         let turn = Drain::new().1.turn();

@@ -8,7 +8,11 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use secrecy::{ExposeSecret as _, SecretString};
-use tokio::{net::TcpStream, time::timeout};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::timeout,
+};
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 /// `tls:` of a listener.
@@ -19,6 +23,16 @@ pub struct Config {
     pub certificate: PathBuf,
     /// Its private key, PEM.
     pub key: PathBuf,
+}
+
+/// What is spoken in TLS, the preferred first (RFC 7301).
+pub(super) const PROTOCOLS: [&[u8]; 2] = [H2, b"http/1.1"];
+/// The name of HTTP/2.
+const H2: &[u8] = b"h2";
+
+/// Whether HTTP/2 was agreed upon.
+pub(super) fn speaks_h2<S>(stream: &TlsStream<S>) -> bool {
+    stream.get_ref().1.alpn_protocol() == Some(H2)
 }
 
 /// A certificate or key that cannot be used.
@@ -40,7 +54,8 @@ pub enum BadIdentity {
 pub struct Identity(Arc<ServerConfig>);
 
 impl Identity {
-    /// Joins a chain of certificates and the key of the first, both PEM. TLS 1.2 and 1.3, HTTP/1.1.
+    /// Joins a chain of certificates and the key of the first, both PEM. TLS 1.2 and 1.3,
+    /// HTTP/2 and HTTP/1.1.
     ///
     /// # Errors
     ///
@@ -61,7 +76,7 @@ impl Identity {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(BadIdentity::Unusable)?;
-        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        config.alpn_protocols = PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Self(Arc::new(config)))
     }
 }
@@ -93,9 +108,17 @@ impl Presented {
         stream: TcpStream,
         bound: Duration,
     ) -> io::Result<TlsStream<TcpStream>> {
-        let acceptor = TlsAcceptor::from(self.0.load_full());
-        timeout(bound, acceptor.accept(stream)).await?
+        accept(self.0.load_full(), stream, bound).await
     }
+}
+
+/// Makes a stream one of TLS, if whoever is at its other end does within `bound`.
+pub(super) async fn accept<S: AsyncRead + AsyncWrite + Unpin>(
+    config: Arc<ServerConfig>,
+    stream: S,
+    bound: Duration,
+) -> io::Result<TlsStream<S>> {
+    timeout(bound, TlsAcceptor::from(config).accept(stream)).await?
 }
 
 impl fmt::Debug for Presented {

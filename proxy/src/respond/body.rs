@@ -43,6 +43,11 @@ impl fmt::Debug for Answer {
 }
 
 impl Answer {
+    /// Nothing, of no call.
+    pub(crate) fn none() -> Self {
+        Self(Inner::Ended)
+    }
+
     pub(super) fn bytes(bytes: Bytes) -> Self {
         Self(Inner::Bytes(bytes))
     }

@@ -3,7 +3,11 @@
 use std::{fmt, net::SocketAddr, path::PathBuf};
 
 use super::Edge;
-use crate::{config::Isolation, identify::agent::Status, listen::ListenAddress};
+use crate::{
+    config::Isolation,
+    identify::agent::Status,
+    listen::{Inside, ListenAddress, Mode},
+};
 
 /// Where a sidecar listens and what it says of itself.
 #[derive(Debug, Clone)]
@@ -23,6 +27,10 @@ pub struct Banner {
     task: Option<String>,
     /// The names of the listeners that speak TLS.
     secured: Vec<String>,
+    /// How agents reach the listeners that are not `reverse`, by name.
+    modes: Vec<(String, Mode)>,
+    /// What agents are to trust, where what they say to others is looked into.
+    authority: Option<PathBuf>,
 }
 
 impl Banner {
@@ -61,6 +69,26 @@ impl Banner {
                 .map(|(name, _)| name.clone())
                 .collect(),
             task,
+            modes: edge
+                .listeners
+                .iter()
+                .map(|(_, facts)| (facts.name.to_string(), facts.mode))
+                .collect(),
+            authority: edge
+                .listeners
+                .iter()
+                .any(|(_, facts)| matches!(facts.inside, Inside::Intercept(_)))
+                .then(|| loaded.resolve(&loaded.config.ca.certificate)),
+        }
+    }
+
+    /// What agents do with a listener.
+    fn usage(&self, name: &str) -> &'static str {
+        let mode = self.modes.iter().find(|(known, _)| known == name);
+        match mode.map(|(_, mode)| mode) {
+            Some(Mode::Forward) => "  as HTTP_PROXY and HTTPS_PROXY",
+            Some(Mode::Transparent) => "  where a rule redirects TCP",
+            Some(Mode::Reverse) | None => "/<service>",
         }
     }
 
@@ -81,6 +109,7 @@ impl Banner {
             "isolation": self.isolation.as_str(),
             "identity": self.identity.source,
             "task": self.task,
+            "ca": self.authority,
         })
         .to_string()
     }
@@ -111,10 +140,18 @@ impl fmt::Display for Banner {
                     } else {
                         "http"
                     };
-                    writeln!(f, "  {name:<9} {scheme}://{address}/<service>")?;
+                    let usage = self.usage(name);
+                    writeln!(f, "  {name:<9} {scheme}://{address}{usage}")?;
                 }
                 ListenAddress::Unix(path) => writeln!(f, "  {name:<9} unix:{}", path.display())?,
             }
+        }
+        if let Some(authority) = &self.authority {
+            writeln!(
+                f,
+                "  trust     {}  (the agent's, for HTTPS)",
+                authority.display()
+            )?;
         }
         writeln!(f, "  services  {}", self.services.join(", "))?;
         if let Some(admin) = self.admin {

@@ -6,13 +6,13 @@ use anyhow::Context as _;
 
 use super::{Edge, Options, hand_over::Heritage, link::Place, take_over::Offer};
 use crate::{
-    config::{Isolation, Listener, Loaded},
+    config::{Isolation, Listener, Loaded, TlsWord},
     control::{self, wire::Bid},
     credentials::Credential,
     drain::Drain,
     listen::{
-        ListenAddress, ListenerFacts, MAX_CONNECTIONS, Mode, Observer, Patience, accept::Bound,
-        reverse::Hosts, tls::Presented,
+        Inside, ListenAddress, ListenerFacts, MAX_CONNECTIONS, Observer, Patience, accept::Bound,
+        ca::Authority, reverse::Hosts, tls::Presented,
     },
     outrider::{Outrider, Snapshot},
     overload::Load,
@@ -65,8 +65,13 @@ pub(super) fn all(
         None => None,
     };
     let mut listeners = Vec::new();
+    let mut authority = Interception {
+        loaded: &loaded,
+        made: None,
+    };
     for section in &loaded.config.listeners {
-        listeners.push(listener(&loaded, section, &mut offered, &mut sockets)?);
+        let bound = listener(&loaded, section, &mut authority, &mut offered, &mut sockets)?;
+        listeners.push(bound);
     }
     let (drain, draining) = Drain::new();
     let observer = observer(&outrider);
@@ -143,9 +148,34 @@ fn admin(
     Ok(listener)
 }
 
+/// The authority behind interception: made when the first listener needs it, one for all.
+struct Interception<'a> {
+    loaded: &'a Loaded,
+    made: Option<Arc<Authority>>,
+}
+
+impl Interception<'_> {
+    fn get(&mut self) -> anyhow::Result<Arc<Authority>> {
+        if let Some(authority) = &self.made {
+            return Ok(Arc::clone(authority));
+        }
+        let authority = Arc::new(match &self.loaded.ca_key {
+            Some(key) => Authority::read(key)?,
+            None => Authority::new()?,
+        });
+        let path = self.loaded.resolve(&self.loaded.config.ca.certificate);
+        authority
+            .publish(&path)
+            .with_context(|| format!("`ca.certificate`: cannot write `{}`", path.display()))?;
+        self.made = Some(Arc::clone(&authority));
+        Ok(authority)
+    }
+}
+
 fn listener(
     loaded: &Loaded,
     section: &Listener,
+    authority: &mut Interception<'_>,
     offered: &mut impl FnMut(&Place) -> Option<OwnedFd>,
     sockets: &mut Sockets,
 ) -> anyhow::Result<(Bound, Arc<ListenerFacts>)> {
@@ -172,13 +202,18 @@ fn listener(
     let configured = section.hosts.as_deref().unwrap_or_default();
     let facts = ListenerFacts {
         name: section.name().into(),
-        mode: Mode::Reverse,
+        mode: section.mode,
         hosts: Hosts::new(configured, &address)
             .with_context(|| format!("listener `{}`: `hosts`", section.name()))?,
         origins: section.origins.clone(),
         patience: Patience::default(),
         max_connections: MAX_CONNECTIONS,
         tls: identity.map(|(_, identity)| Presented::new(identity)),
+        inside: match section.inside() {
+            TlsWord::Refuse => Inside::Refuse,
+            TlsWord::Tunnel => Inside::Tunnel,
+            TlsWord::Intercept => Inside::Intercept(authority.get()?),
+        },
         address,
     };
     Ok((bound, Arc::new(facts)))
