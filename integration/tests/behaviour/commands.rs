@@ -38,8 +38,8 @@ fn mistakes() -> Vec<Mistake> {
             "lower-case",
         ),
         (
-            |s| s.config["listeners"][0]["mode"] = json!("transparent"),
-            "not built yet",
+            |s| s.config["listeners"][0]["mode"] = json!("stdio"),
+            "outrider stdio",
         ),
         (
             |s| s.config["telemetry"] = json!({"otlp": "http://127.0.0.1:4318"}),

@@ -51,7 +51,7 @@ fn session(
         .unwrap()
         .with_root_certificates(roots)
         .with_no_client_auth();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
     let name = "127.0.0.1".try_into().unwrap();
     let client = ClientConnection::new(Arc::new(config), name).unwrap();
     let mut session = StreamOwned::new(client, tcp(sidecar));
