@@ -20,10 +20,10 @@ use crate::{
     credentials::Credential,
     headers::Told,
     limit::ToolTraits,
-    listen::host::Host,
+    listen::host::HostPattern,
     protocol::Protocol,
     tag::IdentityLevel,
-    upstream::Upstream,
+    upstream::{Guard, Upstream},
 };
 
 /// All services of a configuration.
@@ -44,7 +44,9 @@ pub struct Service {
     pub upstream: Upstream,
     /// By which hosts it is called in forward and transparent mode; its upstream's own where none
     /// are named.
-    pub hosts: Vec<Host>,
+    pub hosts: Vec<HostPattern>,
+    /// What may be dialled for a tunnel; none where requests are sent to the upstream.
+    pub tunnel: Option<Arc<Guard>>,
     /// What it is told of who calls.
     pub identity: IdentityLevel,
     /// What is injected after the decision.
@@ -190,7 +192,12 @@ impl Catalogue {
         self.hosts.at(host, port, path)
     }
 
-    /// Whether requests to that host and port are looked into: services are called there.
+    /// The service that passes tunnels to that host and port.
+    pub fn through(&self, host: &str, port: u16) -> Option<&Arc<Service>> {
+        self.hosts.through(host, port)
+    }
+
+    /// Whether services are called there, so that requests to that host and port are looked into.
     pub fn is_host(&self, host: &str, port: u16) -> bool {
         self.hosts.has(host, port)
     }

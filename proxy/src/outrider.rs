@@ -74,11 +74,7 @@ impl Snapshot {
                 Some((service, rest)) => (Some(service), rest),
                 None => (None, ""),
             },
-            Named::Tunnel(_) => {
-                return Err(Rejection::DestinationRefused(
-                    "no tunnel is opened to that host",
-                ));
-            }
+            Named::Tunnel(to) => (self.catalogue.through(to.name, to.port), ""),
         };
         let service = service.cloned().ok_or(Rejection::ServiceUnknown)?;
         Ok((service, rest))

@@ -7,6 +7,7 @@
 mod case;
 mod outgoing;
 mod passage;
+mod relay;
 mod totals;
 mod turns;
 
@@ -18,6 +19,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
@@ -31,7 +33,7 @@ use crate::{
     authorize,
     classify::classify,
     identify,
-    listen::{self, Connection, Redirected, Reply},
+    listen::{self, Connection, Named, Redirected, Reply},
     outrider::Outrider,
     overload::Load,
     protocol::{self, BodyManner, Hangup, Kind},
@@ -76,16 +78,16 @@ impl listen::Service for Pipeline {
         if let Some(origin) = self.opening(&connection, &head) {
             return passage::opened(origin);
         }
-        self.answered(&connection, head, body).await.into()
+        self.answered(&connection, head, body).await
     }
 
     async fn redirected(
         self: Rc<Self>,
-        _: Rc<Connection>,
-        _: Box<str>,
-        _: u16,
+        connection: Rc<Connection>,
+        host: Box<str>,
+        port: u16,
     ) -> Option<Redirected> {
-        None
+        self.passed_on(&connection, &host, port).await
     }
 }
 
@@ -96,12 +98,8 @@ impl Pipeline {
         connection: &Connection,
         head: Parts,
         body: Incoming,
-    ) -> Response<Answer> {
-        let mut entry = Box::new(Entry::open(
-            &self.outrider.recorder,
-            &connection.listener.name,
-            &connection.peer,
-        ));
+    ) -> Reply<Answer> {
+        let mut entry = self.entry(connection);
         let mut said = None;
         let (bodied, mut body) = (!body.is_end_stream(), Some(body));
         let request = Request::from_parts(head, &mut body);
@@ -110,19 +108,32 @@ impl Pipeline {
             .await;
         connection.decided();
         match decided {
+            Ok((permit, errand)) if errand.through.is_some() => {
+                self.tunnel(permit, errand, entry, said).await
+            }
             Ok((permit, errand)) => match errand.expected.exchange.hangup {
                 Hangup::Cancels => self.carry(permit, errand, entry, said).await,
                 Hangup::Outlived => self.outlived(permit, errand, entry, said).await,
-            },
+            }
+            .into(),
             Err(rejection) => {
                 let mut response = refusal(entry, &said, &rejection);
                 if bodied && leaves_unread(body) {
                     let headers = response.headers_mut();
                     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
-                response
+                response.into()
             }
         }
+    }
+
+    /// Opens the record of a call that has just arrived.
+    fn entry(&self, connection: &Connection) -> Box<Entry> {
+        Box::new(Entry::open(
+            &self.outrider.recorder,
+            &connection.listener.name,
+            &connection.peer,
+        ))
     }
 }
 
@@ -225,6 +236,7 @@ impl Pipeline {
         let snapshot = self.outrider.snapshot();
         let (mut head, body) = request.into_parts();
         let target = listen::admit(connection, &head)?;
+        passage::admit(&connection.listener, &target)?;
         self.outrider.admit(connection)?;
         self.outrider.identity.check()?;
         let (service, rest) = snapshot.called(&target)?;
@@ -234,7 +246,10 @@ impl Pipeline {
         target
             .check(manner.encoded_slash)
             .map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
-        let target = route(manner.target, rest, target.query)?;
+        let target = match target.named {
+            Named::Tunnel(to) => Target::through(to),
+            Named::Service { .. } | Named::Host(_) => route(manner.target, rest, target.query)?,
+        };
         // What the agent says of itself goes first: nothing is judged that a `Connection` header
         // would then take out.
         let tokens = passage::tokens(connection, &head.headers);
@@ -248,6 +263,7 @@ impl Pipeline {
                 Body::Whole(read.map_err(unread)?)
             }
             BodyManner::Streamed => Body::Stream(body.take().ok_or_else(gone)?),
+            BodyManner::Absent => Body::Whole(Bytes::new()),
         };
         self.outrider.issuers.prepare(&tokens).await;
         // A body may take its time: what counts is what holds when it is there.
@@ -322,6 +338,7 @@ impl Pipeline {
             service,
             expected,
             wanted,
+            through: _,
         } = *errand;
         let tether = expected.tether.clone();
         let asked = expected.session.clone().zip(expected.exchange.id.clone());

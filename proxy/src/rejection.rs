@@ -468,6 +468,9 @@ impl From<Unreachable> for Rejection {
             Unreachable::Unsent(_) => {
                 Self::CallMalformed(Malformed::Request("the body did not arrive whole"))
             }
+            Unreachable::Forbidden => {
+                Self::DestinationRefused("the host has an address that may not be dialled")
+            }
             Unreachable::Timeout => Self::UpstreamTimeout,
             Unreachable::Unacceptable(_) => {
                 Self::ResponseRefused("the service's answer is not well-framed HTTP")

@@ -17,7 +17,10 @@ use crate::{
     identify::{Required, agent},
     jose::Location,
     limit::{self, Limits},
-    listen::{ListenAddress, Mode, host::Host},
+    listen::{
+        ListenAddress, Mode,
+        host::{Host, HostPattern},
+    },
     outrider::Snapshot,
     record::Labels,
     state::{
@@ -26,7 +29,7 @@ use crate::{
     },
     svid::CurrentSvid,
     tag::IdentityLevel,
-    upstream::Upstream,
+    upstream::{Guard, Upstream},
 };
 
 /// What keeps the agent from acting as the sidecar's own user.
@@ -309,16 +312,27 @@ impl Loaded {
             let before = before.and_then(|before| before.credentials.as_ref());
             Credential::load(config, self.setting(section, &upstream), before)
         });
-        let own = || Host {
-            name: upstream.host().to_string(),
-            port: Some(upstream.port()),
+        let own = || {
+            HostPattern::one(Host {
+                name: upstream.host().to_string(),
+                port: Some(upstream.port()),
+            })
         };
+        let tunnel = section.is_tunnel().then(|| self.guard(section));
+        if let Some(why) = unrouted(section) {
+            return Err(at(why.into()));
+        }
         Ok(Service {
             name: section.name.clone(),
             protocol: Arc::clone(&spoken.protocol),
             hosts: section.hosts.clone().unwrap_or_else(|| vec![own()]),
+            identity: if tunnel.is_some() {
+                IdentityLevel::None
+            } else {
+                section.identity
+            },
+            tunnel,
             upstream,
-            identity: section.identity,
             credentials: credentials
                 .transpose()
                 .map_err(|bad| at(format!("`credentials`: {bad}")))?,
@@ -332,6 +346,18 @@ impl Loaded {
             stream_idle: section.stream_idle.0,
             tools,
         })
+    }
+
+    /// What may be dialled for a tunnel: never what listens here ourselves.
+    fn guard(&self, section: &Section) -> Arc<Guard> {
+        let listeners = self.config.listeners.iter();
+        let listening = listeners.filter_map(|listener| match &listener.address {
+            ListenAddress::Tcp(address) => Some(*address),
+            ListenAddress::Unix(_) => None,
+        });
+        let admin = self.config.admin.as_ref().map(|admin| admin.address);
+        let ours = listening.chain(admin).collect();
+        Arc::new(Guard::new(section.addresses.clone(), ours))
     }
 
     /// What a service's credentials are for. A query of its URL may hold a key and is not told.
@@ -448,6 +474,24 @@ impl Loaded {
         }
         found
     }
+}
+
+/// What keys of a service do not fit together about where it is.
+fn unrouted(section: &Section) -> Option<&'static str> {
+    let hosts = section.hosts.as_deref().unwrap_or_default();
+    if section.is_tunnel() {
+        if hosts.is_empty() {
+            return Some("`hosts` is missing: name the hosts that tunnels may go to");
+        }
+        if section.credentials.is_some() || section.tls.is_some() {
+            return Some(
+                "`credentials` and `tls` cannot be added to what nobody looks into: leave them out",
+            );
+        }
+    } else if hosts.iter().any(HostPattern::is_domain) {
+        return Some("`hosts`: only `protocol: tunnel` has whole domains (`*.`): name each host");
+    }
+    None
 }
 
 /// What keys of a listener do not fit its mode.

@@ -9,11 +9,11 @@ use super::words::ProtocolName;
 use crate::{
     call::ServiceName,
     credentials,
-    listen::{host::Host, path::EncodedSlash},
-    protocol::Settings,
+    listen::{host::HostPattern, path::EncodedSlash},
+    protocol::{Settings, tunnel},
     tag::IdentityLevel,
     units::Period,
-    upstream::TlsConfig,
+    upstream::{Network, TlsConfig},
 };
 
 /// One upstream.
@@ -27,12 +27,15 @@ pub struct Service {
     /// What is called there.
     #[serde(default)]
     pub kind: ServiceKind,
-    /// Its URL.
-    pub upstream: String,
+    /// Its URL; a tunnel has none.
+    pub upstream: Option<String>,
     /// Whom it is proved by, and what we prove ourselves by there.
     pub tls: Option<TlsConfig>,
     /// By which hosts it is called in forward and transparent mode; its upstream's own when absent.
-    pub hosts: Option<Vec<Host>>,
+    pub hosts: Option<Vec<HostPattern>>,
+    /// For tunnels: addresses that may be dialled though they are not public.
+    #[serde(default)]
+    pub addresses: Vec<Network>,
     /// What its API team published: an MCP lock file, an OpenAPI description, a JSON-RPC catalogue.
     pub schemas: Option<PathBuf>,
     /// The floor of every tool's level.
@@ -83,12 +86,18 @@ pub enum SlashWord {
 }
 
 impl Service {
+    /// Whether it passes tunnels and answers no requests.
+    pub(super) fn is_tunnel(&self) -> bool {
+        self.protocol.0.name == tunnel::ROW.name
+    }
+
     /// The keys that only some protocols know, as far as they say something here.
     pub(super) fn particular(&self) -> impl Iterator<Item = &'static str> {
         [
             ("body", self.body == BodyWord::Streamed),
             ("encoded_slash", self.encoded_slash.is_some()),
             ("server_requests", !self.server_requests.is_empty()),
+            ("addresses", !self.addresses.is_empty()),
         ]
         .into_iter()
         .filter_map(|(key, said)| said.then_some(key))

@@ -70,8 +70,15 @@ impl Loaded {
         section: &Section,
         svid: &CurrentSvid,
     ) -> Result<Upstream, String> {
-        let upstream =
-            Upstream::parse(&section.upstream).map_err(|bad| format!("`upstream`: {bad}"))?;
+        let url = match (&section.upstream, section.is_tunnel()) {
+            (Some(url), false) => url,
+            (None, true) => return Ok(Upstream::nowhere()),
+            (None, false) => return Err("`upstream` is missing".into()),
+            (Some(_), true) => {
+                return Err("a tunnel goes to the host that is asked for: name `hosts` and leave `upstream` out".into());
+            }
+        };
+        let upstream = Upstream::parse(url).map_err(|bad| format!("`upstream`: {bad}"))?;
         let Some(tls) = &section.tls else {
             return Ok(upstream);
         };

@@ -23,8 +23,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{
-    Accepted, Connection, ConnectionFault, Io, Mode, Observer, Onward, Parked, Raw, Replay, Reply,
-    Service, Socket, h2, inside,
+    Accepted, Connection, ConnectionFault, Io, Mode, Observer, Onward, Parked, Raw, Relay, Replay,
+    Reply, Service, Socket, h2, inside,
     strict_head::{Gate, StrictHead, Waits},
     tls::speaks_h2,
 };
@@ -158,7 +158,7 @@ pub(super) async fn plain<S: Service, T: Io + 'static>(
         End::Onward(onward, stream, ahead) => {
             let stream: Raw = Box::new(Replay::new(ahead, stream));
             match onward {
-                Onward::Relay(relay) => relay(stream).await,
+                Onward::Relay(relay) => relayed(relay, stream, connection).await,
                 Onward::Inside(origin) => {
                     inside::tunnelled(stream, origin, connection, service, drain).await?;
                 }
@@ -166,6 +166,13 @@ pub(super) async fn plain<S: Service, T: Io + 'static>(
         }
     }
     Ok(None)
+}
+
+/// Hands the bytes of a connection over; to nobody it is as if it kept us waiting meanwhile.
+pub(super) async fn relayed(relay: Relay, stream: Raw, connection: &Connection) {
+    connection.waits.enter();
+    relay(stream).await;
+    connection.waits.leave();
 }
 
 /// How a stream of requests ended.

@@ -19,7 +19,7 @@ const HANDSHAKE: u8 = 0x16;
 
 /// What a connection begins with.
 #[derive(Debug)]
-pub enum Greeting {
+pub(crate) enum Greeting {
     /// A TLS session for the host of that name, if one was named.
     Tls(Option<Box<str>>),
     /// Letters, as the method of a request.
@@ -29,13 +29,13 @@ pub enum Greeting {
 /// A connection that begins with neither, or not in time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("the connection begins with neither TLS nor HTTP")]
-pub(super) struct Unintelligible;
+pub(crate) struct Unintelligible;
 
 /// Reads as much as tells what a connection is; what was read is given back.
 ///
 /// # Errors
 /// [`Unintelligible`].
-pub(super) async fn greet<S: AsyncRead + Unpin>(
+pub(crate) async fn greet<S: AsyncRead + Unpin>(
     stream: &mut S,
     bound: Duration,
 ) -> Result<(Greeting, Bytes), Unintelligible> {
@@ -69,7 +69,7 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(Greeting, Byt
 ///
 /// # Errors
 /// It is no `ClientHello`.
-pub fn server_name(bytes: &[u8]) -> io::Result<Option<Option<Box<str>>>> {
+fn server_name(bytes: &[u8]) -> io::Result<Option<Option<Box<str>>>> {
     let mut acceptor = Acceptor::default();
     let mut rest = bytes;
     while !rest.is_empty() {

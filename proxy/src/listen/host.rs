@@ -40,6 +40,55 @@ impl TryFrom<String> for Host {
     }
 }
 
+/// A host of a service, or all hosts under a domain: `*.example.org`.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Deserialize)]
+#[serde(try_from = "String")]
+pub struct HostPattern {
+    /// A domain keeps its leading dot.
+    key: Box<str>,
+    port: Option<u16>,
+}
+
+impl HostPattern {
+    /// One host, by name or address.
+    pub fn one(host: Host) -> Self {
+        Self {
+            key: host.name.into(),
+            port: host.port,
+        }
+    }
+
+    /// The host, or the domain with a leading dot; lower-case.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// The port, where one is named.
+    pub fn port(&self) -> Option<u16> {
+        self.port
+    }
+
+    /// Whether it stands for more than one host.
+    pub fn is_domain(&self) -> bool {
+        self.key.starts_with('.')
+    }
+}
+
+impl TryFrom<String> for HostPattern {
+    type Error = BadHost;
+
+    fn try_from(entry: String) -> Result<Self, BadHost> {
+        let Some(domain) = entry.strip_prefix("*.") else {
+            return Host::read(&entry).map(Self::one);
+        };
+        let host = Host::read(domain)?;
+        Ok(Self {
+            key: format!(".{}", host.name).into(),
+            port: host.port,
+        })
+    }
+}
+
 /// Whether what is asked for travels in TLS: what a missing port means follows from that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scheme {

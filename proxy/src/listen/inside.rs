@@ -12,7 +12,7 @@ use super::{
     Connection, ConnectionFault, Greeting, Inside, Origin, PeerAddr, Raw, Redirected, Replay,
     Service, Via,
     ca::Authority,
-    conn::{plain, secure},
+    conn::{plain, relayed, secure},
     hello::greet,
     host::Scheme,
     tls, transparent,
@@ -74,7 +74,7 @@ pub(super) async fn redirected<S: Service>(
         {
             None => {}
             Some(Redirected::Relay(relay)) => {
-                relay(stream).await;
+                relayed(relay, stream, &connection).await;
                 return Ok(());
             }
             Some(Redirected::Refused) => return Ok(()),
@@ -123,7 +123,7 @@ fn leaf(authority: &Authority, name: &str) -> Result<Arc<rustls::ServerConfig>, 
 
 /// Whether a session is asked of the host that the tunnel was opened for. An address is never
 /// asked for by name (RFC 6066 §3).
-pub(super) fn agrees(asked: Option<&str>, name: &str) -> bool {
+pub(crate) fn agrees(asked: Option<&str>, name: &str) -> bool {
     let is_address = name.starts_with('[') || name.parse::<std::net::Ipv4Addr>().is_ok();
     match asked {
         Some(asked) => !is_address && asked.eq_ignore_ascii_case(name),

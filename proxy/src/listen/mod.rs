@@ -45,8 +45,11 @@ use hyper::body::Incoming;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::host::Scheme;
+pub(crate) use self::{
+    hello::{Greeting, greet},
+    inside::agrees,
+};
 pub use self::{
-    hello::{Greeting, server_name},
     replay::Replay,
     strict_head::Patience,
     target::{Named, Target, Unadmitted, admit},

@@ -108,8 +108,8 @@ pub fn admit<'a>(connection: &'a Connection, request: &'a Parts) -> Result<Targe
         (Via::Origin(origin), _) => forward::inside(origin, request),
         (Via::Listener, Mode::Reverse) => reverse::admit(&connection.listener, request),
         (Via::Listener, Mode::Forward) => forward::admit(request),
-        // What a redirect brings always has an origin.
-        (Via::Listener, Mode::Transparent) => Err(Unadmitted::Target),
+        // What a redirect brings has an origin, but for the tunnel that it is itself.
+        (Via::Listener, Mode::Transparent) => forward::tunnel(request).map(Target::through),
     }
 }
 

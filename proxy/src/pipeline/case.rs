@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, request::Parts};
 use outrider_policy::{Decision, Value, input::CallFacts};
 
 use super::{
-    outgoing::{Body, Target},
+    outgoing::{Body, Target, Through},
     totals,
 };
 use crate::{
@@ -101,6 +101,8 @@ pub(super) struct Errand {
     pub(super) expected: Expected,
     /// The credential that goes with it.
     pub(super) wanted: Option<Wanted>,
+    /// Where a tunnel goes, in place of the request.
+    pub(super) through: Option<Through>,
 }
 
 impl Case {
@@ -347,6 +349,7 @@ impl Case {
 
     pub(super) fn facts<'a>(&'a self, task: Option<&'a Task>) -> authorize::Facts<'a> {
         let nothing = Value::new_object();
+        let (host, port) = self.place();
         authorize::Facts {
             call: CallFacts {
                 id: self.id.encode(&mut [0; 36]).into(),
@@ -354,8 +357,8 @@ impl Case {
                 protocol: self.service.protocol.name(),
                 method: self.head.method.as_str().into(),
                 path: self.path(),
-                host: Arc::clone(self.service.upstream.host()),
-                port: self.service.upstream.port(),
+                host,
+                port,
                 listener: Arc::clone(&self.listener),
                 arguments: nothing.clone(),
                 arguments_bytes: self.body.bytes().len() as u64,
@@ -453,7 +456,7 @@ impl Case {
         })
     }
 
-    fn errand(self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {
+    fn errand(mut self: Box<Self>, entry: &mut Entry, said: &mut Said) -> Option<Box<Errand>> {
         let shown = self.shown();
         let wanted = self.known.request.as_ref().and_then(|_| self.wanted());
         let Known {
@@ -470,6 +473,7 @@ impl Case {
         entry.facts = facts;
         entry.timers = timers;
         entry.hold(admitted);
+        let through = self.target.take_through();
         let exchange = exchange?;
         *said = Some((Arc::clone(&self.service), exchange.clone()));
         Some(Box::new(Errand {
@@ -490,6 +494,7 @@ impl Case {
             },
             service: self.service,
             wanted,
+            through,
         }))
     }
 

@@ -8,7 +8,10 @@ use http::{HeaderValue, Request, header, request::Parts};
 use hyper::body::Incoming;
 
 use super::case::Case;
-use crate::{protocol::Asked, record::Ruling, rejection::Rejection, tag, upstream::RequestBody};
+use crate::{
+    listen::host::Authority, protocol::Asked, record::Ruling, rejection::Rejection, tag,
+    upstream::RequestBody,
+};
 
 /// What stands behind the service's name in the agent's target, as sent.
 #[derive(Debug, Default)]
@@ -17,6 +20,15 @@ pub(super) struct Target {
     query: Option<Box<str>>,
     /// It is appended to the upstream's own target.
     appended: bool,
+    /// The host and port that a tunnel is asked to.
+    through: Option<Through>,
+}
+
+/// The host and port of a tunnel.
+#[derive(Debug, Clone)]
+pub(super) struct Through {
+    pub(super) host: Arc<str>,
+    pub(super) port: u16,
 }
 
 impl Target {
@@ -25,7 +37,23 @@ impl Target {
             rest: rest.into(),
             query: query.map(Into::into),
             appended: true,
+            through: None,
         }
+    }
+
+    pub(super) fn through(at: Authority<'_>) -> Self {
+        Self {
+            through: Some(Through {
+                host: at.name.to_ascii_lowercase().into(),
+                port: at.port,
+            }),
+            ..Self::default()
+        }
+    }
+
+    /// Where a tunnel is asked to; taken out.
+    pub(super) fn take_through(&mut self) -> Option<Through> {
+        self.through.take()
     }
 
     /// The request as a protocol sees it.
@@ -62,6 +90,22 @@ impl Body {
 struct Unsendable;
 
 impl Case {
+    /// Where a tunnel is asked to, if one is.
+    pub(super) fn tunnel(&self) -> Option<&Through> {
+        self.target.through.as_ref()
+    }
+
+    /// The host and port that are called.
+    pub(super) fn place(&self) -> (Arc<str>, u16) {
+        match self.tunnel() {
+            Some(through) => (Arc::clone(&through.host), through.port),
+            None => {
+                let upstream = &self.service.upstream;
+                (Arc::clone(upstream.host()), upstream.port())
+            }
+        }
+    }
+
     /// The path as it is sent.
     pub(super) fn path(&self) -> Arc<str> {
         let base = self.service.upstream.path();

@@ -10,6 +10,7 @@ pub mod mcp;
 pub mod openapi;
 mod rpc;
 pub mod sse;
+pub mod tunnel;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -30,7 +31,7 @@ use crate::{
 };
 
 /// Every protocol a service can speak.
-pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW];
+pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW, tunnel::ROW];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -216,6 +217,8 @@ pub enum BodyManner {
     Buffered,
     /// It passes as it comes, unread.
     Streamed,
+    /// There is none: what follows the head is no body.
+    Absent,
 }
 
 /// How an answer passes.

@@ -86,6 +86,9 @@ pub(super) fn outcome(entry: &Entry, ended: Ended, line: &mut Vec<u8>) {
     members.object("response", |response| {
         response.number("status", u64::from(entry.answered.status));
         response.number("bytes", entry.answered.bytes);
+        if let Some(sent) = entry.answered.sent {
+            response.number("sent_bytes", sent);
+        }
         response.text("classification", entry.facts.classification);
         response.number("duration_ms", took);
         response.text("error", if failed { entry.code().as_str() } else { "" });

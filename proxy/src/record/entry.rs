@@ -202,6 +202,8 @@ pub struct Answered {
     pub status: u16,
     /// Bytes of the body that were passed on.
     pub bytes: u64,
+    /// Bytes that a relay took from the agent; none where there was no relay.
+    pub sent: Option<u64>,
 }
 
 /// How long the stages took.

@@ -351,7 +351,7 @@ pub(crate) fn ended(rejection: &Rejection) -> Ended {
 }
 
 /// Every answer carries the decision's ID.
-fn stamped(mut response: Response<Answer>, id: DecisionId) -> Response<Answer> {
+pub(crate) fn stamped(mut response: Response<Answer>, id: DecisionId) -> Response<Answer> {
     if let Ok(value) = HeaderValue::from_str(id.encode(&mut [0; 36])) {
         response.headers_mut().insert(DECISION_ID, value);
     }

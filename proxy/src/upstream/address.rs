@@ -45,6 +45,8 @@ pub(super) enum Dial {
     Address(SocketAddr),
     /// A name that is looked up at each dial.
     Name(Box<str>, u16),
+    /// Nothing: no request is ever sent there.
+    Nowhere,
 }
 
 /// An upstream URL that cannot be used.
@@ -138,6 +140,24 @@ impl Upstream {
         })))
     }
 
+    /// That of a service that answers no requests.
+    pub fn nowhere() -> Self {
+        Self(Arc::new(Facts {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            origin: "".into(),
+            authority: "".into(),
+            host_header: HeaderValue::from_static(""),
+            path: "".into(),
+            host: "".into(),
+            target: Uri::from_static("/"),
+            uri: "".into(),
+            query: None,
+            dial: Dial::Nowhere,
+            tls: None,
+            roots: None,
+        }))
+    }
+
     /// The same upstream, proved by its own authorities and shown what they say.
     #[must_use]
     pub fn proved_by(self, roots: TlsRoots) -> Self {
@@ -223,6 +243,7 @@ impl Upstream {
         match self.dial() {
             Dial::Address(address) => address.port(),
             Dial::Name(_, port) => *port,
+            Dial::Nowhere => 0,
         }
     }
 
@@ -238,6 +259,7 @@ impl Upstream {
             || match self.dial() {
                 Dial::Address(address) => address.ip().is_loopback(),
                 Dial::Name(name, _) => &**name == "localhost",
+                Dial::Nowhere => true,
             }
     }
 

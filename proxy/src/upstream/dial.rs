@@ -45,6 +45,7 @@ async fn connect(dial: &Dial) -> io::Result<TcpStream> {
     match dial {
         Dial::Address(address) => TcpStream::connect(address).await,
         Dial::Name(name, port) => TcpStream::connect((&**name, *port)).await,
+        Dial::Nowhere => Err(io::ErrorKind::AddrNotAvailable.into()),
     }
 }
 

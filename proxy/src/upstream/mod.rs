@@ -9,11 +9,13 @@ mod body;
 mod collect;
 mod dial;
 mod fetch;
+mod guard;
 mod mutual;
 mod pool;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod tunnel;
 
 use std::time::Duration;
 
@@ -25,9 +27,11 @@ pub use address::{BadUpstream, Upstream};
 pub use body::{BodyCut, RequestBody, UpstreamBody};
 pub use collect::{Uncollected, collect, collect_request};
 pub use fetch::{Fetcher, Unfetched};
+pub use guard::{BadDestination, BadNetwork, Destination, Guard, Network, Unguarded};
 pub use mutual::{BadClientKey, KeyFiles, Presents, Shown, TlsConfig, client_key};
 pub use pool::Pool;
 pub use tls::{BadRoots, TlsRoots, Trust, authorities};
+pub use tunnel::tunnel;
 
 /// Sends a permitted request; the permit is used up.
 ///
@@ -73,6 +77,9 @@ pub enum Unreachable {
     /// No trust: the certificate or its name does not verify, or TLS failed otherwise.
     #[error("the upstream's TLS cannot be trusted")]
     Tls(#[source] std::io::Error),
+    /// An address that may not be dialled.
+    #[error("the destination may not be dialled")]
+    Forbidden,
     /// No answer in time.
     #[error("the upstream did not answer in time")]
     Timeout,
@@ -85,6 +92,16 @@ pub enum Unreachable {
     /// An answer that is not one: ambiguous framing or a change of protocol.
     #[error("the upstream's answer is not acceptable: {0}")]
     Unacceptable(Flaw),
+}
+
+impl From<Unguarded> for Unreachable {
+    fn from(unguarded: Unguarded) -> Self {
+        match unguarded {
+            Unguarded::Forbidden => Self::Forbidden,
+            Unguarded::Unresolved(error) => Self::Connect(error),
+            Unguarded::Timeout => Self::Timeout,
+        }
+    }
 }
 
 impl From<hyper::Error> for Unreachable {

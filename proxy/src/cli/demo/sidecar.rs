@@ -195,7 +195,10 @@ mod tests {
         let config = cli::read(&written[0]).unwrap().config;
         assert_eq!(config.listeners[0].address, "127.0.0.1:0".parse().unwrap());
         assert_eq!(config.admin.unwrap().address.port(), 0);
-        assert_eq!(config.services[0].upstream, "http://127.0.0.1:7/mcp");
+        assert_eq!(
+            config.services[0].upstream.as_deref(),
+            Some("http://127.0.0.1:7/mcp")
+        );
         assert_eq!(config.policy.timeout.0, Duration::from_secs(1));
     }
 
