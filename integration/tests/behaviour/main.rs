@@ -67,4 +67,5 @@ mod take_over;
 mod tls;
 mod token_file;
 mod token_servers;
+mod tunnels;
 mod wire;
