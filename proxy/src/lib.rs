@@ -38,6 +38,7 @@ pub mod doctor;
 pub mod drain;
 pub mod jose;
 pub mod keys;
+mod link;
 pub mod metrics;
 pub mod receiver;
 pub mod serve;

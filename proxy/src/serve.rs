@@ -3,12 +3,12 @@
 
 mod authority;
 mod banner;
+mod bequest;
 mod beside;
 mod bind;
 mod doctor;
 mod hand_over;
 mod known;
-mod link;
 mod take_over;
 mod watch;
 
@@ -51,9 +51,9 @@ use crate::{
     upstream::TlsRoots,
     workers::Workers,
 };
+use bequest::Place;
 use hand_over::Heritage;
 use known::Known;
-use link::Place;
 use take_over::{Offer, Predecessor};
 
 /// How long a drain waits for calls under way.

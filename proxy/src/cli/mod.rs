@@ -4,6 +4,7 @@
 pub mod check;
 pub mod demo;
 pub mod doctor;
+pub mod exec;
 pub mod health;
 pub mod init;
 pub mod keys;
@@ -47,6 +48,7 @@ enum Command {
     /// Take authority back
     Revoke(revoke::Args),
     Doctor(doctor::Args),
+    Exec(exec::Args),
     /// Show public keys, and replace the one that signs
     Keys(keys::Args),
     /// Take security events of an identity provider in, for all sidecars
@@ -56,6 +58,15 @@ enum Command {
     /// Ask a running sidecar whether it is ready: the health check of containers
     #[command(hide = true)]
     Health(health::Args),
+    /// Become an agent that ends with whoever started it
+    #[command(name = exec::Leash::NAME, hide = true)]
+    ExecLeash(exec::Leash),
+    /// Make an agent's namespaces
+    #[command(name = exec::Enter::NAME, hide = true)]
+    ExecEnter(exec::Enter),
+    /// Furnish an agent's namespaces, and run it there
+    #[command(name = exec::Within::NAME, hide = true)]
+    ExecWithin(exec::Within),
     /// Try to compile a policy that comes on standard input
     #[command(name = config::COMMAND, hide = true)]
     PolicyCompile,
@@ -72,6 +83,10 @@ pub fn main() -> ExitCode {
         Command::Task(args) => task::run(&args, control_socket),
         Command::Revoke(args) => revoke::run(&args, control_socket),
         Command::Doctor(args) => doctor::run(&args, control_socket),
+        Command::Exec(args) => exec::run(&args),
+        Command::ExecLeash(leash) => leash.run(),
+        Command::ExecEnter(enter) => enter.run(),
+        Command::ExecWithin(within) => within.run(),
         Command::Keys(args) => keys::run(&args, control_socket, assertion_key),
         Command::Receiver(args) => receiver::run(&args),
         Command::Log(args) => Ok(log::run(&args, &|file| Ok(record_of(&read(file)?)))),

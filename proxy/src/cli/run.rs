@@ -6,6 +6,7 @@ use std::{
     process::ExitCode,
 };
 
+use rustix::process::set_parent_process_death_signal;
 use tokio::{
     runtime::{Builder, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -14,7 +15,7 @@ use tracing_subscriber::EnvFilter;
 
 use super::DEFAULT;
 use crate::{
-    config::{self, Compiler},
+    config::{self, Compiler, Loaded},
     serve::{self, Options, Running},
 };
 
@@ -36,6 +37,12 @@ pub struct Args {
     /// connection is lost
     #[arg(long, conflicts_with = "open_task")]
     take_over: bool,
+    /// End with whoever started it
+    #[arg(long, hide = true)]
+    leashed: bool,
+    /// Every agent runs under `exec --isolate`
+    #[arg(long, hide = true)]
+    exec_isolated: bool,
     /// Print where it listens as one line of JSON on standard output; log as JSON
     #[arg(long)]
     json: bool,
@@ -47,8 +54,14 @@ pub struct Args {
 /// When nothing could be started.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     log_to_stderr(args.json);
+    if args.leashed {
+        set_parent_process_death_signal(Some(rustix::process::Signal::TERM))?;
+    }
     let loaded = match config::load(&args.config) {
-        Ok(loaded) => loaded,
+        Ok(loaded) => Loaded {
+            exec: args.exec_isolated,
+            ..loaded
+        },
         Err(failure) => {
             failure
                 .problems

@@ -14,7 +14,7 @@ use outrider_policy::{Level, Pattern};
 use crate::{
     control::{
         client,
-        wire::{Fault, OfTask, OpenTask, Reply, Request, TaskView},
+        wire::{Fault, OfTask, OpenTask, Reply, Request, TaskView, Token},
     },
     state::LONGEST_TASK,
     task::Confidence,
@@ -232,6 +232,66 @@ fn request(command: &Command) -> Request {
     }
 }
 
+/// A task that was opened for what is run here; closed when dropped.
+#[derive(Debug)]
+pub(super) struct TaskOf {
+    control: PathBuf,
+    /// Its ID.
+    pub(super) id: String,
+    /// Its token.
+    pub(super) token: Token,
+}
+
+impl TaskOf {
+    /// Opens a task for an intent.
+    ///
+    /// # Errors
+    /// There is no sidecar, or it refuses.
+    pub(super) fn open(
+        control: &Path,
+        intent: String,
+        subject: Option<String>,
+        ttl: Option<Duration>,
+    ) -> anyhow::Result<Self> {
+        let open = OpenTask {
+            intent: Some(intent),
+            subject,
+            tools: None,
+            max_classification: None,
+            calls: None,
+            ttl_s: ttl.map(|ttl| ttl.as_secs()),
+            parent: None,
+            current: None,
+        };
+        match client::ask(control, &Request::TaskOpen(open))? {
+            Reply::Opened { id, token, .. } => Ok(Self {
+                control: control.to_owned(),
+                id,
+                token,
+            }),
+            Reply::Refused(refusal) => Err(refusal.into()),
+            _ => anyhow::bail!("the sidecar's answer is not understood: are both of one version?"),
+        }
+    }
+
+    /// Says that the work is done.
+    pub(super) fn close(self) {
+        drop(self);
+    }
+}
+
+impl Drop for TaskOf {
+    fn drop(&mut self) {
+        let done = OfTask {
+            id: std::mem::take(&mut self.id),
+            issuer: None,
+            reason: Some("the agent has ended".into()),
+        };
+        // A sidecar that is gone has forgotten it, or keeps it no longer than its time.
+        client::ask(&self.control, &Request::TaskClose(done)).ok();
+    }
+}
+
 /// The reply's content without its envelope.
 pub(super) fn json(reply: &Reply) -> anyhow::Result<String> {
     let mut text = match reply {
@@ -346,7 +406,7 @@ fn confidence(text: &str) -> Result<f64, String> {
         .ok_or_else(|| "expected a number from 0 to 1".into())
 }
 
-fn ttl(text: &str) -> Result<Duration, String> {
+pub(super) fn ttl(text: &str) -> Result<Duration, String> {
     let expected = || "expected a time such as 90s, 15m or 8h, at most 24h".to_owned();
     let unit = text.chars().next_back().ok_or_else(expected)?;
     let seconds = match unit {

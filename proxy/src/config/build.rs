@@ -39,6 +39,8 @@ pub enum Isolation {
     Uid,
     /// Whoever set the sidecar up vouches for it.
     Declared,
+    /// The agent runs in namespaces that `exec --isolate` made.
+    Exec,
     /// Nothing does.
     None,
 }
@@ -49,6 +51,7 @@ impl Isolation {
         match self {
             Self::Uid => "uid",
             Self::Declared => "declared",
+            Self::Exec => "exec",
             Self::None => "none",
         }
     }
@@ -76,13 +79,24 @@ impl Loaded {
                 .as_ref()
                 .is_some_and(|peers| apart(&peers.uid))
         };
-        if self.config.isolation.is_some() {
+        if self.exec {
+            Isolation::Exec
+        } else if self.config.isolation.is_some() {
             Isolation::Declared
         } else if self.config.listeners.iter().all(named) {
             Isolation::Uid
         } else {
             Isolation::None
         }
+    }
+
+    /// The intents that are declared, in their order.
+    pub fn intents(&self) -> Vec<String> {
+        let documents = self.documents.iter();
+        documents
+            .flat_map(|(_, document)| &document.intents)
+            .map(|intent| intent.id.to_string())
+            .collect()
     }
 
     /// Whether budgets end with the process where they must not.

@@ -42,6 +42,8 @@ pub struct Loaded {
     pub tls: Vec<(ServiceName, TlsFiles)>,
     /// The key of the authority behind interception.
     pub ca_key: Option<SecretString>,
+    /// Every agent runs in namespaces that `exec --isolate` made.
+    pub exec: bool,
     /// Every file and directory that was read, to be watched.
     pub watched: Vec<PathBuf>,
     /// What is wrong with the files beside the configuration, the first of each.
@@ -110,6 +112,7 @@ pub fn load(file: &Path) -> Result<Loaded, Failure> {
         identities: Vec::new(),
         tls: Vec::new(),
         ca_key: None,
+        exec: false,
         watched: Vec::new(),
         found: Failure::default(),
     };

@@ -4,7 +4,7 @@
 //! §3.2.2, §3.2.3); what the connection was opened for, the URL and `Host` all say the same, or
 //! the request is refused (RFC 9110 §7.2).
 
-use http::{Method, Version, request::Parts};
+use http::{Method, Version, header::HOST, request::Parts};
 
 use super::{
     Origin,
@@ -36,6 +36,10 @@ pub(super) fn tunnel(request: &Parts) -> Result<Authority<'_>, Unadmitted> {
     let authority = request.uri.authority().filter(|_| alone);
     let authority = authority.and_then(|authority| Authority::with_port(authority.as_str()));
     let authority = authority.ok_or(Unadmitted::NotAbsolute)?;
+    if request.version == Version::HTTP_10 && !request.headers.contains_key(HOST) {
+        // It knows no `Host`, and some clients still tunnel by it.
+        return Ok(authority);
+    }
     let host = only_host(request)?;
     let (name, port) = split_port(host).ok_or(Unadmitted::Host)?;
     // Some clients leave the port out there.

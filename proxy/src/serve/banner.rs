@@ -168,7 +168,7 @@ impl fmt::Display for Banner {
             writeln!(f, "  task      {task}, bound to the listener for 24 h")?;
         }
         match self.isolation {
-            Isolation::Uid | Isolation::Declared => {
+            Isolation::Uid | Isolation::Declared | Isolation::Exec => {
                 write!(f, "  isolation {}", self.isolation.as_str())
             }
             Isolation::None => write!(

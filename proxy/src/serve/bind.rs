@@ -4,7 +4,7 @@ use std::{net::TcpListener, os::fd::OwnedFd, path::absolute, sync::Arc};
 
 use anyhow::Context as _;
 
-use super::{Edge, Options, hand_over::Heritage, link::Place, take_over::Offer};
+use super::{Edge, Options, bequest::Place, hand_over::Heritage, take_over::Offer};
 use crate::{
     config::{Isolation, Listener, Loaded, TlsWord},
     control::{self, wire::Bid},

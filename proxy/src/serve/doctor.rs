@@ -38,6 +38,7 @@ fn version() -> Finding {
 
 fn isolated(isolation: Isolation) -> Finding {
     let (state, detail) = match isolation {
+        Isolation::Exec => (Health::Ok, "every agent runs in namespaces of its own"),
         Isolation::Uid => (Health::Ok, "every listener serves uids of its own only"),
         Isolation::Declared => (
             Health::Ok,

@@ -26,10 +26,11 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::link::{Bequest, Claim, Estate, Link, Place};
+use super::bequest::{Bequest, Claim, Estate, Place};
 use crate::{
     control::{Heir, wire::Bid},
     drain::Drain,
+    link::Link,
     listen::{Parked, Socket},
     outrider::Outrider,
     record::security::SecurityKind,

@@ -10,13 +10,14 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustix::net::sockopt::socket_peercred;
 use tokio::{runtime::Runtime, sync::mpsc, time::timeout};
 
-use super::link::{Bequest, Claim, Estate, Link, Place};
+use super::bequest::{Bequest, Claim, Estate, Place};
 use crate::{
     control::{
         Access, client,
         wire::{Bid, Fault, Reply, Request},
     },
     drain::Draining,
+    link::Link,
     listen::{Socket, accept::Entrance},
     outrider::Outrider,
     state::Decree,

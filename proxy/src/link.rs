@@ -1,5 +1,5 @@
-//! The conversation of a sidecar with its successor: messages, some with open descriptors, over
-//! one Unix socket whose other end the kernel vouched for.
+//! A conversation between two processes of ours: messages, some with open descriptors, over one
+//! Unix socket whose other end the kernel vouched for.
 //!
 //! Four bytes of length, to which the descriptors are tied, then so many of JSON. It carries
 //! secrets, and nothing of it is ever written to a file.
@@ -7,21 +7,16 @@
 use std::{
     io::{self, IoSlice, IoSliceMut},
     mem::MaybeUninit,
-    net::SocketAddr,
     os::fd::{BorrowedFd, OwnedFd},
-    path::PathBuf,
     rc::Rc,
-    sync::Arc,
 };
 
 use rustix::net::{
     RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, recvmsg, sendmsg,
 };
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 use tokio::{io::Interest, net::UnixStream, sync::mpsc};
-
-use crate::{state, tag};
 
 /// Room for as many descriptors as the kernel sends with one message.
 const ROOM: usize = rustix::cmsg_space!(ScmRights(253));
@@ -29,80 +24,22 @@ const ROOM: usize = rustix::cmsg_space!(ScmRights(253));
 /// Bytes of a message: more than all tasks there can be.
 const LONGEST: usize = 1 << 30;
 
-/// What a sidecar tells its successor.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Bequest {
-    /// It gets nothing.
-    Refused(String),
-    /// Everything, with descriptors in the order of [`Estate::places`]; nothing is decided until
-    /// the successor has answered.
-    Estate(Box<Estate>),
-    /// It is the successor's now.
-    Yours,
-    /// A connection without a call, with its descriptor.
-    Connection {
-        listener: Arc<str>,
-        /// What was read from it already, in base64.
-        ahead: String,
-    },
-    /// Lines of the decision log, each ended by a newline: how calls ended here.
-    Lines(String),
-}
-
-/// What a successor tells its predecessor.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Claim {
-    /// It can go on with everything.
-    Able,
-    /// Authority has changed: calls that are running may have to be cut.
-    Decreed(state::Decree),
-}
-
-/// What a sidecar leaves.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Estate {
-    pub(super) places: Vec<Place>,
-    /// Who vouches for the tasks that were opened there.
-    pub(super) issuer: Arc<str>,
-    pub(super) authority: state::Estate,
-    /// How often exceptions were used.
-    pub(super) uses: Vec<(Arc<str>, u64)>,
-    /// The public keys that verify assertions which may still be under way.
-    #[serde(default)]
-    pub(super) keys: Vec<tag::Published>,
-}
-
-/// What a descriptor is for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) enum Place {
-    DecisionLog,
-    SecurityLog,
-    State(PathBuf),
-    Listener {
-        name: String,
-        /// As the configuration has it.
-        address: String,
-    },
-    Admin(SocketAddr),
-    Control(PathBuf),
-}
-
 /// One end.
 #[derive(Debug)]
-pub(super) struct Link(UnixStream);
+pub(crate) struct Link(UnixStream);
 
 impl Link {
-    pub(super) fn over(stream: UnixStream) -> Self {
+    pub(crate) fn over(stream: UnixStream) -> Self {
         Self(stream)
     }
 
     /// Gives the socket up, for another runtime.
-    pub(super) fn into_std(self) -> io::Result<std::os::unix::net::UnixStream> {
+    pub(crate) fn into_std(self) -> io::Result<std::os::unix::net::UnixStream> {
         self.0.into_std()
     }
 
     /// Sends one message. One task at a time sends.
-    pub(super) async fn send<M: Serialize>(
+    pub(crate) async fn send<M: Serialize>(
         &self,
         message: &M,
         with: &[BorrowedFd<'_>],
@@ -125,7 +62,7 @@ impl Link {
 
     /// Receives one message with its descriptors; `None` when the other end is gone. One task at a
     /// time receives.
-    pub(super) async fn receive<M: DeserializeOwned>(
+    pub(crate) async fn receive<M: DeserializeOwned>(
         &self,
     ) -> io::Result<Option<(M, Vec<OwnedFd>)>> {
         let (mut length, mut with) = ([0; 4], Vec::new());
@@ -152,7 +89,7 @@ impl Link {
     }
 
     /// Receives to the end, on a task of its own, so that waiting for a message can be given up.
-    pub(super) fn messages<M>(self: &Rc<Self>) -> mpsc::UnboundedReceiver<(M, Vec<OwnedFd>)>
+    pub(crate) fn messages<M>(self: &Rc<Self>) -> mpsc::UnboundedReceiver<(M, Vec<OwnedFd>)>
     where
         M: DeserializeOwned + 'static,
     {

@@ -1,0 +1,65 @@
+//! What a sidecar and its successor tell each other.
+
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+
+use serde::{Deserialize, Serialize};
+
+use crate::{state, tag};
+
+/// What a sidecar tells its successor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Bequest {
+    /// It gets nothing.
+    Refused(String),
+    /// Everything, with descriptors in the order of [`Estate::places`]; nothing is decided until
+    /// the successor has answered.
+    Estate(Box<Estate>),
+    /// It is the successor's now.
+    Yours,
+    /// A connection without a call, with its descriptor.
+    Connection {
+        listener: Arc<str>,
+        /// What was read from it already, in base64.
+        ahead: String,
+    },
+    /// Lines of the decision log, each ended by a newline: how calls ended here.
+    Lines(String),
+}
+
+/// What a successor tells its predecessor.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) enum Claim {
+    /// It can go on with everything.
+    Able,
+    /// Authority has changed: calls that are running may have to be cut.
+    Decreed(state::Decree),
+}
+
+/// What a sidecar leaves.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Estate {
+    pub(super) places: Vec<Place>,
+    /// Who vouches for the tasks that were opened there.
+    pub(super) issuer: Arc<str>,
+    pub(super) authority: state::Estate,
+    /// How often exceptions were used.
+    pub(super) uses: Vec<(Arc<str>, u64)>,
+    /// The public keys that verify assertions which may still be under way.
+    #[serde(default)]
+    pub(super) keys: Vec<tag::Published>,
+}
+
+/// What a descriptor is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) enum Place {
+    DecisionLog,
+    SecurityLog,
+    State(PathBuf),
+    Listener {
+        name: String,
+        /// As the configuration has it.
+        address: String,
+    },
+    Admin(SocketAddr),
+    Control(PathBuf),
+}
