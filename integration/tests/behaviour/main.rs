@@ -26,6 +26,7 @@ mod doctor;
 mod drain;
 mod durability;
 mod exceptions;
+mod exec;
 mod feeds;
 mod fleet;
 mod hangup;
