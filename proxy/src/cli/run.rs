@@ -20,6 +20,10 @@ use crate::{
 };
 
 /// Start the sidecar
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a flag of the command line"
+)]
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "SIGHUP and file changes reload: a bad file keeps the old configuration. \

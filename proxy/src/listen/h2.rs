@@ -152,9 +152,12 @@ struct Unserved(#[source] h2::Error);
 #[derive(Clone)]
 struct Calls {
     connection: Rc<Connection>,
-    /// Since when each answer waits for its agent.
-    unread: Rc<RefCell<Vec<Rc<Cell<Option<Instant>>>>>>,
+    /// The answers under way.
+    unread: Rc<RefCell<Vec<Unread>>>,
 }
+
+/// Since when an answer waits for its agent.
+type Unread = Rc<Cell<Option<Instant>>>;
 
 impl Calls {
     fn new(connection: &Rc<Connection>) -> Self {
@@ -171,7 +174,7 @@ impl Calls {
 
     fn begin(&self) -> Call {
         self.waits().enter();
-        let since = Rc::<Cell<Option<Instant>>>::default();
+        let since = Unread::default();
         self.unread.borrow_mut().push(Rc::clone(&since));
         Call {
             calls: self.clone(),
@@ -202,7 +205,7 @@ impl Calls {
 /// One call, from its head to the last byte of its answer.
 struct Call {
     calls: Calls,
-    since: Rc<Cell<Option<Instant>>>,
+    since: Unread,
 }
 
 impl Drop for Call {

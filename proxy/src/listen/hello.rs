@@ -53,8 +53,8 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(Greeting, Byt
         }
         match read.first() {
             Some(&HANDSHAKE) => {
-                if let Some(name) = server_name(&read)? {
-                    return Ok((Greeting::Tls(name), read.freeze()));
+                if let Some(greeting) = hello(&read)? {
+                    return Ok((greeting, read.freeze()));
                 }
             }
             Some(letter) if letter.is_ascii_uppercase() => {
@@ -65,11 +65,11 @@ async fn read<S: AsyncRead + Unpin>(stream: &mut S) -> io::Result<(Greeting, Byt
     }
 }
 
-/// The name that a `ClientHello` asks for, lower-case; none while it is not whole.
+/// What a `ClientHello` asks for, the name in lower case; none while it is not whole.
 ///
 /// # Errors
 /// It is no `ClientHello`.
-fn server_name(bytes: &[u8]) -> io::Result<Option<Option<Box<str>>>> {
+fn hello(bytes: &[u8]) -> io::Result<Option<Greeting>> {
     let mut acceptor = Acceptor::default();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -78,7 +78,7 @@ fn server_name(bytes: &[u8]) -> io::Result<Option<Option<Box<str>>>> {
             Ok(Some(accepted)) => {
                 let name = accepted.client_hello().server_name().map(str::to_owned);
                 let name = name.map(|name| name.to_ascii_lowercase().into_boxed_str());
-                return Ok(Some(name));
+                return Ok(Some(Greeting::Tls(name)));
             }
             Ok(None) => {}
             Err((error, _)) => return Err(io::Error::new(io::ErrorKind::InvalidData, error)),

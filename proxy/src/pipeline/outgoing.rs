@@ -97,13 +97,11 @@ impl Case {
 
     /// The host and port that are called.
     pub(super) fn place(&self) -> (Arc<str>, u16) {
-        match self.tunnel() {
-            Some(through) => (Arc::clone(&through.host), through.port),
-            None => {
-                let upstream = &self.service.upstream;
-                (Arc::clone(upstream.host()), upstream.port())
-            }
+        if let Some(through) = self.tunnel() {
+            return (Arc::clone(&through.host), through.port);
         }
+        let upstream = &self.service.upstream;
+        (Arc::clone(upstream.host()), upstream.port())
     }
 
     /// The path as it is sent.

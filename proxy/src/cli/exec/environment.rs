@@ -62,12 +62,6 @@ impl Variables {
         }
         Ok(files)
     }
-
-    #[cfg(test)]
-    pub(super) fn get(&self, name: &str) -> Option<&str> {
-        let found = self.set.iter().find(|(known, _)| known == name);
-        found.map(|(_, value)| value.as_str())
-    }
 }
 
 /// The files by which an agent knows its sidecar; gone when dropped.

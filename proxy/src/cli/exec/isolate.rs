@@ -102,7 +102,7 @@ impl Prepared {
             status = child.wait() => return Ok(status?.into()),
         };
         let mut bridges = JoinSet::new();
-        let (_, sockets) = sockets.context("the agent's namespaces could not be made")?;
+        let ((), sockets) = sockets.context("the agent's namespaces could not be made")?;
         for (socket, (_, place)) in sockets.into_iter().zip(places) {
             bridges.spawn_local(bridge::serve(TcpListener::from(socket), place)?);
         }

@@ -149,15 +149,11 @@ fn start(file: &Path, isolated: bool) -> anyhow::Result<(Child, Vec<(String, Lis
     if let Some(stdout) = child.stdout.take() {
         BufReader::new(stdout).read_line(&mut first)?;
     }
-    match listening(&first) {
-        Some(listening) => Ok((child, listening)),
-        None => {
-            let status = child.wait()?;
-            bail!(
-                "the sidecar did not start ({status}): see what it says above, or `outrider check`"
-            )
-        }
+    if let Some(listening) = listening(&first) {
+        return Ok((child, listening));
     }
+    let status = child.wait()?;
+    bail!("the sidecar did not start ({status}): see what it says above, or `outrider check`")
 }
 
 /// Where a sidecar says that it listens.

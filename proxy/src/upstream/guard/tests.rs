@@ -236,7 +236,7 @@ proptest! {
     #[test]
     fn no_other_spelling_of_a_forbidden_address_passes(low in any::<u32>(), form in 0..6_usize, site in any::<u16>()) {
         let v4 = Ipv4Addr::from_bits(low);
-        let [a, b] = [(low >> 16) as u16, low as u16];
+        let [.., a, b] = v4.to_ipv6_mapped().segments();
         let wrapped = [
             Ipv6Addr::new(0, 0, 0, 0, 0, 0xffff, a, b),
             Ipv6Addr::new(0, 0, 0, 0, 0, 0, a, b),
