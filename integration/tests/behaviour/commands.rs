@@ -200,10 +200,12 @@ fn a_starter_directory_passes_its_own_check() {
 #[test]
 fn a_command_that_is_not_built_is_absent_from_the_help() {
     let commands = listed(&[]);
-    for built in ["run", "check", "task", "revoke", "doctor", "keys", "log"] {
+    for built in [
+        "run", "check", "task", "revoke", "doctor", "exec", "keys", "log",
+    ] {
         assert!(commands.contains(built), "{built}: {commands:?}");
     }
-    for absent in ["schema", "exec", "stdio", "inject", "policy", "approvals"] {
+    for absent in ["schema", "stdio", "inject", "policy", "approvals"] {
         assert!(!commands.contains(absent), "{absent}: {commands:?}");
         let run = Setup::bare(OUTRIDER).run(&[absent, "config"]);
         assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{run:?}");

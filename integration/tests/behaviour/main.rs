@@ -29,6 +29,7 @@ mod exceptions;
 mod exec;
 mod feeds;
 mod fleet;
+mod forward;
 mod hangup;
 mod http_services;
 mod input_required;

@@ -134,6 +134,11 @@ impl Authority {
         &self.certificate
     }
 
+    /// Its key, PEM, for a successor that goes on with its agents.
+    pub(crate) fn key(&self) -> String {
+        self.issuer.key().serialize_pem()
+    }
+
     /// Writes what agents trust, whole or not at all.
     ///
     /// # Errors

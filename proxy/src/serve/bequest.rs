@@ -47,6 +47,9 @@ pub(super) struct Estate {
     /// The public keys that verify assertions which may still be under way.
     #[serde(default)]
     pub(super) keys: Vec<tag::Published>,
+    /// The key of the authority that agents trust, PEM: it is nowhere else.
+    #[serde(default)]
+    pub(super) ca_key: Option<String>,
 }
 
 /// What a descriptor is for.

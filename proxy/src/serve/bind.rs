@@ -3,6 +3,7 @@
 use std::{net::TcpListener, os::fd::OwnedFd, path::absolute, sync::Arc};
 
 use anyhow::Context as _;
+use secrecy::SecretString;
 
 use super::{Edge, Options, bequest::Place, hand_over::Heritage, take_over::Offer};
 use crate::{
@@ -54,6 +55,10 @@ pub(super) fn all(
     roots: TlsRoots,
     mut offer: Option<&mut Offer>,
 ) -> anyhow::Result<Edge> {
+    let inherited = offer
+        .as_mut()
+        .and_then(|offer| offer.estate.ca_key.take())
+        .map(SecretString::from);
     let mut offered = |place: &Place| offer.as_mut().and_then(|offer| offer.take(place));
     let mut sockets = Vec::new();
     let control = match &loaded.config.control {
@@ -67,12 +72,14 @@ pub(super) fn all(
     let mut listeners = Vec::new();
     let mut authority = Interception {
         loaded: &loaded,
+        inherited,
         made: None,
     };
     for section in &loaded.config.listeners {
         let bound = listener(&loaded, section, &mut authority, &mut offered, &mut sockets)?;
         listeners.push(bound);
     }
+    let authority = authority.made;
     let (drain, draining) = Drain::new();
     let observer = observer(&outrider);
     let (shared, trusted) = (Arc::clone(&outrider), roots.clone());
@@ -92,6 +99,7 @@ pub(super) fn all(
     let heritage = Heritage {
         bid: bid(&loaded)?,
         sockets,
+        authority,
     };
     Ok(Edge {
         outrider,
@@ -151,6 +159,8 @@ fn admin(
 /// The authority behind interception: made when the first listener needs it, one for all.
 struct Interception<'a> {
     loaded: &'a Loaded,
+    /// The key that a predecessor's agents trust.
+    inherited: Option<SecretString>,
     made: Option<Arc<Authority>>,
 }
 
@@ -159,7 +169,8 @@ impl Interception<'_> {
         if let Some(authority) = &self.made {
             return Ok(Arc::clone(authority));
         }
-        let authority = Arc::new(match &self.loaded.ca_key {
+        let key = self.loaded.ca_key.as_ref().or(self.inherited.as_ref());
+        let authority = Arc::new(match key {
             Some(key) => Authority::read(key)?,
             None => Authority::new()?,
         });

@@ -31,7 +31,7 @@ use crate::{
     control::{Heir, wire::Bid},
     drain::Drain,
     link::Link,
-    listen::{Parked, Socket},
+    listen::{Parked, Socket, ca::Authority as CaAuthority},
     outrider::Outrider,
     record::security::SecurityKind,
     state::{Authority, Store},
@@ -90,6 +90,8 @@ impl Succession {
 pub(super) struct Heritage {
     pub(super) bid: Bid,
     pub(super) sockets: Vec<(Place, OwnedFd)>,
+    /// The authority behind interception.
+    pub(super) authority: Option<Arc<CaAuthority>>,
 }
 
 /// A successor that goes on.
@@ -163,6 +165,7 @@ impl Heritage {
             authority: outrider.authority.leave(),
             uses: outrider.uses.leave(),
             keys: outrider.signer.leave(Timestamp::now()),
+            ca_key: self.authority.as_ref().map(|authority| authority.key()),
         };
         link.send(&Bequest::Estate(Box::new(estate)), &with).await?;
         let answer = link.receive().await?;

@@ -1,0 +1,12 @@
+"""Sends a datagram, and says whether the kernel refuses it."""
+import socket, sys
+
+datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+datagram.settimeout(3)
+try:
+    datagram.connect((sys.argv[1], int(sys.argv[2])))
+    datagram.send(b"zz9")
+    datagram.recv(9)
+    print("answered")
+except (ConnectionRefusedError, PermissionError, OSError) as error:
+    print("refused" if not isinstance(error, TimeoutError) else "nothing came back")
