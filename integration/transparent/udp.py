@@ -1,7 +1,8 @@
 """Sends a datagram, and says whether the kernel refuses it."""
 import socket, sys
 
-datagram = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+family = socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET
+datagram = socket.socket(family, socket.SOCK_DGRAM)
 datagram.settimeout(3)
 try:
     datagram.connect((sys.argv[1], int(sys.argv[2])))

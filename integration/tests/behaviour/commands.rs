@@ -201,7 +201,7 @@ fn a_starter_directory_passes_its_own_check() {
 fn a_command_that_is_not_built_is_absent_from_the_help() {
     let commands = listed(&[]);
     for built in [
-        "run", "check", "task", "revoke", "doctor", "exec", "keys", "log",
+        "run", "check", "task", "revoke", "doctor", "exec", "keys", "log", "net",
     ] {
         assert!(commands.contains(built), "{built}: {commands:?}");
     }

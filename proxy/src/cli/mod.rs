@@ -9,6 +9,7 @@ pub mod health;
 pub mod init;
 pub mod keys;
 pub mod log;
+pub mod net;
 pub mod receiver;
 pub mod revoke;
 pub mod run;
@@ -49,6 +50,7 @@ enum Command {
     Revoke(revoke::Args),
     Doctor(doctor::Args),
     Exec(exec::Args),
+    Net(net::Args),
     /// Show public keys, and replace the one that signs
     Keys(keys::Args),
     /// Take security events of an identity provider in, for all sidecars
@@ -84,6 +86,7 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => revoke::run(&args, control_socket),
         Command::Doctor(args) => doctor::run(&args, control_socket),
         Command::Exec(args) => exec::run(&args),
+        Command::Net(args) => net::run(&args),
         Command::ExecLeash(leash) => leash.run(),
         Command::ExecEnter(enter) => enter.run(),
         Command::ExecWithin(within) => within.run(),
