@@ -30,9 +30,13 @@ const RSA_BITS: std::ops::RangeInclusive<usize> = 2048..=8192;
 
 /// The y coordinates of the points of Ed25519 whose order divides eight. Under such a key one
 /// signature fits many messages.
-const SMALL_ORDER: [[u8; 32]; 4] = [
+const SMALL_ORDER: [[u8; 32]; 7] = [
     first(0x00),
     first(0x01),
+    // p - 1, and the other spellings of 0 and 1.
+    prime(0xec),
+    prime(0xed),
+    prime(0xee),
     [
         0x26, 0xe8, 0x95, 0x8f, 0xc2, 0xb2, 0x27, 0xb0, 0x45, 0xc3, 0xf4, 0x89, 0xf2, 0xef, 0x98,
         0xf0, 0xd5, 0xdf, 0xac, 0x05, 0xd3, 0xc6, 0x33, 0x39, 0xb1, 0x38, 0x02, 0x88, 0x6d, 0x53,
@@ -44,6 +48,14 @@ const SMALL_ORDER: [[u8; 32]; 4] = [
         0x03, 0x7a,
     ],
 ];
+
+/// A number next to 2^255 - 19, by its lowest byte.
+const fn prime(byte: u8) -> [u8; 32] {
+    let mut point = [0xff; 32];
+    point[0] = byte;
+    point[31] = 0x7f;
+    point
+}
 
 const fn first(byte: u8) -> [u8; 32] {
     let mut point = [0; 32];

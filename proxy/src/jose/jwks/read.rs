@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{self, Read as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::Path,
     time::{Duration, SystemTime},
 };
@@ -10,6 +11,7 @@ use std::{
 use aws_lc_rs::digest;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header::ACCEPT};
+use rustix::fs::OFlags;
 
 use super::{Location, Settings};
 use crate::{
@@ -124,8 +126,18 @@ fn file(path: &Path) -> Result<Document, BadSource> {
         what: "the keys",
         error,
     };
-    let file = fs::File::open(path).map_err(unreadable)?;
-    let looks = Fingerprint::read(&file.metadata().map_err(unreadable)?);
+    // A pipe would be waited for, by whoever also hears of revocations.
+    let flags = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+    let file = fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(flags)
+        .open(path)
+        .map_err(unreadable)?;
+    let known = file.metadata().map_err(unreadable)?;
+    if !known.is_file() {
+        return Err(unreadable(io::Error::other("it is no regular file")));
+    }
+    let looks = Fingerprint::read(&known);
     let mut text = Vec::new();
     let read = file.take(MAX as u64 + 1).read_to_end(&mut text);
     if read.map_err(unreadable)? > MAX {

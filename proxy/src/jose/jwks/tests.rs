@@ -181,3 +181,13 @@ async fn an_answer_beyond_its_bound_is_no_set() {
         (1, 0, true)
     );
 }
+
+#[test]
+fn keys_are_read_of_a_regular_file_and_no_pipe_is_waited_for() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("jwks.json");
+    let made = std::process::Command::new("mkfifo").arg(&path).status();
+    assert!(made.unwrap().success());
+    let refused = Source::open(file(&path)).map(drop).unwrap_err();
+    assert!(matches!(refused, BadSource::Unreadable { .. }), "{refused}");
+}
