@@ -64,6 +64,23 @@ fn mistakes() -> Vec<Mistake> {
             "loop.rego",
         ),
         (
+            |s| {
+                s.config["environment"] = json!("production");
+                s.config["isolation"] = json!("container");
+                s.config["services"][0]["upstream"] = json!("http://tools.example.org/mcp");
+                s.config["services"][0]["credentials"] =
+                    json!({"header": "authorization", "value": "Bearer x"});
+            },
+            "in the clear",
+        ),
+        (
+            |s| {
+                s.config["assertion"] = json!({"key": "key.pem"});
+                s.config["decision_log"]["key"] = json!("key.pem");
+            },
+            "a key of its own",
+        ),
+        (
             |s| s.config["environment"] = json!("production"),
             "isolation",
         ),

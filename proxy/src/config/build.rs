@@ -247,6 +247,11 @@ impl Loaded {
         if config.production() && !config.decision_log.durability.is_durable() {
             refuse("`decision_log.durability: memory` loses records with the process, which `environment: production` refuses: use `written` or `synced`".into());
         }
+        if let (Some(one), Some(other)) = (&config.assertion.key, &config.decision_log.key)
+            && self.resolve(one) == self.resolve(other)
+        {
+            refuse("`assertion.key` and `decision_log.key` are one file: each purpose has a key of its own".into());
+        }
         let issuers = &config.tasks.issuers;
         for name in twice(issuers.iter().map(|issuer| &*issuer.issuer.0)) {
             refuse(format!("`tasks.issuers`: two are named `{name}`"));
@@ -322,6 +327,11 @@ impl Loaded {
         )
         .map_err(|bad| at(bad.to_string()))?;
         let upstream = self.upstream(section, svid).map_err(at)?;
+        if self.config.production()
+            && is_told_in_the_clear(section.credentials.is_some(), &upstream)
+        {
+            return Err(at("`credentials` would go over the network in the clear, which `environment: production` refuses: use an `https` upstream".into()));
+        }
         let credentials = section.credentials.as_ref().map(|config| {
             let before = before.and_then(|before| before.credentials.as_ref());
             Credential::load(config, self.setting(section, &upstream), before)
@@ -479,6 +489,12 @@ impl Loaded {
             }
         }
         for service in catalogue.services() {
+            if is_told_in_the_clear(service.credentials.is_some(), &service.upstream) {
+                warn(format!(
+                    "service `{}`: its `credentials` go over the network in the clear: use an `https` upstream",
+                    service.name
+                ));
+            }
             if service.identity == IdentityLevel::Full && public(service.upstream.host()) {
                 warn(format!(
                     "service `{}`: `identity: full` tells a public host who calls and for what",
@@ -506,6 +522,11 @@ fn unrouted(section: &Section) -> Option<&'static str> {
         return Some("`hosts`: only `protocol: tunnel` has whole domains (`*.`): name each host");
     }
     None
+}
+
+/// Whether credentials would go where others can read them.
+fn is_told_in_the_clear(credentials: bool, upstream: &Upstream) -> bool {
+    credentials && !upstream.is_protected()
 }
 
 /// What keys of a listener do not fit its mode.
