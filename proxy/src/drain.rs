@@ -153,8 +153,9 @@ impl Draining {
                 return Some(turn);
             }
             match self.phase() {
-                Phase::Departing(_) => return None,
-                Phase::Held | Phase::Open | Phase::Ending => self.changed().await,
+                // An end takes turns, unless its handle was lost in a hold.
+                Phase::Departing(_) | Phase::Ending => return None,
+                Phase::Held | Phase::Open => self.changed().await,
             }
         }
     }

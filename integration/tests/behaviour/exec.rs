@@ -189,6 +189,72 @@ fn where_the_sidecars_files_are_no_agent_is_isolated() {
     assert!(run.stderr.contains("start in another directory"), "{run:?}");
 }
 
+#[test]
+fn the_sidecars_files_are_hidden_also_below_where_the_agent_works() {
+    if !namespaces() {
+        eprintln!("skipped: this kernel or container allows no user namespaces");
+        return;
+    }
+    let (desk, server) = (Desk::new(), PlainServer::start());
+    let setup = setup(&desk, &server);
+    let below = desk.path().join("outrider-files");
+    fs::create_dir(&below).unwrap();
+    fs::set_permissions(&below, fs::Permissions::from_mode(0o755)).unwrap();
+    for name in ["outrider.yaml", "data.yaml"] {
+        fs::copy(setup.path(name), below.join(name)).unwrap();
+        fs::set_permissions(below.join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    fs::create_dir(below.join("policy")).unwrap();
+    let config = below.join("outrider.yaml");
+    let run = setup.run_in(
+        desk.path(),
+        &[
+            "exec",
+            "--isolate",
+            "-c",
+            config.to_str().unwrap(),
+            "--",
+            "ls",
+            "-A",
+            ".",
+            "outrider-files",
+        ],
+    );
+    assert_eq!(run.status, 0, "{run:?}");
+    assert!(run.stdout.contains("outrider-files:"), "{run:?}");
+    assert!(
+        !run.stdout.contains("outrider.yaml") && !run.stdout.contains("control.sock"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn what_everybody_uses_is_neither_hidden_nor_worked_in() {
+    let (desk, server) = (Desk::new(), PlainServer::start());
+    let setup = setup(&desk, &server);
+    let config = setup.path("outrider.yaml");
+    let run = setup.run_in(
+        Path::new("/tmp"),
+        &[
+            "exec",
+            "--isolate",
+            "-c",
+            config.to_str().unwrap(),
+            "--",
+            "true",
+        ],
+    );
+    assert_eq!(run.status, 2, "{run:?}");
+    assert!(
+        run.stderr.contains("start in one of the agent's own"),
+        "{run:?}"
+    );
+    let setup = setup.config(|config| config["ca"] = json!({"key": "/etc/zz9-key.pem"}));
+    setup.write();
+    let run = exec(&setup, &desk, &["--isolate"], &["true"]);
+    assert_eq!(run.status, 2, "{run:?}");
+}
+
 /// What a hostile agent tries; a line for each that got somewhere.
 const HOSTILE: &str = r#"
 import ctypes, os, signal, socket, subprocess, sys

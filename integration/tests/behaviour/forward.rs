@@ -6,15 +6,14 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use outrider_integration::{Address, Agent, PATIENCE, Request, Setup, Sidecar, ToolServer, until};
+use outrider_integration::{Address, Agent, Request, Setup, Sidecar, ToolServer, until};
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, StreamOwned,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 use serde_json::json;
 
-use crate::support::{OUTRIDER, check_record, echo, hi};
+use crate::support::{OUTRIDER, check_record, echo, hi, password, to_proxy, tunnel};
 
 /// A sidecar whose forward listener looks into TLS, before that server as `tools.test`.
 fn before(server: &ToolServer) -> Sidecar {
@@ -27,15 +26,6 @@ fn before(server: &ToolServer) -> Sidecar {
                 .push(json!({"mode": "forward", "address": "127.0.0.1:0", "tls": "intercept"}));
         })
         .start()
-}
-
-fn connect(sidecar: &Sidecar) -> TcpStream {
-    let Address::Tcp(address) = sidecar.listener("forward") else {
-        panic!("not TCP")
-    };
-    let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream
 }
 
 /// What comes back up to the end of the connection.
@@ -57,14 +47,9 @@ fn call(line: &str, host: &str, fields: &str) -> Vec<u8> {
 }
 
 fn ask(sidecar: &Sidecar, bytes: &[u8]) -> String {
-    let mut stream = connect(sidecar);
+    let mut stream = to_proxy(sidecar);
     stream.write_all(bytes).unwrap();
     told(stream)
-}
-
-fn basic(user: &str, password: &str) -> String {
-    let coded = STANDARD.encode(format!("{user}:{password}"));
-    format!("Proxy-Authorization: Basic {coded}\r\n")
 }
 
 fn token(sidecar: &Sidecar) -> String {
@@ -85,21 +70,7 @@ fn inside(
     fields: &str,
     h2: bool,
 ) -> Result<StreamOwned<ClientConnection, TcpStream>, String> {
-    let mut stream = connect(sidecar);
-    write!(
-        stream,
-        "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{fields}\r\n"
-    )
-    .unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        if stream.read(&mut byte).unwrap_or(0) == 0 {
-            break;
-        }
-        head.push(byte[0]);
-    }
-    let head = String::from_utf8(head).unwrap();
+    let (head, stream) = tunnel(sidecar, to, fields);
     if !head.starts_with("HTTP/1.1 200 ") {
         return Err(head);
     }
@@ -133,14 +104,10 @@ fn inside(
 fn a_call_goes_to_the_service_of_its_host_and_path() {
     let server = echo();
     let sidecar = before(&server);
-    let password = basic("task", &token(&sidecar));
+    let good = password("task", &token(&sidecar));
     let answer = ask(
         &sidecar,
-        &call(
-            "POST http://tools.test/mcp HTTP/1.1",
-            "tools.test",
-            &password,
-        ),
+        &call("POST http://tools.test/mcp HTTP/1.1", "tools.test", &good),
     );
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let calls = server.calls();
@@ -157,7 +124,7 @@ fn a_call_goes_to_the_service_of_its_host_and_path() {
 fn what_names_no_service_or_two_hosts_is_refused_and_recorded() {
     let server = echo();
     let sidecar = before(&server);
-    let password = basic("task", &token(&sidecar));
+    let good = password("task", &token(&sidecar));
     for (line, host, wanted) in [
         (
             "POST http://other.test/mcp HTTP/1.1",
@@ -234,7 +201,7 @@ fn what_names_no_service_or_two_hosts_is_refused_and_recorded() {
         ),
     ] {
         let before = sidecar.decisions().len();
-        let answer = ask(&sidecar, &call(line, host, &password));
+        let answer = ask(&sidecar, &call(line, host, &good));
         assert!(!answer.starts_with("HTTP/1.1 2"), "{line}: {answer}");
         assert_eq!(sidecar.decisions().len(), before + 1, "{line}");
         assert_eq!(code(&sidecar), wanted, "{line} {host}");
@@ -248,15 +215,15 @@ fn a_proxy_password_is_a_token_and_nothing_else_is() {
     let server = echo();
     let sidecar = before(&server);
     let good = token(&sidecar);
-    let both = format!("Outrider-Task-Token: {good}\r\n{}", basic("task", &good));
-    let twice = basic("task", &good).repeat(2);
+    let both = format!("Outrider-Task-Token: {good}\r\n{}", password("task", &good));
+    let twice = password("task", &good).repeat(2);
     let bearer = format!("Proxy-Authorization: Bearer {good}\r\n");
     let fallen = format!("Outrider-Task-Token: {good}\r\nProxy-Authorization: Basic !\r\n");
     for (fields, wanted) in [
         (String::new(), "task_missing"),
-        (basic("user", &good), "task_invalid"),
-        (basic("task", ""), "task_invalid"),
-        (basic("task", "zz9"), "task_invalid"),
+        (password("user", &good), "task_invalid"),
+        (password("task", ""), "task_invalid"),
+        (password("task", "zz9"), "task_invalid"),
         (bearer, "task_invalid"),
         (both, "task_invalid"),
         (twice, "task_invalid"),
@@ -271,7 +238,11 @@ fn a_proxy_password_is_a_token_and_nothing_else_is() {
     // On a reverse listener it is not read.
     let request = Request::call("echo", &hi()).field(
         "Proxy-Authorization",
-        basic("task", &good).trim_end().split_once(": ").unwrap().1,
+        password("task", &good)
+            .trim_end()
+            .split_once(": ")
+            .unwrap()
+            .1,
     );
     let answer = Agent::new(sidecar.listener("reverse"), "/tools").send(&request);
     assert_eq!(answer.code(), "task_missing");
@@ -282,8 +253,8 @@ fn a_proxy_password_is_a_token_and_nothing_else_is() {
 fn calls_inside_tls_are_decided_one_by_one_under_the_token_of_their_tunnel() {
     let server = echo();
     let sidecar = before(&server);
-    let password = basic("task", &token(&sidecar));
-    let mut session = inside(&sidecar, "tools.test:443", "tools.test", &password, false).unwrap();
+    let good = password("task", &token(&sidecar));
+    let mut session = inside(&sidecar, "tools.test:443", "tools.test", &good, false).unwrap();
     let keep = |bytes: Vec<u8>| {
         let text = String::from_utf8(bytes).unwrap();
         text.replace("Connection: close\r\n", "").into_bytes()
@@ -295,14 +266,14 @@ fn calls_inside_tls_are_decided_one_by_one_under_the_token_of_their_tunnel() {
     assert_eq!(&some, b"HTTP/1.1 200 ");
     assert_eq!(server.calls().len(), 1);
     // Another host over the same session, and a tunnel in the tunnel.
-    let mut session = inside(&sidecar, "tools.test:443", "tools.test", &password, false).unwrap();
+    let mut session = inside(&sidecar, "tools.test:443", "tools.test", &good, false).unwrap();
     session
         .write_all(&call("POST /mcp HTTP/1.1", "other.test", ""))
         .unwrap();
     let answer = told(session);
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert_eq!(code(&sidecar), "destination_refused");
-    let mut session = inside(&sidecar, "tools.test:443", "tools.test", &password, false).unwrap();
+    let mut session = inside(&sidecar, "tools.test:443", "tools.test", &good, false).unwrap();
     session
         .write_all(b"CONNECT tools.test:443 HTTP/1.1\r\nHost: tools.test:443\r\n\r\n")
         .unwrap();
@@ -323,15 +294,12 @@ fn calls_inside_tls_are_decided_one_by_one_under_the_token_of_their_tunnel() {
 fn a_session_for_another_host_than_its_tunnels_is_closed() {
     let server = echo();
     let sidecar = before(&server);
-    let password = basic("task", &token(&sidecar));
+    let good = password("task", &token(&sidecar));
     for (to, name) in [
         ("tools.test:443", "other.test"),
         ("tools.test:443", "127.0.0.1"),
     ] {
-        assert!(
-            inside(&sidecar, to, name, &password, false).is_err(),
-            "{name}"
-        );
+        assert!(inside(&sidecar, to, name, &good, false).is_err(), "{name}");
     }
     until("the faults to be counted", || {
         let label = ["reason=\"tunnel\""];
@@ -345,8 +313,8 @@ fn a_session_for_another_host_than_its_tunnels_is_closed() {
 fn http_2_is_spoken_inside_tls_and_by_prior_knowledge() {
     let server = echo();
     let sidecar = before(&server);
-    let password = basic("task", &token(&sidecar));
-    let session = inside(&sidecar, "tools.test:443", "tools.test", &password, true).unwrap();
+    let good = password("task", &token(&sidecar));
+    let session = inside(&sidecar, "tools.test:443", "tools.test", &good, true).unwrap();
     assert_eq!(session.conn.alpn_protocol(), Some(&b"h2"[..]));
     drop(session);
 

@@ -1,6 +1,14 @@
 //! What the modules share: the binary, an echo server, the oracle of a refusal.
 
-use outrider_integration::{Agent, Answer, Exchange, Request, Setup, Sidecar, Tool, ToolServer};
+use std::{
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use outrider_integration::{
+    Address, Agent, Answer, Exchange, PATIENCE, Request, Setup, Sidecar, Tool, ToolServer,
+};
 use serde_json::{Value, json};
 
 /// The binary under test.
@@ -175,4 +183,37 @@ fn check_decision(answer: &Answer, code: &str) {
     assert!(decision["retry"].is_string(), "{decision}");
     let id = decision.get("id").or_else(|| decision.get("decision_id"));
     assert_eq!(id, Some(&json!(answer.decision_id())), "{decision}");
+}
+
+/// The line by which a task's token is a proxy's password.
+pub(crate) fn password(user: &str, token: &str) -> String {
+    let coded = STANDARD.encode(format!("{user}:{token}"));
+    format!("Proxy-Authorization: Basic {coded}\r\n")
+}
+
+/// A connection to the forward listener.
+pub(crate) fn to_proxy(sidecar: &Sidecar) -> TcpStream {
+    let Address::Tcp(address) = sidecar.listener("forward") else {
+        panic!("not TCP")
+    };
+    let stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream
+}
+
+/// Asks the forward listener for a tunnel, with further lines; the answer's head, and the stream.
+pub(crate) fn tunnel(sidecar: &Sidecar, to: &str, fields: &str) -> (String, TcpStream) {
+    let mut stream = to_proxy(sidecar);
+    write!(
+        stream,
+        "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{fields}\r\n"
+    )
+    .unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        assert_eq!(stream.read(&mut byte).unwrap(), 1, "{head:?}");
+        head.push(byte[0]);
+    }
+    (String::from_utf8(head).unwrap(), stream)
 }

@@ -6,12 +6,11 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use outrider_integration::{Address, PATIENCE, Setup, Sidecar, until};
+use outrider_integration::{Address, Setup, Sidecar, until};
 use rustls::{ClientConfig, ClientConnection, RootCertStore};
 use serde_json::{Value, json};
 
-use crate::support::{OUTRIDER, check_record};
+use crate::support::{OUTRIDER, check_record, password, tunnel};
 
 /// A sidecar whose forward listener passes tunnels to that address of this machine.
 fn before(server: &TcpListener, tls: &str) -> Setup {
@@ -30,29 +29,10 @@ fn server() -> TcpListener {
     TcpListener::bind("127.0.0.1:0").unwrap()
 }
 
-/// Asks for a tunnel; the answer's head, and the stream.
+/// Asks for a tunnel, under a token if there is one; the answer's head, and the stream.
 fn connect(sidecar: &Sidecar, to: &str, token: Option<&str>) -> (String, TcpStream) {
-    let Address::Tcp(address) = sidecar.listener("forward") else {
-        panic!("not TCP")
-    };
-    let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let authorization = token.map_or_else(String::new, |token| {
-        let coded = STANDARD.encode(format!("task:{token}"));
-        format!("Proxy-Authorization: Basic {coded}\r\n")
-    });
-    write!(
-        stream,
-        "CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n{authorization}\r\n"
-    )
-    .unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        let mut byte = [0];
-        assert_eq!(stream.read(&mut byte).unwrap(), 1, "{head:?}");
-        head.push(byte[0]);
-    }
-    (String::from_utf8(head).unwrap(), stream)
+    let fields = token.map_or_else(String::new, |token| password("task", token));
+    tunnel(sidecar, to, &fields)
 }
 
 /// The first bytes of a TLS session with that host.

@@ -12,6 +12,7 @@ mod namespace;
 mod plan;
 mod sidecar;
 mod summary;
+mod task;
 
 use std::{
     io::Write as _,
@@ -22,16 +23,14 @@ use std::{
 
 use anyhow::Context as _;
 
-use super::{
-    DEFAULT, read,
-    task::{TaskOf, ttl},
-};
+use super::{DEFAULT, read, task::ttl};
 use crate::config::Loaded;
 pub use agent::Leash;
 use environment::Trust;
 pub use namespace::{Enter, Within};
 use sidecar::Sidecar;
 use summary::Summary;
+use task::TaskOf;
 
 /// Run an agent behind a sidecar: its variables set, its task opened and closed
 #[derive(Debug, clap::Args)]

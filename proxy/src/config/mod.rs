@@ -4,6 +4,7 @@
 
 mod build;
 mod compile;
+mod cross;
 pub mod description;
 mod load;
 mod service;

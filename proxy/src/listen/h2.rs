@@ -64,10 +64,10 @@ pub(super) async fn serve<S: Service, T: Io + 'static>(
         let drain = drain.clone();
         async move {
             if request.headers().len() > LINES {
-                return Err(Unserved(h2::Reason::ENHANCE_YOUR_CALM.into()));
+                return Err(Unserved::from(h2::Reason::ENHANCE_YOUR_CALM));
             }
             let turn = drain.clone().granted().await;
-            let turn = turn.ok_or_else(|| Unserved(h2::Reason::REFUSED_STREAM.into()))?;
+            let turn = turn.ok_or(h2::Reason::REFUSED_STREAM)?;
             let connection = Rc::new(connection.then(connection.via.clone(), turn));
             let Reply { response, onward } = service.call(connection, request).await;
             // A tunnel is never opened over HTTP/2: `admit` refuses it.
@@ -143,10 +143,16 @@ fn fault(error: &hyper::Error) -> Result<(), ConnectionFault> {
     }
 }
 
-/// A request that is not answered: its stream is reset.
+/// A request that is not answered, or not to the end: its stream is reset.
 #[derive(Debug, thiserror::Error)]
 #[error("the request is not served")]
 struct Unserved(#[source] h2::Error);
+
+impl From<h2::Reason> for Unserved {
+    fn from(reason: h2::Reason) -> Self {
+        Self(reason.into())
+    }
+}
 
 /// The calls of one connection.
 #[derive(Clone)]
@@ -225,16 +231,17 @@ struct Answer<B> {
 
 impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
     type Data = Bytes;
-    type Error = B::Error;
+    type Error = Unserved;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Unserved>>> {
         let frame = Pin::new(&mut self.body).poll_frame(cx);
         let waits = frame.is_ready().then(Instant::now);
         self.call.since.set(waits);
-        frame
+        // An end before the end is said to be one (RFC 9113 §8.7).
+        frame.map_err(|_| h2::Reason::CANCEL.into())
     }
 
     fn is_end_stream(&self) -> bool {

@@ -74,7 +74,7 @@ impl Relayed {
     /// Relays until it is over.
     pub(super) async fn run(mut self, agent: impl Io, service: impl Io) {
         let moved = Moved {
-            sent: Cell::new(self.entry.answered.sent.unwrap_or(0)),
+            sent: Cell::default(),
             answered: Cell::default(),
             last: Cell::new(Instant::now()),
         };

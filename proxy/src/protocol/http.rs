@@ -3,21 +3,16 @@
 //! A tool of such a service is a method, `service/GET`; rules in Rego see the path. Nobody looks
 //! into bodies or answers, which policy and record are told (`content.opaque`).
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
-use http::Method;
-use outrider_policy::{Problem, Value};
-use outrider_schemas::{catalogue::Tool, json_schema::Schema};
+use outrider_policy::Problem;
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Kind, Manner, Message, Protocol, Published, Row, Spoken,
-    Target, Unreadable, uncoded,
+    Answers, Asked, BodyManner, Manner, Message, Protocol, Published, Row, Spoken, Target,
+    Unreadable, uncoded,
+    unread::{self, Unread},
 };
-use crate::{
-    call::ToolCall,
-    listen::path::EncodedSlash,
-    rejection::{Rejection, Unknown},
-};
+use crate::{listen::path::EncodedSlash, rejection::Rejection};
 
 /// The protocol's line in the table.
 pub const ROW: Row = Row {
@@ -28,7 +23,7 @@ pub const ROW: Row = Row {
 
 /// The methods that are served (RFC 9110 §9.3, RFC 5789), and whether each is safe and idempotent
 /// (RFC 9110 §9.2).
-const METHODS: [(&str, bool, bool); 7] = [
+const METHODS: [Unread; 7] = [
     ("GET", true, true),
     ("HEAD", true, true),
     ("OPTIONS", true, true),
@@ -58,27 +53,8 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
             encoded_slash: settings.encoded_slash.unwrap_or(EncodedSlash::Refused),
             streamed: settings.streamed,
         }),
-        contract: Arc::new(METHODS.iter().filter_map(tool).collect()),
+        contract: Arc::new(METHODS.iter().filter_map(unread::tool).collect()),
         notes: Vec::new(),
-    })
-}
-
-fn tool(&(method, safe, idempotent): &(&str, bool, bool)) -> Option<Tool> {
-    Some(Tool {
-        operation: method.into(),
-        owner: "".into(),
-        version: "".into(),
-        digest: "".into(),
-        classification: None,
-        labels: Vec::new(),
-        read_only: safe,
-        destructive: !safe,
-        idempotent,
-        open_world: true,
-        // Never absent: any value satisfies `true`.
-        input: Schema::compile(&serde_json::Value::Bool(true)).ok()?,
-        output: None,
-        headers: Vec::new(),
     })
 }
 
@@ -109,28 +85,6 @@ impl Protocol for Http {
     }
 
     fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
-        let method = served(&asked.head.method).ok_or_else(|| Unreadable {
-            exchange: Exchange::opaque(),
-            rejection: Rejection::ToolUnknown(Unknown::Tool),
-        })?;
-        Ok(Message {
-            exchange: Exchange::opaque(),
-            method: Cow::Borrowed(method),
-            kind: Kind::Call(ToolCall {
-                operation: method.into(),
-                arguments: Value::new_object(),
-                input_responses: Value::new_object(),
-                opaque: true,
-                unread: Vec::new(),
-            }),
-            trace: None,
-            session: None,
-        })
+        unread::call(&asked.head.method, &METHODS)
     }
-}
-
-/// The method's name, if it is one that is served.
-fn served(method: &Method) -> Option<&'static str> {
-    let (name, ..) = METHODS.iter().find(|(name, ..)| *name == method.as_str())?;
-    Some(name)
 }

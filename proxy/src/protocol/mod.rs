@@ -11,6 +11,7 @@ pub mod openapi;
 mod rpc;
 pub mod sse;
 pub mod tunnel;
+mod unread;
 
 use std::{borrow::Cow, fmt, sync::Arc};
 

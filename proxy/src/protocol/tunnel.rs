@@ -3,21 +3,16 @@
 //! Its one tool is `service/CONNECT`, decided by host and port; TLS inside names the same host.
 //! Policy and record are told that the rest was not seen (`content.opaque`).
 
-use std::{borrow::Cow, sync::Arc};
+use std::sync::Arc;
 
-use http::Method;
-use outrider_policy::{Problem, Value};
-use outrider_schemas::{catalogue::Tool, json_schema::Schema};
+use outrider_policy::Problem;
 
 use super::{
-    Answers, Asked, BodyManner, Exchange, Kind, Manner, Message, Protocol, Published, Row, Spoken,
-    Target, Unreadable,
+    Answers, Asked, BodyManner, Manner, Message, Protocol, Published, Row, Spoken, Target,
+    Unreadable,
+    unread::{self, Unread},
 };
-use crate::{
-    call::ToolCall,
-    listen::path::EncodedSlash,
-    rejection::{Rejection, Unknown},
-};
+use crate::{listen::path::EncodedSlash, rejection::Rejection};
 
 /// The protocol's line in the table.
 pub const ROW: Row = Row {
@@ -27,7 +22,7 @@ pub const ROW: Row = Row {
 };
 
 /// The only thing that can be asked of a tunnel.
-const CONNECT: &str = "CONNECT";
+const METHODS: [Unread; 1] = [("CONNECT", false, false)];
 
 /// Bytes, unread.
 #[derive(Debug)]
@@ -41,27 +36,8 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     }
     Ok(Spoken {
         protocol: Arc::new(Tunnel),
-        contract: Arc::new(tool().into_iter().collect()),
+        contract: Arc::new(METHODS.iter().filter_map(unread::tool).collect()),
         notes: Vec::new(),
-    })
-}
-
-fn tool() -> Option<Tool> {
-    Some(Tool {
-        operation: CONNECT.into(),
-        owner: "".into(),
-        version: "".into(),
-        digest: "".into(),
-        classification: None,
-        labels: Vec::new(),
-        read_only: false,
-        destructive: true,
-        idempotent: false,
-        open_world: true,
-        // Never absent: any value satisfies `true`.
-        input: Schema::compile(&serde_json::Value::Bool(true)).ok()?,
-        output: None,
-        headers: Vec::new(),
     })
 }
 
@@ -79,36 +55,11 @@ impl Protocol for Tunnel {
         }
     }
 
-    fn admit(&self, asked: &Asked<'_>) -> Result<(), Rejection> {
-        connect(&asked.head.method)
+    fn admit(&self, _: &Asked<'_>) -> Result<(), Rejection> {
+        Ok(())
     }
 
     fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
-        connect(&asked.head.method).map_err(|rejection| Unreadable {
-            exchange: Exchange::opaque(),
-            rejection,
-        })?;
-        Ok(Message {
-            exchange: Exchange::opaque(),
-            method: Cow::Borrowed(CONNECT),
-            kind: Kind::Call(ToolCall {
-                operation: CONNECT.into(),
-                arguments: Value::new_object(),
-                input_responses: Value::new_object(),
-                opaque: true,
-                unread: Vec::new(),
-            }),
-            trace: None,
-            session: None,
-        })
-    }
-}
-
-/// Refuses every other method: a tunnel's service answers no requests.
-fn connect(method: &Method) -> Result<(), Rejection> {
-    if *method == Method::CONNECT {
-        Ok(())
-    } else {
-        Err(Rejection::ToolUnknown(Unknown::Tool))
+        unread::call(&asked.head.method, &METHODS)
     }
 }

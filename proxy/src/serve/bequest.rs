@@ -1,10 +1,11 @@
 //! What a sidecar and its successor tell each other.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{fmt, net::SocketAddr, path::PathBuf, sync::Arc};
 
+use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
-use crate::{state, tag};
+use crate::{listen::ca::Authority, state, tag};
 
 /// What a sidecar tells its successor.
 #[derive(Debug, Serialize, Deserialize)]
@@ -49,7 +50,30 @@ pub(super) struct Estate {
     pub(super) keys: Vec<tag::Published>,
     /// The key of the authority that agents trust, PEM: it is nowhere else.
     #[serde(default)]
-    pub(super) ca_key: Option<String>,
+    pub(super) ca_key: Option<CaKey>,
+}
+
+/// A private key, PEM: it goes over, and is never printed.
+#[derive(Serialize, Deserialize)]
+#[serde(transparent)]
+pub(super) struct CaKey(String);
+
+impl CaKey {
+    pub(super) fn of(authority: &Authority) -> Self {
+        Self(authority.key())
+    }
+}
+
+impl From<CaKey> for SecretString {
+    fn from(key: CaKey) -> Self {
+        key.0.into()
+    }
+}
+
+impl fmt::Debug for CaKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
 }
 
 /// What a descriptor is for.

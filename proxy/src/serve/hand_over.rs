@@ -26,7 +26,7 @@ use tokio::{
     time::{MissedTickBehavior, interval, timeout},
 };
 
-use super::bequest::{Bequest, Claim, Estate, Place};
+use super::bequest::{Bequest, CaKey, Claim, Estate, Place};
 use crate::{
     control::{Heir, wire::Bid},
     drain::Drain,
@@ -165,7 +165,7 @@ impl Heritage {
             authority: outrider.authority.leave(),
             uses: outrider.uses.leave(),
             keys: outrider.signer.leave(Timestamp::now()),
-            ca_key: self.authority.as_ref().map(|authority| authority.key()),
+            ca_key: self.authority.as_deref().map(CaKey::of),
         };
         link.send(&Bequest::Estate(Box::new(estate)), &with).await?;
         let answer = link.receive().await?;

@@ -11,12 +11,8 @@ use anyhow::Context as _;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::process::Command;
 
-use super::sidecar::Sidecar;
-use crate::{
-    cli::task::TaskOf,
-    config::{Loaded, TlsWord},
-    listen::ListenAddress,
-};
+use super::{sidecar::Sidecar, task::TaskOf};
+use crate::config::{Loaded, TlsWord};
 
 /// Variables by which clients find a proxy; most read one case, some the other.
 const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
@@ -149,25 +145,24 @@ pub(super) fn variables(
     let mut variables = Variables::default();
     let token = task.token.expose();
     variables.put("OUTRIDER_TASK_TOKEN", token);
-    if let Some(forward) = sidecar.forward() {
+    if let Some(forward) = sidecar.proxy() {
         // A token has no character that a URL would not take.
         let proxy = format!("http://task:{token}@{forward}");
         for name in PROXIES {
             variables.put(name, &proxy);
             variables.put(&name.to_ascii_lowercase(), &proxy);
         }
-        let direct = match sidecar.reverse() {
-            Some(ListenAddress::Tcp(address)) => address.to_string(),
-            Some(ListenAddress::Unix(_)) | None => String::new(),
-        };
+        let direct = sidecar
+            .base()
+            .map_or_else(String::new, |base| base.to_string());
         variables.put("NO_PROXY", &direct);
         variables.put("no_proxy", &direct);
         // Node reads the variables above only if told; git presents no password until it is asked.
         variables.put("NODE_USE_ENV_PROXY", "1");
         variables.put("GIT_HTTP_PROXY_AUTHMETHOD", "basic");
     }
-    if let Some(ListenAddress::Tcp(address)) = sidecar.reverse() {
-        variables.put("OUTRIDER_URL", &format!("http://{address}"));
+    if let Some(base) = sidecar.base() {
+        variables.put("OUTRIDER_URL", &format!("http://{base}"));
     }
     let path = |path: &Path| -> anyhow::Result<String> {
         let text = path.to_str().context("a path that is not UTF-8")?;

@@ -32,8 +32,7 @@ const NOBODY: u32 = 65_534;
 #[derive(Debug)]
 pub(super) struct Prepared {
     working: PathBuf,
-    directories: Vec<PathBuf>,
-    files: Vec<PathBuf>,
+    hidden: Vec<PathBuf>,
     /// Another user than we are.
     user: Option<u32>,
 }
@@ -41,7 +40,7 @@ pub(super) struct Prepared {
 impl Prepared {
     pub(super) fn new(loaded: &Loaded, user: Option<u32>) -> anyhow::Result<Self> {
         let working = fs::canonicalize(std::env::current_dir()?)?;
-        let (directories, files) = hidden(loaded, &working)?;
+        let hidden = hidden(loaded, &working)?;
         let root = rustix::process::geteuid().is_root();
         let user = match (root, user) {
             (true, Some(0)) => {
@@ -57,8 +56,7 @@ impl Prepared {
         };
         Ok(Self {
             working,
-            directories,
-            files,
+            hidden,
             user,
         })
     }
@@ -74,10 +72,11 @@ impl Prepared {
         let room = Room::new()?;
         let plan = Plan {
             ports: places.iter().map(|(port, _)| *port).collect(),
-            empty: self.empty(),
-            nothing: self.files.iter().cloned().chain(sockets()?).collect(),
+            empty: usual(),
+            hidden: self.hidden,
+            sockets: sockets()?,
             kept: variables.files()?,
-            working: self.working.clone(),
+            working: self.working,
         };
         fs::write(Plan::of(&room.0), serde_json::to_vec(&plan)?)?;
         let door = UnixListener::bind(room.0.join("door"))?;
@@ -108,16 +107,17 @@ impl Prepared {
         }
         agent::wait(child, false).await
     }
+}
 
-    fn empty(&self) -> Vec<PathBuf> {
-        let usual = EMPTY.iter().map(PathBuf::from).filter(|path| path.is_dir());
-        usual.chain(self.directories.iter().cloned()).collect()
-    }
+/// What begins empty, as far as it is there.
+fn usual() -> Vec<PathBuf> {
+    let all = EMPTY.iter().map(PathBuf::from);
+    all.filter(|path| path.is_dir()).collect()
 }
 
 /// Where the ports inside lead.
 fn places(sidecar: &Sidecar) -> Vec<(u16, ListenAddress)> {
-    let forward = sidecar.forward().map(ListenAddress::Tcp);
+    let forward = sidecar.listener().map(ListenAddress::Tcp);
     let port = |address: &ListenAddress| match address {
         ListenAddress::Tcp(address) => Some(SocketAddr::port(address)),
         ListenAddress::Unix(_) => None,

@@ -199,6 +199,10 @@ fn furnish(plan: &Plan) -> anyhow::Result<()> {
             MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH,
         )?;
     }
+    // Now, since some of it may be in the place that has just come back.
+    for directory in &plan.hidden {
+        empty(directory)?;
+    }
     for (file, text) in &plan.kept {
         if !file.exists() {
             let directory = file.parent().context("a file without a directory")?;
@@ -206,8 +210,8 @@ fn furnish(plan: &Plan) -> anyhow::Result<()> {
             fs::write(file, text)?;
         }
     }
-    for file in &plan.nothing {
-        cover(file)?;
+    for socket in &plan.sockets {
+        cover(socket)?;
     }
     // The old place may be under a cover.
     std::env::set_current_dir(&plan.working)?;
@@ -225,7 +229,7 @@ fn empty(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
-/// Puts nothing in a file's place.
+/// Puts nothing in a socket's place.
 fn cover(file: &Path) -> anyhow::Result<()> {
     match mount_bind("/dev/null", file) {
         Ok(()) => Ok(()),

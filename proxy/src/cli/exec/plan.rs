@@ -13,7 +13,7 @@ use crate::{config::Loaded, state::config::Store};
 
 /// Directories that begin empty for the agent: others' sockets are there.
 pub(super) const EMPTY: [&str; 4] = ["/tmp", "/var/tmp", "/run", "/dev/shm"];
-/// Directories with much that is nobody's secret: of these a file is hidden alone.
+/// Directories that an agent needs: they cannot become empty.
 const SHARED: [&str; 12] = [
     "/", "/etc", "/usr", "/var", "/var/log", "/var/lib", "/home", "/root", "/opt", "/srv", "/mnt",
     "/dev",
@@ -22,12 +22,14 @@ const SHARED: [&str; 12] = [
 /// How a namespace is set up, told from outside.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct Plan {
-    /// Ports of its loopback address that lead to the sidecar.
+    /// Ports of its address 127.0.0.1 that lead to the sidecar.
     pub(super) ports: Vec<u16>,
-    /// Directories that become empty.
+    /// Directories that begin empty, save for where the agent works.
     pub(super) empty: Vec<PathBuf>,
-    /// Files, and sockets, behind which nothing is.
-    pub(super) nothing: Vec<PathBuf>,
+    /// Directories that become empty, also where the agent works.
+    pub(super) hidden: Vec<PathBuf>,
+    /// Sockets behind which nothing is.
+    pub(super) sockets: Vec<PathBuf>,
     /// Files that are written anew where their directory became empty.
     pub(super) kept: Vec<(PathBuf, String)>,
     /// Where the agent works.
@@ -47,12 +49,19 @@ impl Plan {
     }
 }
 
-/// Every directory and file that only the sidecar may see, with no link on the way.
-pub(super) fn hidden(
-    loaded: &Loaded,
-    working: &Path,
-) -> anyhow::Result<(Vec<PathBuf>, Vec<PathBuf>)> {
-    let (mut directories, mut files) = (BTreeSet::new(), BTreeSet::new());
+/// Every directory that only the sidecar may see, with no link on the way. A file that is hidden
+/// alone would be seen again once it is replaced or rotated.
+///
+/// # Errors
+/// One is shared with the agent.
+pub(super) fn hidden(loaded: &Loaded, working: &Path) -> anyhow::Result<Vec<PathBuf>> {
+    if EMPTY.iter().any(|empty| working == Path::new(empty)) || is_shared(working) {
+        bail!(
+            "the working directory `{}` is everybody's: start in one of the agent's own",
+            working.display()
+        );
+    }
+    let mut directories = BTreeSet::new();
     for path in secret(loaded) {
         let path = std::path::absolute(path)?;
         // A file that is not there yet is hidden with where it will be.
@@ -62,25 +71,24 @@ pub(super) fn hidden(
         } else {
             real.parent()
         };
-        let parent = parent.map_or_else(|| PathBuf::from("/"), Path::to_owned);
-        let parent = fs::canonicalize(&parent).unwrap_or(parent);
-        if working.starts_with(&parent) && !is_shared(&parent) {
+        let parent = parent.unwrap_or(Path::new("/"));
+        let parent = fs::canonicalize(parent).unwrap_or_else(|_| parent.to_owned());
+        if is_shared(&parent) {
+            bail!(
+                "the sidecar has `{}` in a directory that the agent needs, too: give it one of its own",
+                real.display()
+            );
+        }
+        if working.starts_with(&parent) {
             bail!(
                 "the working directory `{}` is where the sidecar has `{}`, which the agent must not see: start in another directory",
                 working.display(),
                 real.display()
             );
         }
-        if is_shared(&parent) || working.starts_with(&parent) {
-            files.insert(real);
-        } else {
-            directories.insert(parent);
-        }
+        directories.insert(parent);
     }
-    Ok((
-        directories.into_iter().collect(),
-        files.into_iter().collect(),
-    ))
+    Ok(directories.into_iter().collect())
 }
 
 fn is_shared(directory: &Path) -> bool {
@@ -127,8 +135,9 @@ fn secret(loaded: &Loaded) -> Vec<PathBuf> {
 pub(super) fn sockets() -> anyhow::Result<Vec<PathBuf>> {
     let table = fs::read_to_string("/proc/net/unix")?;
     let paths = table.lines().skip(1).filter_map(|line| {
-        let path = line.split_ascii_whitespace().nth(7)?;
-        path.starts_with('/').then(|| PathBuf::from(path))
+        // The path is the last column and may hold spaces.
+        let (_, path) = line.split_once(" /")?;
+        Some(Path::new("/").join(path))
     });
     Ok(paths.collect::<BTreeSet<_>>().into_iter().collect())
 }

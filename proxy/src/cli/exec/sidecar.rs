@@ -2,7 +2,7 @@
 
 use std::{
     io::{BufRead as _, BufReader},
-    net::SocketAddr,
+    net::{Ipv4Addr, SocketAddr},
     os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -24,6 +24,8 @@ pub(super) struct Sidecar {
     control: PathBuf,
     forward: Option<SocketAddr>,
     reverse: Option<ListenAddress>,
+    /// The agent reaches it by loopback alone.
+    isolated: bool,
     /// It is our own, and ends with us.
     own: Option<Child>,
 }
@@ -73,6 +75,7 @@ impl Sidecar {
                 ListenAddress::Unix(path) => ListenAddress::Unix(loaded.resolve(&path)),
                 tcp @ ListenAddress::Tcp(_) => tcp,
             }),
+            isolated,
             own,
         };
         if sidecar.forward.is_some_and(|address| address.port() == 0) {
@@ -92,14 +95,36 @@ impl Sidecar {
         &self.control
     }
 
-    /// The proxy.
-    pub(super) fn forward(&self) -> Option<SocketAddr> {
+    /// Where the forward listener listens.
+    pub(super) fn listener(&self) -> Option<SocketAddr> {
         self.forward
     }
 
     /// Where services are called by their names.
     pub(super) fn reverse(&self) -> Option<&ListenAddress> {
         self.reverse.as_ref()
+    }
+
+    /// The proxy, as the agent reaches it.
+    pub(super) fn proxy(&self) -> Option<SocketAddr> {
+        self.forward.map(|address| self.reached(address))
+    }
+
+    /// The base of URLs, as the agent reaches it.
+    pub(super) fn base(&self) -> Option<SocketAddr> {
+        match self.reverse {
+            Some(ListenAddress::Tcp(address)) => Some(self.reached(address)),
+            Some(ListenAddress::Unix(_)) | None => None,
+        }
+    }
+
+    /// A listener on every address is on loopback, too, and no other leads out of a namespace.
+    fn reached(&self, address: SocketAddr) -> SocketAddr {
+        if self.isolated || address.ip().is_unspecified() {
+            (Ipv4Addr::LOCALHOST, address.port()).into()
+        } else {
+            address
+        }
     }
 
     /// Ends the sidecar if it is our own.
