@@ -94,7 +94,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         let trust = Trust::of(&loaded)?;
         let variables = environment::variables(&sidecar, &task, &trust)?;
         let log = super::record_of(&loaded);
-        let summary = Summary::begin(&log, &task.id);
+        let summary = Summary::begin(&log, &task.id, sidecar.is_own());
         let ended = match isolated {
             Some(prepared) => prepared.run(&args.command, &variables, &sidecar).await?,
             None => agent::run(&args.command, &variables).await?,

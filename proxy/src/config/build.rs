@@ -18,7 +18,7 @@ use crate::{
     credentials::{Credential, Setting},
     headers::is_ours,
     identify::Required,
-    limit::{self, Limits},
+    limit::Limits,
     listen::{
         ListenAddress, Mode,
         host::{Host, HostPattern},

@@ -95,6 +95,11 @@ impl Sidecar {
         &self.control
     }
 
+    /// Whether it was started for this agent alone.
+    pub(super) fn is_own(&self) -> bool {
+        self.own.is_some()
+    }
+
     /// Where the forward listener listens.
     pub(super) fn listener(&self) -> Option<SocketAddr> {
         self.forward

@@ -17,8 +17,22 @@ const SLOWEST: usize = 3;
 #[derive(Debug)]
 pub(super) struct Summary {
     log: PathBuf,
-    task: String,
+    whose: Whose,
     from: u64,
+}
+
+/// Which decisions are the agent's.
+#[derive(Debug)]
+struct Whose {
+    task: String,
+    /// Those without a task, too: what is refused before its task is known. Nobody else calls there.
+    alone: bool,
+}
+
+impl Whose {
+    fn covers(&self, task: &str) -> bool {
+        task == self.task || (self.alone && task.is_empty())
+    }
 }
 
 /// What an agent did.
@@ -31,16 +45,20 @@ pub(super) struct Told {
 }
 
 impl Summary {
-    pub(super) fn begin(log: &Path, task: &str) -> Self {
+    /// `alone`: the sidecar serves no other agent.
+    pub(super) fn begin(log: &Path, task: &str, alone: bool) -> Self {
         let from = std::fs::metadata(log).map_or(0, |file| file.len());
         Self {
             log: log.to_owned(),
-            task: task.to_owned(),
+            whose: Whose {
+                task: task.to_owned(),
+                alone,
+            },
             from,
         }
     }
 
-    /// Reads what was added under the task since.
+    /// Reads what was added since.
     pub(super) fn end(&self) -> io::Result<Told> {
         let mut file = File::open(&self.log)?;
         // A log that was rotated meanwhile begins anew.
@@ -55,7 +73,7 @@ impl Summary {
         let mut tools = BTreeMap::new();
         for line in lines {
             if let Ok(line) = serde_json::from_str(&line?) {
-                told.add(&self.task, &line, &mut tools);
+                told.add(&self.whose, &line, &mut tools);
             }
         }
         told.slowest
@@ -66,12 +84,12 @@ impl Summary {
 }
 
 impl Told {
-    /// Adds a line of the log, if it is about the task.
-    fn add(&mut self, task: &str, line: &Value, tools: &mut BTreeMap<String, String>) {
+    /// Adds a line of the log, if it is the agent's.
+    fn add(&mut self, whose: &Whose, line: &Value, tools: &mut BTreeMap<String, String>) {
         let text = |key: &str| line.get(key).and_then(Value::as_str).unwrap_or_default();
         let id = text("decision_id").to_owned();
         match text("type") {
-            "decision" if text("task") == task => {
+            "decision" if whose.covers(text("task")) => {
                 let count = line.get("count").and_then(Value::as_u64).unwrap_or(1);
                 self.calls += count;
                 if text("outcome") == "allow" {
@@ -126,18 +144,33 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_lines_of_the_task_count() {
+    fn lines_of_the_task_count_and_those_without_one_where_nobody_else_calls() {
         let lines = [
             r#"{"type":"decision","decision_id":"1","task":"t","outcome":"allow","code":"ok","tool":"a/b"}"#,
             r#"{"type":"decision","decision_id":"2","task":"other","outcome":"deny","code":"tool_unknown"}"#,
             r#"{"type":"decision","decision_id":"3","task":"t","outcome":"deny","code":"rate_limited","count":5}"#,
             r#"{"type":"outcome","decision_id":"1","response":{"duration_ms":7}}"#,
             r#"{"type":"outcome","decision_id":"9","response":{"duration_ms":9}}"#,
+            r#"{"type":"decision","decision_id":"4","task":"","outcome":"deny","code":"service_unknown"}"#,
         ];
-        let (mut told, mut tools) = (Told::default(), BTreeMap::new());
-        for line in lines {
-            told.add("t", &serde_json::from_str(line).unwrap(), &mut tools);
-        }
+        let told = |alone| {
+            let task = "t".to_owned();
+            let (mut told, mut tools) = (Told::default(), BTreeMap::new());
+            for line in lines {
+                let line = serde_json::from_str(line).unwrap();
+                told.add(
+                    &Whose {
+                        task: task.clone(),
+                        alone,
+                    },
+                    &line,
+                    &mut tools,
+                );
+            }
+            told
+        };
+        assert_eq!(told(true).refusals.get("service_unknown"), Some(&1));
+        let told = told(false);
         insta::assert_snapshot!(told.to_string(), @r"
         outrider: 6 calls, 5 refused
           rate_limited             5
