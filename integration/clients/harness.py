@@ -112,7 +112,13 @@ class Sidecar:
 
     def add(self, name: str, upstream: str, **more) -> None:
         """Locks what the server has; raises RuntimeError when it cannot."""
-        (self.work / f"{name}.json").write_text(self.run("schemas", "lock", "--from", upstream))
+        self.lock(name, ["--from", upstream])
+        self.serve(name, upstream, **more)
+
+    def lock(self, name: str, server: list[str]) -> None:
+        (self.work / f"{name}.json").write_text(self.run("schemas", "lock", *server))
+
+    def serve(self, name: str, upstream: str, **more) -> None:
         service = {"name": name, "protocol": "mcp", "upstream": upstream, "schemas": f"{name}.json"}
         self.services.append(service | {"classification": "internal"} | more)
 

@@ -221,7 +221,8 @@ impl Outrider {
         let Some(peers) = self.peers.get(&connection.listener.name) else {
             return Ok(());
         };
-        if connection.admits(|uid| peers.admit(uid).is_ok()) {
+        let admitted = |uid| peers.admit(uid).is_ok();
+        if connection.caller().is_some_and(admitted) {
             Ok(())
         } else {
             Err(Rejection::IdentityInvalid)

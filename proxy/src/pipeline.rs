@@ -20,7 +20,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 
@@ -40,7 +40,7 @@ use crate::{
     record::{Entry, Facts, Permit, Ruling},
     rejection::{Malformed, Rejection},
     respond::{self, Accepted, Answer},
-    upstream::{Pool, Uncollected, collect_request, forward},
+    upstream::{Pool, Uncollected, Upstream, Wrapper, collect_request, forward},
     validate::validate,
     workers::Tasks,
 };
@@ -135,6 +135,23 @@ impl Pipeline {
             &connection.peer,
         ))
     }
+}
+
+/// Where a service is that each caller starts for himself: in his wrapper, which he names.
+fn wrapper(
+    upstream: &Upstream,
+    connection: &Connection,
+    headers: &mut HeaderMap,
+) -> Result<Option<Wrapper>, Rejection> {
+    if !upstream.is_stdio() {
+        return Ok(None);
+    }
+    let wrapper = connection
+        .caller()
+        .and_then(|caller| Wrapper::take(headers, caller));
+    wrapper.map(Some).ok_or(Rejection::DestinationRefused(
+        "this service is called through `outrider stdio`, by a user of this machine",
+    ))
 }
 
 /// Whether a refused call leaves bytes of its body unread, which are not here yet or were to be
@@ -253,6 +270,7 @@ impl Pipeline {
         // What the agent says of itself goes first: nothing is judged that a `Connection` header
         // would then take out.
         let tokens = passage::tokens(connection, &head.headers);
+        let wrapper = wrapper(&service.upstream, connection, &mut head.headers)?;
         entry.facts.forged = identify::strip(&mut head.headers, &service.passthrough);
         service.protocol.admit(&target.asked(&head, &[]))?;
         let gone = || unread(Uncollected::Broken);
@@ -269,6 +287,10 @@ impl Pipeline {
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();
         let service = snapshot.service(service.name.as_str())?;
+        let upstream = match &wrapper {
+            Some(wrapper) => service.upstream.of_wrapper(wrapper),
+            None => service.upstream.clone(),
+        };
         Ok(Box::new(Case {
             outrider: Arc::clone(&self.outrider),
             listener: Arc::clone(&connection.listener.name),
@@ -286,6 +308,7 @@ impl Pipeline {
             now: jiff::Timestamp::now(),
             snapshot,
             service,
+            upstream,
             head,
             target,
             body,
@@ -336,6 +359,7 @@ impl Pipeline {
         let Errand {
             mut request,
             service,
+            upstream,
             expected,
             wanted,
             through: _,
@@ -354,7 +378,7 @@ impl Pipeline {
             let answer = forward(
                 permit,
                 &self.pool,
-                &service.upstream,
+                &upstream,
                 request,
                 service.timeout,
             )

@@ -3,6 +3,7 @@
 With mcp 1.x it is a legacy one, with sessions; with 2.x it serves both eras.
 
 server.py [FILE]: notes each request that carries an assertion in FILE, for verify.py.
+server.py --stdio FILE: speaks on its standard input instead, and says in FILE what ran.
 """
 
 import asyncio
@@ -54,8 +55,15 @@ server = MCPServer("tools", **({"event_store": Events(), "retry_interval": 50} i
 released: dict[str, asyncio.Semaphore] = defaultdict(lambda: asyncio.Semaphore(0))
 
 
+STDIO = sys.argv[1:2] == ["--stdio"]
+
+
 def ran(tool: str, message: str) -> None:
-    print(f"ran {tool} {message}", flush=True)
+    if STDIO:
+        with open(sys.argv[2], "a", encoding="utf-8") as said:
+            print(f"ran {tool} {message}", file=said)
+    else:
+        print(f"ran {tool} {message}", flush=True)
 
 
 @server.tool()
@@ -93,7 +101,7 @@ async def announce(ctx: Context) -> str:
 @server.tool()
 async def vanish(message: str, ctx: Context) -> str:
     """Closes its stream before it answers, to clients that can take it up again."""
-    if LEGACY:
+    if LEGACY and not STDIO:
         await ctx.request_context.close_sse_stream()
     return message
 
@@ -163,6 +171,8 @@ def noting(app, file: str):
 
 
 async def main() -> None:
+    if STDIO:
+        return await server.run_stdio_async()
     listener = socket.create_server(("127.0.0.1", 0))
     print(listener.getsockname()[1], flush=True)
     app = server.streamable_http_app()

@@ -7,11 +7,17 @@ import assert from 'node:assert/strict';
 const [peer, url, cell, era, token] = process.argv.slice(2);
 const { connect } = await import(`./${peer}.mjs`);
 const headers = token ? { 'Outrider-Task-Token': token } : {};
-const { client, call, announced, revision } = await connect(new URL(url), headers).catch(why => {
+const server = url.startsWith('stdio:') ? started(JSON.parse(url.slice('stdio:'.length))) : new URL(url);
+const { client, call, announced, revision } = await connect(server, headers).catch(why => {
     console.log(`FAIL connection: ${String(why).replaceAll('\n', ' ')}`);
     process.exit(1);
 });
 const decision = /\b[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}\b/;
+
+// What starts a server of that command.
+function started([command, ...args]) {
+    return { command, args, env: { ...process.env, ...(token ? { OUTRIDER_TASK_TOKEN: token } : {}) } };
+}
 
 const sorted = (items, member) => items.map(item => item[member]).sort();
 const hiding = (everything, hidden) => everything.filter(name => !token || name !== hidden);

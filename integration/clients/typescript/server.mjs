@@ -1,11 +1,20 @@
 // An official MCP server (2.x) on a port of its own: prints the port, then a line per tool that ran.
+//
+// server.mjs --stdio FILE: speaks on its standard input instead, and says in FILE what ran.
+import { appendFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import { completable, createMcpHandler, McpServer, ResourceTemplate } from '@modelcontextprotocol/server';
+import { serveStdio } from '@modelcontextprotocol/server/stdio';
 import { toNodeHandler } from '@modelcontextprotocol/node';
 import { z } from 'zod';
 
 const text = text => ({ content: [{ type: 'text', text }] });
-const ran = (tool, message) => console.log(`ran ${tool} ${message}`);
+const stdio = process.argv[2] === '--stdio' && process.argv[3];
+function ran(tool, message) {
+    const line = `ran ${tool} ${message}`;
+    if (stdio) appendFileSync(stdio, `${line}\n`);
+    else console.log(line);
+}
 
 const released = new Map(); // who => [how many more steps, who waits for one]
 const gate = who => released.get(who) ?? released.set(who, { more: 0, waiting: [] }).get(who);
@@ -81,5 +90,9 @@ function build() {
     return server;
 }
 
-const listener = createServer(toNodeHandler(createMcpHandler(build)));
-listener.listen(0, '127.0.0.1', () => console.log(listener.address().port));
+if (stdio) {
+    serveStdio(build);
+} else {
+    const listener = createServer(toNodeHandler(createMcpHandler(build)));
+    listener.listen(0, '127.0.0.1', () => console.log(listener.address().port));
+}

@@ -25,12 +25,14 @@ use anyhow::Context as _;
 
 use super::{DEFAULT, read, task::ttl};
 use crate::config::Loaded;
+pub(super) use agent::Ended;
 pub use agent::Leash;
 use environment::Trust;
+pub(super) use environment::private_directory;
 pub use namespace::{Enter, Within};
-use sidecar::Sidecar;
+pub(super) use sidecar::Sidecar;
 use summary::Summary;
-use task::TaskOf;
+pub(super) use task::TaskOf;
 
 /// Run an agent behind a sidecar: its variables set, its task opened and closed
 #[derive(Debug, clap::Args)]
@@ -109,7 +111,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
 }
 
 /// The intent that needs no name: there is no other.
-fn only_intent(loaded: &Loaded) -> anyhow::Result<String> {
+pub(super) fn only_intent(loaded: &Loaded) -> anyhow::Result<String> {
     let intents = loaded.intents();
     match intents.as_slice() {
         [one] => Ok(one.clone()),
@@ -132,6 +134,6 @@ fn tell(summary: &Summary, json: bool, log: &Path) {
 }
 
 /// This program, to be started again as something else.
-fn this_program() -> anyhow::Result<PathBuf> {
+pub(super) fn this_program() -> anyhow::Result<PathBuf> {
     std::env::current_exe().context("cannot find this program")
 }

@@ -14,6 +14,7 @@ pub mod receiver;
 pub mod revoke;
 pub mod run;
 pub mod schemas;
+pub mod stdio;
 pub mod task;
 
 use std::{
@@ -50,6 +51,7 @@ enum Command {
     Revoke(revoke::Args),
     Doctor(doctor::Args),
     Exec(exec::Args),
+    Stdio(stdio::Args),
     Net(net::Args),
     /// Show public keys, and replace the one that signs
     Keys(keys::Args),
@@ -86,6 +88,7 @@ pub fn main() -> ExitCode {
         Command::Revoke(args) => revoke::run(&args, control_socket),
         Command::Doctor(args) => doctor::run(&args, control_socket),
         Command::Exec(args) => exec::run(&args),
+        Command::Stdio(args) => stdio::run(&args),
         Command::Net(args) => net::run(&args),
         Command::ExecLeash(leash) => leash.run(),
         Command::ExecEnter(enter) => enter.run(),

@@ -245,10 +245,15 @@ impl Loaded {
             Credential::load(config, self.setting(section, &upstream), before)
         });
         let own = || {
-            HostPattern::one(Host {
+            let one = HostPattern::one(Host {
                 name: upstream.host().to_string(),
                 port: Some(upstream.port()),
-            })
+            });
+            if upstream.is_stdio() {
+                Vec::new()
+            } else {
+                vec![one]
+            }
         };
         let tunnel = section.is_tunnel().then(|| self.guard(section));
         if let Some(why) = unrouted(section) {
@@ -257,8 +262,8 @@ impl Loaded {
         Ok(Service {
             name: section.name.clone(),
             protocol: Arc::clone(&spoken.protocol),
-            hosts: section.hosts.clone().unwrap_or_else(|| vec![own()]),
-            identity: if tunnel.is_some() {
+            hosts: section.hosts.clone().unwrap_or_else(own),
+            identity: if tunnel.is_some() || upstream.is_stdio() {
                 IdentityLevel::None
             } else {
                 section.identity

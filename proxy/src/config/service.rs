@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use outrider_policy::{Level, ServiceKind};
 use serde::Deserialize;
 
-use super::words::ProtocolName;
+use super::{trust::STDIO, words::ProtocolName};
 use crate::{
     call::ServiceName,
     credentials,
@@ -27,7 +27,7 @@ pub struct Service {
     /// What is called there.
     #[serde(default)]
     pub kind: ServiceKind,
-    /// Its URL; a tunnel has none.
+    /// Its URL, or `stdio`; a tunnel has none.
     pub upstream: Option<String>,
     /// Whom it is proved by, and what we prove ourselves by there.
     pub tls: Option<TlsConfig>,
@@ -112,6 +112,7 @@ impl Service {
                 SlashWord::Refuse => EncodedSlash::Refused,
             }),
             server_requests: self.server_requests.clone(),
+            stdio: self.upstream.as_deref() == Some(STDIO),
         }
     }
 }

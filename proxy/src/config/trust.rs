@@ -13,12 +13,16 @@ use super::{
 use crate::{
     identify::agent::{Misfit, Settings, Source},
     jose,
+    protocol::mcp,
     svid::CurrentSvid,
     upstream::{
         self, BadClientKey, BadRoots, KeyFiles, Presents, Shown, TlsConfig, TlsRoots, Trust,
         Upstream,
     },
 };
+
+/// The upstream of a service that is started by its callers.
+pub(super) const STDIO: &str = "stdio";
 
 /// What the files of a service's `tls` hold.
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl Loaded {
         svid: &CurrentSvid,
     ) -> Result<Upstream, String> {
         let url = match (&section.upstream, section.is_tunnel()) {
+            (Some(url), false) if url == STDIO => return stdio(section),
             (Some(url), false) => url,
             (None, true) => return Ok(Upstream::nowhere()),
             (None, false) => return Err("`upstream` is missing".into()),
@@ -115,6 +120,17 @@ impl Loaded {
         let roots = TlsRoots::of_service(trust, shown).map_err(|bad| format!("`tls`: {bad}"))?;
         Ok(upstream.proved_by(roots))
     }
+}
+
+/// A service that each of its callers starts for himself.
+fn stdio(section: &Section) -> Result<Upstream, String> {
+    if section.protocol.0.name != mcp::ROW.name {
+        return Err("`upstream: stdio` is for `protocol: mcp`".into());
+    }
+    if section.tls.is_some() || section.credentials.is_some() || section.hosts.is_some() {
+        return Err("`upstream: stdio` runs beside its caller, in nobody's trust: leave `tls`, `credentials` and `hosts` out".into());
+    }
+    Ok(Upstream::stdio())
 }
 
 impl Reader {

@@ -244,8 +244,8 @@ pub struct Connection {
     pub peer: Peer,
     /// How its requests say where they go.
     pub via: Via,
-    /// Whether that user may call, once asked.
-    admitted: OnceCell<bool>,
+    /// The user at the other end, once asked.
+    caller: OnceCell<Option<u32>>,
     turn: Turn,
     waits: Rc<Waits>,
 }
@@ -261,7 +261,7 @@ impl Connection {
             listener,
             peer: Peer::from(peer),
             via: Via::Listener,
-            admitted: OnceCell::new(),
+            caller: OnceCell::new(),
             turn,
             waits,
         }
@@ -273,7 +273,7 @@ impl Connection {
             listener: Arc::clone(&self.listener),
             peer: self.peer.clone(),
             via,
-            admitted: self.admitted.clone(),
+            caller: self.caller.clone(),
             turn,
             waits: Rc::clone(&self.waits),
         }
@@ -289,13 +289,12 @@ impl Connection {
         self.turn.give_back();
     }
 
-    /// Whether the user at the other end may call: asked of the kernel and of `admit` once.
-    pub fn admits(&self, admit: impl FnOnce(u32) -> bool) -> bool {
-        let caller = || match self.peer.address {
+    /// The user at the other end, if the kernel tells; asked once.
+    pub fn caller(&self) -> Option<u32> {
+        *self.caller.get_or_init(|| match self.peer.address {
             PeerAddr::Unix { uid, .. } => Some(uid),
             PeerAddr::Tcp { peer, local } => tcp_peer(peer, local).ok(),
-        };
-        *self.admitted.get_or_init(|| caller().is_some_and(admit))
+        })
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     state::Tether,
     tag,
     task::{Source, State, Task},
-    upstream::RequestBody,
+    upstream::{RequestBody, Upstream},
     validate::{Misfit, ValidCall},
 };
 
@@ -49,6 +49,8 @@ pub(super) struct Case {
     pub(super) outrider: Arc<Outrider>,
     pub(super) snapshot: Arc<Snapshot>,
     pub(super) service: Arc<Service>,
+    /// Where it is for this caller.
+    pub(super) upstream: Upstream,
     pub(super) listener: Arc<str>,
     pub(super) id: DecisionId,
     pub(super) now: jiff::Timestamp,
@@ -98,6 +100,7 @@ impl Proven {
 pub(super) struct Errand {
     pub(super) request: Request<RequestBody>,
     pub(super) service: Arc<Service>,
+    pub(super) upstream: Upstream,
     pub(super) expected: Expected,
     /// The credential that goes with it.
     pub(super) wanted: Option<Wanted>,
@@ -493,6 +496,7 @@ impl Case {
                 memory: Arc::clone(&self.outrider.memory),
             },
             service: self.service,
+            upstream: self.upstream,
             wanted,
             through,
         }))

@@ -100,13 +100,13 @@ impl Case {
         if let Some(through) = self.tunnel() {
             return (Arc::clone(&through.host), through.port);
         }
-        let upstream = &self.service.upstream;
+        let upstream = &self.upstream;
         (Arc::clone(upstream.host()), upstream.port())
     }
 
     /// The path as it is sent.
     pub(super) fn path(&self) -> Arc<str> {
-        let base = self.service.upstream.path();
+        let base = self.upstream.path();
         if self.target.rest.is_empty() {
             return Arc::clone(base);
         }
@@ -128,7 +128,7 @@ impl Case {
     }
 
     fn request(&mut self) -> Result<Request<RequestBody>, Unsendable> {
-        let upstream = &self.service.upstream;
+        let upstream = &self.upstream;
         let appended = self
             .target
             .appended
@@ -146,6 +146,10 @@ impl Case {
                 header::ACCEPT_ENCODING,
                 HeaderValue::from_static("identity"),
             );
+        }
+        if self.service.upstream.is_stdio() {
+            // The next call may be for another wrapper.
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let facts = &self.known.facts;
         if let Some(trace) = facts

@@ -85,6 +85,8 @@ pub struct Settings {
     pub encoded_slash: Option<EncodedSlash>,
     /// Requests that the service may send to the agent.
     pub server_requests: Vec<String>,
+    /// It is on somebody's standard input, where there are no headers.
+    pub stdio: bool,
 }
 
 /// A protocol made ready for one service, and what can be called there.

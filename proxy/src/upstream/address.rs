@@ -2,6 +2,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -14,7 +15,7 @@ use http::{
 };
 use rustls::pki_types::ServerName;
 
-use super::TlsRoots;
+use super::{TlsRoots, Wrapper, stdio::Place};
 
 /// One service's upstream: where it is dialled, and what is written into requests for it.
 #[derive(Debug, Clone)]
@@ -45,6 +46,8 @@ pub(super) enum Dial {
     Address(SocketAddr),
     /// A name that is looked up at each dial.
     Name(Box<str>, u16),
+    /// A socket of this machine.
+    Socket(Arc<Place>),
     /// Nothing: no request is ever sent there.
     Nowhere,
 }
@@ -158,6 +161,45 @@ impl Upstream {
         }))
     }
 
+    /// That of a service which each of its callers starts for himself.
+    pub fn stdio() -> Self {
+        let nowhere = Self::nowhere();
+        Self(Arc::new(Facts {
+            host: "stdio".into(),
+            path: "/".into(),
+            target: Uri::from_static("/"),
+            host_header: HeaderValue::from_static("localhost"),
+            ..Facts::clone(&nowhere.0)
+        }))
+    }
+
+    /// Such a service, where its caller's wrapper has it.
+    #[must_use]
+    pub fn of_wrapper(&self, wrapper: &Wrapper) -> Self {
+        Self(Arc::new(Facts {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            dial: Dial::Socket(Arc::clone(&wrapper.place)),
+            target: wrapper.target.clone(),
+            ..Facts::clone(&self.0)
+        }))
+    }
+
+    /// A sidecar that listens on a socket; `target` is where its service is.
+    pub fn of_socket(path: &Path, target: Uri) -> Self {
+        let stdio = Self::stdio();
+        Self(Arc::new(Facts {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            dial: Dial::Socket(Arc::new(Place::of(path))),
+            target,
+            ..Facts::clone(&stdio.0)
+        }))
+    }
+
+    /// Whether each caller has it for himself.
+    pub fn is_stdio(&self) -> bool {
+        matches!(self.dial(), Dial::Nowhere) && &*self.0.host == "stdio"
+    }
+
     /// The same upstream, proved by its own authorities and shown what they say.
     #[must_use]
     pub fn proved_by(self, roots: TlsRoots) -> Self {
@@ -243,7 +285,7 @@ impl Upstream {
         match self.dial() {
             Dial::Address(address) => address.port(),
             Dial::Name(_, port) => *port,
-            Dial::Nowhere => 0,
+            Dial::Socket(_) | Dial::Nowhere => 0,
         }
     }
 
@@ -259,7 +301,7 @@ impl Upstream {
             || match self.dial() {
                 Dial::Address(address) => address.ip().is_loopback(),
                 Dial::Name(name, _) => &**name == "localhost",
-                Dial::Nowhere => true,
+                Dial::Socket(_) | Dial::Nowhere => true,
             }
     }
 

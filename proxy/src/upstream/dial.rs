@@ -3,12 +3,13 @@
 use std::{
     io,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
 };
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{TcpStream, UnixStream},
 };
 use tokio_rustls::client::TlsStream;
 
@@ -19,14 +20,19 @@ use super::{Unreachable, Upstream, address::Dial, tls::TlsRoots};
 pub(super) enum Stream {
     Plain(TcpStream),
     Tls(Box<TlsStream<TcpStream>>),
+    Unix(UnixStream),
 }
 
 /// Connects to an upstream and, for `https`, proves it: by its own authorities where it has them, else by
 /// `roots`.
 pub(super) async fn dial(upstream: &Upstream, roots: &TlsRoots) -> Result<Stream, Unreachable> {
-    let stream = connect(upstream.dial())
-        .await
-        .map_err(Unreachable::Connect)?;
+    let stream = match upstream.dial() {
+        Dial::Address(address) => TcpStream::connect(address).await,
+        Dial::Name(name, port) => TcpStream::connect((&**name, *port)).await,
+        Dial::Socket(place) => return Arc::clone(place).dial().await.map(Stream::Unix),
+        Dial::Nowhere => Err(io::ErrorKind::AddrNotAvailable.into()),
+    };
+    let stream = stream.map_err(Unreachable::Connect)?;
     stream.set_nodelay(true).map_err(Unreachable::Connect)?;
     let Some(name) = upstream.tls_name() else {
         return Ok(Stream::Plain(stream));
@@ -41,14 +47,6 @@ pub(super) async fn dial(upstream: &Upstream, roots: &TlsRoots) -> Result<Stream
     Ok(Stream::Tls(Box::new(tls)))
 }
 
-async fn connect(dial: &Dial) -> io::Result<TcpStream> {
-    match dial {
-        Dial::Address(address) => TcpStream::connect(address).await,
-        Dial::Name(name, port) => TcpStream::connect((&**name, *port)).await,
-        Dial::Nowhere => Err(io::ErrorKind::AddrNotAvailable.into()),
-    }
-}
-
 impl AsyncRead for Stream {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -58,6 +56,7 @@ impl AsyncRead for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
@@ -71,6 +70,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Tls(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
     }
 
@@ -82,6 +82,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
             Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
+            Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, parts),
         }
     }
 
@@ -89,6 +90,7 @@ impl AsyncWrite for Stream {
         match self {
             Self::Plain(stream) => stream.is_write_vectored(),
             Self::Tls(stream) => stream.is_write_vectored(),
+            Self::Unix(stream) => stream.is_write_vectored(),
         }
     }
 
@@ -96,6 +98,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
             Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
@@ -103,6 +106,7 @@ impl AsyncWrite for Stream {
         match self.get_mut() {
             Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Unix(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }

@@ -12,6 +12,7 @@ mod fetch;
 mod guard;
 mod mutual;
 mod pool;
+mod stdio;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -30,6 +31,7 @@ pub use fetch::{Fetcher, Unfetched};
 pub use guard::{BadDestination, BadNetwork, Destination, Guard, Network, Unguarded};
 pub use mutual::{BadClientKey, KeyFiles, Presents, Shown, TlsConfig, client_key};
 pub use pool::Pool;
+pub use stdio::{WRAPPER, Wrapper};
 pub use tls::{BadRoots, TlsRoots, Trust, authorities};
 pub use tunnel::tunnel;
 

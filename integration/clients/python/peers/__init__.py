@@ -1,6 +1,8 @@
 """One way of asking for all the Python clients, which say the same things under the same names."""
 
 import asyncio
+import json
+import os
 
 EVERYTHING = ["resources", "template", "prompt", "completion"]
 LISTED = {"tools": "name", "resources": "uri", "resource_templates": "uri_template", "prompts": "name"}
@@ -59,6 +61,16 @@ class Peer:
         import mcp.types
 
         return mcp.types
+
+
+def command(url: str, headers: dict) -> dict | None:
+    """What starts a server that is named by `stdio:` and a command in JSON; none for other URLs."""
+    kind, _, words = url.partition(":")
+    if kind != "stdio":
+        return None
+    program, *args = json.loads(words)
+    token = headers.get("Outrider-Task-Token")
+    return {"command": program, "args": args, "env": os.environ | ({"OUTRIDER_TASK_TOKEN": token} if token else {})}
 
 
 def noting(event: asyncio.Event):

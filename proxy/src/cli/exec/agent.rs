@@ -17,7 +17,7 @@ use super::{environment::Variables, this_program};
 
 /// How an agent ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ended(u8);
+pub(in crate::cli) struct Ended(u8);
 
 impl From<ExitStatus> for Ended {
     fn from(status: ExitStatus) -> Self {

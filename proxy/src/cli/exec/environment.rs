@@ -109,7 +109,7 @@ impl Drop for Trust {
 }
 
 /// A new directory of ours that others may look into.
-pub(super) fn private_directory(kind: &str) -> anyhow::Result<PathBuf> {
+pub(in crate::cli) fn private_directory(kind: &str) -> anyhow::Result<PathBuf> {
     let name = format!("{kind}-{}", uuid::Uuid::new_v4().simple());
     let path = std::env::temp_dir().join(name);
     let made = fs::DirBuilder::new().mode(0o755).create(&path);

@@ -20,7 +20,7 @@ use crate::{
 
 /// Where an agent's sidecar is.
 #[derive(Debug)]
-pub(super) struct Sidecar {
+pub(in crate::cli) struct Sidecar {
     control: PathBuf,
     forward: Option<SocketAddr>,
     reverse: Option<ListenAddress>,
@@ -32,7 +32,7 @@ pub(super) struct Sidecar {
 
 impl Sidecar {
     /// Finds the sidecar that runs with a configuration, or starts one.
-    pub(super) fn find_or_start(
+    pub(in crate::cli) fn find_or_start(
         file: &Path,
         loaded: &Loaded,
         isolated: bool,
@@ -91,7 +91,7 @@ impl Sidecar {
         Ok(sidecar)
     }
 
-    pub(super) fn control(&self) -> &Path {
+    pub(in crate::cli) fn control(&self) -> &Path {
         &self.control
     }
 
@@ -106,7 +106,7 @@ impl Sidecar {
     }
 
     /// Where services are called by their names.
-    pub(super) fn reverse(&self) -> Option<&ListenAddress> {
+    pub(in crate::cli) fn reverse(&self) -> Option<&ListenAddress> {
         self.reverse.as_ref()
     }
 

@@ -12,12 +12,12 @@ use crate::control::{
 
 /// A task that was opened for what is run here; closed when dropped.
 #[derive(Debug)]
-pub(super) struct TaskOf {
+pub(in crate::cli) struct TaskOf {
     control: PathBuf,
     /// Its ID.
     pub(super) id: String,
     /// Its token.
-    pub(super) token: Token,
+    pub(in crate::cli) token: Token,
 }
 
 impl TaskOf {
@@ -25,7 +25,7 @@ impl TaskOf {
     ///
     /// # Errors
     /// There is no sidecar, or it refuses.
-    pub(super) fn open(
+    pub(in crate::cli) fn open(
         control: &Path,
         intent: String,
         subject: Option<String>,

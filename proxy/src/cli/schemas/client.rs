@@ -76,6 +76,14 @@ impl Client {
     /// When it is no `http` or `https` URL, or no certificate authority is known for the latter.
     pub(in crate::cli) fn new(url: &str, headers: HeaderMap) -> anyhow::Result<Self> {
         let upstream = Upstream::parse(url).with_context(|| format!("`{url}`"))?;
+        Self::of(upstream, headers)
+    }
+
+    /// A client of that upstream.
+    ///
+    /// # Errors
+    /// When no certificate authority is known for one that needs it.
+    pub(in crate::cli) fn of(upstream: Upstream, headers: HeaderMap) -> anyhow::Result<Self> {
         let roots = if upstream.is_secure() {
             TlsRoots::system()?
         } else {

@@ -11,10 +11,10 @@ use std::{
 
 use anyhow::{Context, bail};
 use http::HeaderMap;
-use outrider_schemas::lock::{Lock, Note};
+use outrider_schemas::lock::{Listed, Lock, Note};
 
 use super::client::Client;
-use crate::credentials;
+use crate::{cli::stdio::Hosted, credentials};
 
 /// What stands for the team when nobody was named.
 const NOBODY: &str = "unassigned";
@@ -23,8 +23,8 @@ const NOBODY: &str = "unassigned";
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// The server's MCP endpoint
-    #[arg(long, value_name = "URL")]
-    from: String,
+    #[arg(long, value_name = "URL", required_unless_present = "command", conflicts_with = "command")]
+    from: Option<String>,
     /// Where to write the lock file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
@@ -41,6 +41,9 @@ pub(super) struct Args {
     /// Print the notes as JSON, an object a line
     #[arg(long)]
     json: bool,
+    /// A server that speaks on its standard input, and its arguments
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
 }
 
 fn owner(text: &str) -> Result<String, &'static str> {
@@ -80,13 +83,13 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             file.display()
         );
     }
-    let client = Client::new(&args.from, headers(&args.headers)?)?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let (listed, mut notes) = runtime
-        .block_on(server::listed(&client))
-        .with_context(|| format!("`{}`", args.from))?;
+    let local = tokio::task::LocalSet::new();
+    let (listed, mut notes) = local
+        .block_on(&runtime, listed(args))
+        .with_context(|| format!("`{}`", args.from.as_deref().unwrap_or(&args.command.join(" "))))?;
     let (lock, decided) = Lock::from_server(&listed, &args.owner);
     notes.extend(decided);
     tell(args, &lock, notes)?;
@@ -100,6 +103,18 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             .context("cannot print")?,
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the server lists, wherever it is.
+async fn listed(args: &Args) -> anyhow::Result<(Listed, Vec<Note>)> {
+    let headers = headers(&args.headers)?;
+    match &args.from {
+        Some(url) => server::listed(&Client::new(url, headers)?).await,
+        None => {
+            let hosted = Hosted::start(&args.command)?;
+            server::listed(&Client::of(hosted.upstream()?, headers)?).await
+        }
+    }
 }
 
 fn headers(given: &[credentials::Config]) -> anyhow::Result<HeaderMap> {

@@ -41,7 +41,7 @@ pub const ROW: Row = Row {
 };
 
 use self::revision::Era;
-pub use self::revision::{LEGACY, MODERN};
+pub use self::revision::{LEGACY, MODERN, VERSION_KEY};
 
 /// MCP, as one service speaks it.
 #[derive(Debug)]
@@ -50,9 +50,17 @@ pub struct Mcp {
     contract: Arc<Contract>,
     /// Requests that the service may send to the agent.
     server_requests: Box<[String]>,
+    /// Nobody behind us reads headers, and nobody before us writes them.
+    stdio: bool,
 }
 
 impl Mcp {
+    /// The era by whose rules headers mirror the body: those of a message on standard input need
+    /// not, as those of a legacy one.
+    fn mirrored(&self, era: Era) -> Era {
+        if self.stdio { Era::Legacy } else { era }
+    }
+
     /// The operation of a resource, by its URI.
     fn resource(&self, uri: &str) -> Option<Arc<str>> {
         self.contract.resources().find(uri).cloned()
@@ -61,6 +69,7 @@ impl Mcp {
 
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
     let server_requests = published.settings.server_requests.clone().into();
+    let stdio = published.settings.stdio;
     let document = published.document()?;
     let lock = Lock::parse(document.text()?.as_bytes())
         .map_err(|bad| vec![document.problem(bad.to_string())])?;
@@ -73,6 +82,7 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
         protocol: Arc::new(Mcp {
             contract: Arc::clone(&contract),
             server_requests,
+            stdio,
         }),
         contract,
         notes: Vec::new(),
@@ -107,7 +117,7 @@ impl Protocol for Mcp {
             Some(MODERN) => Era::Modern,
             _ => Era::Legacy,
         };
-        headers::parameters_agree(&head.headers, era, &call.arguments, &tool.headers)
+        headers::parameters_agree(&head.headers, self.mirrored(era), &call.arguments, &tool.headers)
     }
 
     fn refuse(

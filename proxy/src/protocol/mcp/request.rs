@@ -88,9 +88,10 @@ impl Mcp {
         message.exchange.id.clone_from(&asks.id);
         message.exchange.form = form(asks);
         let era = revision::era(&head.headers, asks)?;
-        headers::method_agrees(&head.headers, asks.method, era, message.exchange.form)?;
+        let mirrored = self.mirrored(era);
+        headers::method_agrees(&head.headers, asks.method, mirrored, message.exchange.form)?;
         let method = Method::served(asks.method, era, asks.id.is_some())?;
-        headers::name_agrees(&head.headers, era, name(method, asks)?)?;
+        headers::name_agrees(&head.headers, mirrored, name(method, asks)?)?;
         message.method = Cow::Borrowed(method.name);
         message.kind = self.kind(method, asks, &mut message.exchange)?;
         message.trace = asks

@@ -21,7 +21,8 @@ pub const MODERN: &str = "2026-07-28";
 /// The legacy revisions that are served, the newest first.
 pub const LEGACY: [&str; 3] = ["2025-11-25", "2025-06-18", "2025-03-26"];
 
-const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
+/// Where a modern message tells its revision, in `_meta`.
+pub const VERSION_KEY: &str = "io.modelcontextprotocol/protocolVersion";
 const CAPABILITIES_KEY: &str = "io.modelcontextprotocol/clientCapabilities";
 
 /// The two ways in which MCP is spoken.
