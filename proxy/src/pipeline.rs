@@ -375,14 +375,7 @@ impl Pipeline {
                 }
                 None => None,
             };
-            let answer = forward(
-                permit,
-                &self.pool,
-                &upstream,
-                request,
-                service.timeout,
-            )
-            .await?;
+            let answer = forward(permit, &self.pool, &upstream, request, service.timeout).await?;
             if let (Some(carried), StatusCode::UNAUTHORIZED) = (carried, answer.status()) {
                 carried.refused();
             }

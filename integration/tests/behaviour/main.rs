@@ -63,6 +63,7 @@ mod server_requests;
 mod sessions;
 mod spiffe;
 mod spoofing;
+mod stdio;
 mod streaming;
 mod support;
 mod take_over;

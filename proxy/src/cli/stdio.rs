@@ -12,7 +12,12 @@ mod process;
 mod server;
 mod socket;
 
-use std::{path::{Path, PathBuf}, process::ExitCode, rc::Rc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+    rc::Rc,
+    time::Duration,
+};
 
 use anyhow::Context as _;
 use http::{HeaderMap, HeaderName, HeaderValue, Uri};
@@ -53,10 +58,10 @@ pub struct Args {
     /// The service that the server is
     #[arg(long, value_name = "NAME")]
     service: String,
-    /// Configuration file [default: outrider.yaml, where OUTRIDER_URL is not set]
+    /// Configuration file [default: `outrider.yaml`, where `OUTRIDER_URL` is not set]
     #[arg(short, long, value_name = "FILE", conflicts_with = "url")]
     config: Option<PathBuf>,
-    /// A reverse listener of a running sidecar: http://HOST:PORT or unix:PATH [default: OUTRIDER_URL]
+    /// A reverse listener of a running sidecar: http://HOST:PORT or unix:PATH [default: `OUTRIDER_URL`]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
     /// What the task is for: an intent of the policy data [default: the only one]
@@ -151,10 +156,7 @@ async fn wrap(args: &Args, service: &ServiceName) -> anyhow::Result<Ended> {
 }
 
 /// Until the client has no more to say, the server is gone, or we are told to end.
-async fn talk(
-    agent: &Rc<Agent>,
-    hosted: &mut Hosted,
-) -> anyhow::Result<Ended> {
+async fn talk(agent: &Rc<Agent>, hosted: &mut Hosted) -> anyhow::Result<Ended> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     let mut hang_up = signal(SignalKind::hangup())?;
@@ -211,6 +213,9 @@ fn beside(args: &Args, service: &ServiceName) -> anyhow::Result<Beside> {
     let loaded = read(file)?;
     let sidecar = Sidecar::find_or_start(file, &loaded, false)?;
     let upstream = match sidecar.reverse() {
+        Some(ListenAddress::Tcp(address)) if address.port() == 0 => anyhow::bail!(
+            "the running sidecar's reverse listener has no fixed port: give it one in `listeners[].address`, or name it by `--url`"
+        ),
         Some(ListenAddress::Tcp(address)) => at(&format!("http://{address}"), service)?,
         Some(ListenAddress::Unix(path)) => at(&format!("unix:{}", path.display()), service)?,
         None => anyhow::bail!(
@@ -218,21 +223,14 @@ fn beside(args: &Args, service: &ServiceName) -> anyhow::Result<Beside> {
             file.display()
         ),
     };
-    let task = match &token {
-        Some(_) => None,
-        None => {
-            let intent = match &args.intent {
-                Some(intent) => intent.clone(),
-                None => only_intent(&loaded)?,
-            };
-            Some(TaskOf::open(
-                sidecar.control(),
-                intent,
-                args.subject.clone(),
-                args.ttl,
-            )?)
-        }
+    let open = || {
+        let intent = match &args.intent {
+            Some(intent) => intent.clone(),
+            None => only_intent(&loaded)?,
+        };
+        TaskOf::open(sidecar.control(), intent, args.subject.clone(), args.ttl)
     };
+    let task = token.is_none().then(open).transpose()?;
     Ok(Beside {
         upstream,
         token,

@@ -82,9 +82,8 @@ impl Place {
         let failed = |error: rustix::io::Errno| Unreachable::Connect(error.into());
         // Where nobody accepts, this one does not wait.
         let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
-        let socket =
-            rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
-                .map_err(failed)?;
+        let socket = rustix::net::socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)
+            .map_err(failed)?;
         let address = SocketAddrUnix::new(&*self.path).map_err(failed)?;
         rustix::net::connect(&socket, &address).map_err(failed)?;
         let peer = sockopt::socket_peercred(&socket).map_err(failed)?;

@@ -23,7 +23,12 @@ const NOBODY: &str = "unassigned";
 #[derive(Clone, Debug, clap::Args)]
 pub(super) struct Args {
     /// The server's MCP endpoint
-    #[arg(long, value_name = "URL", required_unless_present = "command", conflicts_with = "command")]
+    #[arg(
+        long,
+        value_name = "URL",
+        required_unless_present = "command",
+        conflicts_with = "command"
+    )]
     from: Option<String>,
     /// Where to write the lock file [default: standard output]
     #[arg(short, long, value_name = "FILE")]
@@ -87,9 +92,12 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .enable_all()
         .build()?;
     let local = tokio::task::LocalSet::new();
-    let (listed, mut notes) = local
-        .block_on(&runtime, listed(args))
-        .with_context(|| format!("`{}`", args.from.as_deref().unwrap_or(&args.command.join(" "))))?;
+    let (listed, mut notes) = local.block_on(&runtime, listed(args)).with_context(|| {
+        format!(
+            "`{}`",
+            args.from.as_deref().unwrap_or(&args.command.join(" "))
+        )
+    })?;
     let (lock, decided) = Lock::from_server(&listed, &args.owner);
     notes.extend(decided);
     tell(args, &lock, notes)?;
@@ -108,13 +116,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 /// What the server lists, wherever it is.
 async fn listed(args: &Args) -> anyhow::Result<(Listed, Vec<Note>)> {
     let headers = headers(&args.headers)?;
-    match &args.from {
-        Some(url) => server::listed(&Client::new(url, headers)?).await,
-        None => {
-            let hosted = Hosted::start(&args.command)?;
-            server::listed(&Client::of(hosted.upstream()?, headers)?).await
-        }
+    if let Some(url) = &args.from {
+        return server::listed(&Client::new(url, headers)?).await;
     }
+    let hosted = Hosted::start(&args.command)?;
+    server::listed(&Client::of(hosted.upstream()?, headers)?).await
 }
 
 fn headers(given: &[credentials::Config]) -> anyhow::Result<HeaderMap> {

@@ -1,12 +1,7 @@
 //! The client's side: each message of the client is a request to the sidecar, and what comes back is
 //! said to the client, a line each.
 
-use std::{
-    cell::RefCell,
-    collections::HashMap,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, collections::HashMap, rc::Rc, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header, response};
@@ -88,7 +83,10 @@ impl Agent {
             match lines.next().await {
                 Line::Whole(line) if line.is_empty() => {}
                 Line::Whole(line) => self.take(line).await,
-                Line::TooLong => self.say(failed(None, "the message is too large", None)).await,
+                Line::TooLong => {
+                    let refused = failed(None, "the message is too large", None);
+                    self.say(refused).await;
+                }
                 Line::End => break,
             }
         }
@@ -188,7 +186,10 @@ impl Agent {
         let broken = |_| Unanswered("the answer broke off".into(), None);
         let body = collect(body, LARGEST, PATIENCE).await.map_err(broken)?;
         let tree: Option<Value> = serde_json::from_slice(&body).ok();
-        if tree.as_ref().is_some_and(|tree| tree.get("jsonrpc").is_some()) {
+        if tree
+            .as_ref()
+            .is_some_and(|tree| tree.get("jsonrpc").is_some())
+        {
             self.say(body).await;
             return Ok(());
         }
@@ -212,7 +213,10 @@ impl Agent {
                 continue;
             };
             while let Some(item) = decoder.push(&mut bytes).map_err(|_| broken())? {
-                let sse::Item::Event(sse::Event { data: Some(data), .. }) = item else {
+                let sse::Item::Event(sse::Event {
+                    data: Some(data), ..
+                }) = item
+                else {
                     continue;
                 };
                 let Some(message) = Message::read(&data) else {
@@ -234,7 +238,10 @@ impl Agent {
             if let Ok(answer) = sent {
                 let (head, body) = answer.into_parts();
                 if !is(&head, "text/event-stream") {
-                    eprintln!("outrider: what the server says by itself is not heard: {}", head.status);
+                    eprintln!(
+                        "outrider: what the server says by itself is not heard: {}",
+                        head.status
+                    );
                     return;
                 }
                 // One that broke is opened anew.

@@ -166,7 +166,9 @@ impl Server {
                 Line::Whole(line) if line.is_empty() => {}
                 Line::Whole(line) => self.bring(line).await,
                 Line::TooLong => {
-                    eprintln!("outrider: the server said a line of over 64 MiB: what it answers is lost");
+                    eprintln!(
+                        "outrider: the server said a line of over 64 MiB: what it answers is lost"
+                    );
                     self.asked.take();
                 }
                 Line::End => break,
@@ -186,7 +188,9 @@ impl Server {
             return;
         };
         if message.kind() == Kind::Answer {
-            let waiting = message.id.and_then(|id| self.asked.borrow_mut().remove(&id));
+            let waiting = message
+                .id
+                .and_then(|id| self.asked.borrow_mut().remove(&id));
             if let Some(waiting) = waiting {
                 // Whoever does not wait any more needs no answer.
                 waiting.to.send(Said::Last(line)).await.ok();
@@ -234,7 +238,10 @@ impl Asked {
         self.said.recv().await
     }
 
-    pub(super) fn poll(&mut self, cx: &mut std::task::Context<'_>) -> std::task::Poll<Option<Said>> {
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<Said>> {
         self.said.poll_recv(cx)
     }
 

@@ -353,6 +353,7 @@ mod tests {
         let mcp = Mcp {
             contract: std::sync::Arc::default(),
             server_requests: Box::default(),
+            stdio: false,
         };
         let passed = mcp.filter(Listed::Tools, &message.to_string().into(), &shown)?;
         let passed: serde_json::Value = serde_json::from_slice(&passed).unwrap();

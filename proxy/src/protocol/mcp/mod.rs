@@ -117,7 +117,12 @@ impl Protocol for Mcp {
             Some(MODERN) => Era::Modern,
             _ => Era::Legacy,
         };
-        headers::parameters_agree(&head.headers, self.mirrored(era), &call.arguments, &tool.headers)
+        headers::parameters_agree(
+            &head.headers,
+            self.mirrored(era),
+            &call.arguments,
+            &tool.headers,
+        )
     }
 
     fn refuse(
