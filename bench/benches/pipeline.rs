@@ -125,6 +125,7 @@ impl Rig {
             rest: "",
             query: None,
             body: &self.body,
+            websocket: false,
         };
         self.service.protocol.read(&asked).unwrap()
     }

@@ -44,4 +44,5 @@ pub mod receiver;
 pub mod serve;
 pub mod state;
 pub mod units;
+pub mod websocket;
 pub mod workers;

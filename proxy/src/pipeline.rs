@@ -10,6 +10,7 @@ mod passage;
 mod relay;
 mod totals;
 mod turns;
+mod upgrade;
 
 use std::{
     pin::{Pin, pin},
@@ -27,21 +28,24 @@ use tokio::sync::oneshot;
 pub use self::turns::Turns;
 use self::{
     case::{Case, Errand, Known, Proven, Said},
-    outgoing::{Body, Target},
+    outgoing::{Body, Target, Way},
 };
 use crate::{
     authorize,
+    catalogue::Service,
     classify::classify,
+    credentials::{Carried, Wanted},
     identify,
     listen::{self, Connection, Named, Redirected, Reply},
     outrider::Outrider,
     overload::Load,
-    protocol::{self, BodyManner, Hangup, Kind},
+    protocol::{self, BodyManner, Hangup, Kind, Manner},
     record::{Entry, Facts, Permit, Ruling},
     rejection::{Malformed, Rejection},
     respond::{self, Accepted, Answer},
-    upstream::{Pool, Uncollected, Upstream, Wrapper, collect_request, forward},
+    upstream::{Pool, RequestBody, Uncollected, Upstream, Wrapper, collect_request, forward},
     validate::validate,
+    websocket,
     workers::Tasks,
 };
 
@@ -108,14 +112,16 @@ impl Pipeline {
             .await;
         connection.decided();
         match decided {
-            Ok((permit, errand)) if errand.through.is_some() => {
-                self.tunnel(permit, errand, entry, said).await
-            }
-            Ok((permit, errand)) => match errand.expected.exchange.hangup {
-                Hangup::Cancels => self.carry(permit, errand, entry, said).await,
-                Hangup::Outlived => self.outlived(permit, errand, entry, said).await,
-            }
-            .into(),
+            Ok((permit, errand)) => match (&errand.way, errand.expected.exchange.hangup) {
+                (Way::Tunnel(_), _) => self.tunnel(permit, errand, entry, said).await,
+                (Way::WebSocket, _) => self.upgrade(permit, errand, entry, said).await,
+                (Way::Request, Hangup::Cancels) => {
+                    self.carry(permit, errand, entry, said).await.into()
+                }
+                (Way::Request, Hangup::Outlived) => {
+                    self.outlived(permit, errand, entry, said).await.into()
+                }
+            },
             Err(rejection) => {
                 let mut response = refusal(entry, &said, &rejection);
                 if bodied && leaves_unread(body) {
@@ -260,12 +266,15 @@ impl Pipeline {
         entry.facts.service = Some(service.name.clone());
         self.load.admit(snapshot.overload, entry.opened())?;
         let manner = service.protocol.manner();
+        let websocket = is_websocket(&head, manner)?;
         target
             .check(manner.encoded_slash)
             .map_err(|_| malformed("the path is not one that is judged as it is sent"))?;
         let target = match target.named {
             Named::Tunnel(to) => Target::through(to),
-            Named::Service { .. } | Named::Host(_) => route(manner.target, rest, target.query)?,
+            Named::Service { .. } | Named::Host(_) => {
+                route(manner.target, rest, target.query)?.upgraded(websocket)
+            }
         };
         // What the agent says of itself goes first: nothing is judged that a `Connection` header
         // would then take out.
@@ -362,19 +371,13 @@ impl Pipeline {
             upstream,
             expected,
             wanted,
-            through: _,
+            way: _,
         } = *errand;
         let tether = expected.tether.clone();
         let asked = expected.session.clone().zip(expected.exchange.id.clone());
         let started = Instant::now();
         let exchange = async {
-            let carried = match wanted {
-                Some(wanted) => {
-                    let (fetching, headers) = (&self.outrider.fetching, request.headers_mut());
-                    Some(wanted.provide(fetching, service.timeout, headers).await?)
-                }
-                None => None,
-            };
+            let carried = self.provide(wanted, &service, &mut request).await?;
             let answer = forward(permit, &self.pool, &upstream, request, service.timeout).await?;
             if let (Some(carried), StatusCode::UNAUTHORIZED) = (carried, answer.status()) {
                 carried.refused();
@@ -392,6 +395,36 @@ impl Pipeline {
             session.answered(&id);
         }
         accepted
+    }
+}
+
+impl Pipeline {
+    /// Gives a request its credential, if it has one.
+    async fn provide(
+        &self,
+        wanted: Option<Wanted>,
+        service: &Service,
+        request: &mut Request<RequestBody>,
+    ) -> Result<Option<Carried>, Rejection> {
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
+        let (fetching, headers) = (&self.outrider.fetching, request.headers_mut());
+        let carried = wanted.provide(fetching, service.timeout, headers).await?;
+        Ok(Some(carried))
+    }
+}
+
+/// Whether a WebSocket is asked for, of a service that has some.
+fn is_websocket(head: &Parts, manner: Manner) -> Result<bool, Rejection> {
+    match websocket::is_asked(head) {
+        Ok(true) if !manner.websocket => Err(Rejection::DestinationRefused(
+            "no WebSocket is opened to this service",
+        )),
+        Ok(asked) => Ok(asked),
+        Err(_) => Err(malformed(
+            "a WebSocket is opened by GET over HTTP/1.1 with one key, version 13 and no body",
+        )),
     }
 }
 

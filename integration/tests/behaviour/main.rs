@@ -71,4 +71,5 @@ mod tls;
 mod token_file;
 mod token_servers;
 mod tunnels;
+mod websockets;
 mod wire;

@@ -31,6 +31,7 @@ pub fn run(data: &[u8]) {
         rest: "",
         query: None,
         body,
+        websocket: false,
     };
     let protocol = &spoken.protocol;
     if let Err(rejection) = protocol.admit(&asked) {

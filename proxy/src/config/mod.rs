@@ -19,7 +19,7 @@ pub use build::{Built, Isolation};
 pub use compile::{COMMAND, Compiler, Ingredients, child};
 pub(crate) use load::parsed;
 pub use load::{Failure, Loaded, load};
-pub use service::{BodyWord, Service, SlashWord};
+pub use service::{Allowance, BodyWord, Service};
 pub use trust::TlsFiles;
 pub use words::{ListenerTls, NotBuilt, Served, TlsWord};
 

@@ -61,7 +61,9 @@ pub struct Service {
     #[serde(default)]
     pub server_requests: Vec<String>,
     /// For services without a schema: whether a path may hold `%2F`.
-    pub encoded_slash: Option<SlashWord>,
+    pub encoded_slash: Option<Allowance>,
+    /// For services without a schema: whether a WebSocket may be opened.
+    pub websocket: Option<Allowance>,
 }
 
 /// How bodies pass.
@@ -75,10 +77,10 @@ pub enum BodyWord {
     Streamed,
 }
 
-/// Whether a path may hold an encoded slash.
+/// Whether something may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum SlashWord {
+pub enum Allowance {
     /// It may.
     Allow,
     /// It may not.
@@ -96,6 +98,7 @@ impl Service {
         [
             ("body", self.body == BodyWord::Streamed),
             ("encoded_slash", self.encoded_slash.is_some()),
+            ("websocket", self.websocket.is_some()),
             ("server_requests", !self.server_requests.is_empty()),
             ("addresses", !self.addresses.is_empty()),
         ]
@@ -108,10 +111,11 @@ impl Service {
         Settings {
             streamed: self.body == BodyWord::Streamed,
             encoded_slash: self.encoded_slash.map(|word| match word {
-                SlashWord::Allow => EncodedSlash::Allowed,
-                SlashWord::Refuse => EncodedSlash::Refused,
+                Allowance::Allow => EncodedSlash::Allowed,
+                Allowance::Refuse => EncodedSlash::Refused,
             }),
             server_requests: self.server_requests.clone(),
+            websocket: self.websocket == Some(Allowance::Allow),
             stdio: self.upstream.as_deref() == Some(STDIO),
         }
     }

@@ -8,7 +8,7 @@ use http::{HeaderValue, Request, request::Parts};
 use outrider_policy::{Decision, Value, input::CallFacts};
 
 use super::{
-    outgoing::{Body, Target, Through},
+    outgoing::{Body, Target, Way},
     totals,
 };
 use crate::{
@@ -104,8 +104,8 @@ pub(super) struct Errand {
     pub(super) expected: Expected,
     /// The credential that goes with it.
     pub(super) wanted: Option<Wanted>,
-    /// Where a tunnel goes, in place of the request.
-    pub(super) through: Option<Through>,
+    /// What becomes of it.
+    pub(super) way: Way,
 }
 
 impl Case {
@@ -476,7 +476,7 @@ impl Case {
         entry.facts = facts;
         entry.timers = timers;
         entry.hold(admitted);
-        let through = self.target.take_through();
+        let way = self.target.take_way();
         let exchange = exchange?;
         *said = Some((Arc::clone(&self.service), exchange.clone()));
         Some(Box::new(Errand {
@@ -498,7 +498,7 @@ impl Case {
             service: self.service,
             upstream: self.upstream,
             wanted,
-            through,
+            way,
         }))
     }
 

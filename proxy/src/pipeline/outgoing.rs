@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use super::case::Case;
 use crate::{
     listen::host::Authority, protocol::Asked, record::Ruling, rejection::Rejection, tag,
-    upstream::RequestBody,
+    upstream::RequestBody, websocket,
 };
 
 /// What stands behind the service's name in the agent's target, as sent.
@@ -20,8 +20,19 @@ pub(super) struct Target {
     query: Option<Box<str>>,
     /// It is appended to the upstream's own target.
     appended: bool,
-    /// The host and port that a tunnel is asked to.
-    through: Option<Through>,
+    way: Way,
+}
+
+/// What a call that passes becomes.
+#[derive(Debug, Default)]
+pub(super) enum Way {
+    /// A request and its answer.
+    #[default]
+    Request,
+    /// A tunnel to there.
+    Tunnel(Through),
+    /// A WebSocket.
+    WebSocket,
 }
 
 /// The host and port of a tunnel.
@@ -37,13 +48,25 @@ impl Target {
             rest: rest.into(),
             query: query.map(Into::into),
             appended: true,
-            through: None,
+            way: Way::Request,
+        }
+    }
+
+    /// The same, where a WebSocket is asked for.
+    pub(super) fn upgraded(self, websocket: bool) -> Self {
+        if websocket {
+            Self {
+                way: Way::WebSocket,
+                ..self
+            }
+        } else {
+            self
         }
     }
 
     pub(super) fn through(at: Authority<'_>) -> Self {
         Self {
-            through: Some(Through {
+            way: Way::Tunnel(Through {
                 host: at.name.to_ascii_lowercase().into(),
                 port: at.port,
             }),
@@ -51,9 +74,9 @@ impl Target {
         }
     }
 
-    /// Where a tunnel is asked to; taken out.
-    pub(super) fn take_through(&mut self) -> Option<Through> {
-        self.through.take()
+    /// What the call becomes; taken out.
+    pub(super) fn take_way(&mut self) -> Way {
+        std::mem::take(&mut self.way)
     }
 
     /// The request as a protocol sees it.
@@ -63,6 +86,7 @@ impl Target {
             rest: &self.rest,
             query: self.query.as_deref(),
             body,
+            websocket: matches!(self.way, Way::WebSocket),
         }
     }
 }
@@ -92,7 +116,10 @@ struct Unsendable;
 impl Case {
     /// Where a tunnel is asked to, if one is.
     pub(super) fn tunnel(&self) -> Option<&Through> {
-        self.target.through.as_ref()
+        match &self.target.way {
+            Way::Tunnel(through) => Some(through),
+            Way::Request | Way::WebSocket => None,
+        }
     }
 
     /// The host and port that are called.
@@ -150,6 +177,9 @@ impl Case {
         if self.service.upstream.is_stdio() {
             // The next call may be for another wrapper.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        if let Way::WebSocket = self.target.way {
+            websocket::ask(&mut headers);
         }
         let facts = &self.known.facts;
         if let Some(trace) = facts

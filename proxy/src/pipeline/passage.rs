@@ -9,7 +9,7 @@ use tokio::net::TcpStream;
 use super::{
     Pipeline,
     case::{Errand, Said},
-    outgoing::Through,
+    outgoing::{Through, Way},
     refusal,
     relay::Relayed,
 };
@@ -147,7 +147,7 @@ impl Pipeline {
         errand: &Errand,
         entry: &mut Entry,
     ) -> Result<(Through, TcpStream), Rejection> {
-        let (Some(through), Some(guard)) = (&errand.through, &errand.service.tunnel) else {
+        let (Way::Tunnel(through), Some(guard)) = (&errand.way, &errand.service.tunnel) else {
             return Err(Rejection::PolicyError);
         };
         let place = (&*through.host, through.port);

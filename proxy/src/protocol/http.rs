@@ -1,6 +1,6 @@
 //! HTTP without a published contract: a call is decided by its method, host and path alone.
 //!
-//! A tool of such a service is a method, `service/GET`; rules in Rego see the path. Nobody looks
+//! A tool of such a service is a method, `service/GET`, or `service/WEBSOCKET`; rules in Rego see the path. Nobody looks
 //! into bodies or answers, which policy and record are told (`content.opaque`).
 
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use crate::{listen::path::EncodedSlash, rejection::Rejection};
 /// The protocol's line in the table.
 pub const ROW: Row = Row {
     name: "http",
-    keys: &["body", "encoded_slash"],
+    keys: &["body", "encoded_slash", "websocket"],
     load,
 };
 
@@ -33,11 +33,15 @@ const METHODS: [Unread; 7] = [
     ("DELETE", false, true),
 ];
 
+/// What a WebSocket is called by, which is no method.
+const WEBSOCKET: Unread = ("WEBSOCKET", false, false);
+
 /// HTTP, unread.
 #[derive(Debug)]
 pub struct Http {
     encoded_slash: EncodedSlash,
     streamed: bool,
+    websocket: bool,
 }
 
 fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
@@ -52,8 +56,15 @@ fn load(published: &mut Published<'_>) -> Result<Spoken, Vec<Problem>> {
         protocol: Arc::new(Http {
             encoded_slash: settings.encoded_slash.unwrap_or(EncodedSlash::Refused),
             streamed: settings.streamed,
+            websocket: settings.websocket,
         }),
-        contract: Arc::new(METHODS.iter().filter_map(unread::tool).collect()),
+        contract: Arc::new(
+            METHODS
+                .iter()
+                .chain(settings.websocket.then_some(&WEBSOCKET))
+                .filter_map(unread::tool)
+                .collect(),
+        ),
         notes: Vec::new(),
     })
 }
@@ -77,6 +88,7 @@ impl Protocol for Http {
             } else {
                 Answers::Opaque
             },
+            websocket: self.websocket,
         }
     }
 
@@ -85,6 +97,9 @@ impl Protocol for Http {
     }
 
     fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
+        if asked.websocket {
+            return Ok(unread::used(WEBSOCKET.0));
+        }
         unread::call(&asked.head.method, &METHODS)
     }
 }

@@ -69,6 +69,7 @@ impl Protocol for JsonRpc {
             encoded_slash: EncodedSlash::Refused,
             body: BodyManner::Buffered,
             answers: Answers::Message,
+            websocket: false,
         }
     }
 

@@ -87,6 +87,8 @@ pub struct Settings {
     pub server_requests: Vec<String>,
     /// It is on somebody's standard input, where there are no headers.
     pub stdio: bool,
+    /// A WebSocket may be opened.
+    pub websocket: bool,
 }
 
 /// A protocol made ready for one service, and what can be called there.
@@ -111,6 +113,8 @@ pub struct Asked<'a> {
     pub query: Option<&'a str>,
     /// The body; empty when it is streamed.
     pub body: &'a [u8],
+    /// It asks for a WebSocket.
+    pub websocket: bool,
 }
 
 /// One protocol between agent and service.
@@ -202,6 +206,8 @@ pub struct Manner {
     pub body: BodyManner,
     /// How an answer passes.
     pub answers: Answers,
+    /// Whether it may be asked for a WebSocket.
+    pub websocket: bool,
 }
 
 /// Where at its upstream a request goes.

@@ -83,6 +83,7 @@ impl Protocol for OpenApi {
             encoded_slash: self.encoded_slash,
             body: BodyManner::Buffered,
             answers: Answers::Opaque,
+            websocket: false,
         }
     }
 

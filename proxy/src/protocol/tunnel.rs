@@ -52,6 +52,7 @@ impl Protocol for Tunnel {
             encoded_slash: EncodedSlash::Refused,
             body: BodyManner::Absent,
             answers: Answers::Streamed,
+            websocket: false,
         }
     }
 

@@ -44,11 +44,16 @@ pub(super) fn call(method: &Method, known: &[Unread]) -> Result<Message, Unreada
             exchange: Exchange::opaque(),
             rejection: Rejection::ToolUnknown(Unknown::Tool),
         })?;
-    Ok(Message {
+    Ok(used(name))
+}
+
+/// The use of what is called so.
+pub(super) fn used(name: &'static str) -> Message {
+    Message {
         exchange: Exchange::opaque(),
-        method: Cow::Borrowed(*name),
+        method: Cow::Borrowed(name),
         kind: Kind::Call(ToolCall {
-            operation: (*name).into(),
+            operation: name.into(),
             arguments: Value::new_object(),
             input_responses: Value::new_object(),
             opaque: true,
@@ -56,5 +61,5 @@ pub(super) fn call(method: &Method, known: &[Unread]) -> Result<Message, Unreada
         }),
         trace: None,
         session: None,
-    })
+    }
 }

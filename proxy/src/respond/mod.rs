@@ -30,6 +30,7 @@ use crate::{
     tag::DECISION_ID,
     task::State,
     upstream::{Uncollected, UpstreamBody, collect},
+    websocket,
     workers::Tasks,
 };
 
@@ -302,6 +303,14 @@ pub fn answer(accepted: Accepted, mut entry: Box<Entry>, streams: &Tasks) -> Res
         }
     };
     stamped(response, id)
+}
+
+/// The agreement of a service to open a WebSocket, as the agent is told.
+pub fn switched(head: Response<()>, service: &Service, id: DecisionId) -> Response<Answer> {
+    let (mut head, ()) = head.into_parts();
+    headers::clean(&mut head.headers, &service.passthrough);
+    websocket::ask(&mut head.headers);
+    stamped(Response::from_parts(head, Answer::none()), id)
 }
 
 /// Says a refusal and ends the entry's call with it.

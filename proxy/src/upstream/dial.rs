@@ -17,9 +17,12 @@ use super::{Unreachable, Upstream, address::Dial, tls::TlsRoots};
 
 /// A stream to an upstream.
 #[derive(Debug)]
-pub(super) enum Stream {
+pub enum Stream {
+    /// As it is.
     Plain(TcpStream),
+    /// In TLS.
     Tls(Box<TlsStream<TcpStream>>),
+    /// To a socket of this machine.
     Unix(UnixStream),
 }
 

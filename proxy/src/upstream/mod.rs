@@ -17,6 +17,7 @@ mod stdio;
 mod tests;
 mod tls;
 mod tunnel;
+mod upgrade;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::record::Permit;
 pub use address::{BadUpstream, Upstream};
 pub use body::{BodyCut, RequestBody, UpstreamBody};
 pub use collect::{Uncollected, collect, collect_request};
+pub use dial::Stream;
 pub use fetch::{Fetcher, Unfetched};
 pub use guard::{BadDestination, BadNetwork, Destination, Guard, Network, Unguarded};
 pub use mutual::{BadClientKey, KeyFiles, Presents, Shown, TlsConfig, client_key};
@@ -34,6 +36,7 @@ pub use pool::Pool;
 pub use stdio::{WRAPPER, Wrapper};
 pub use tls::{BadRoots, TlsRoots, Trust, authorities};
 pub use tunnel::tunnel;
+pub use upgrade::{Upgraded, upgrade};
 
 /// Sends a permitted request; the permit is used up.
 ///

@@ -71,9 +71,9 @@ struct Parked {
 
 /// One connection to an upstream.
 pub(super) struct Link {
-    sender: SendRequest<RequestBody>,
+    pub(super) sender: SendRequest<RequestBody>,
     /// Gone when the connection has ended.
-    http: Option<http1::Connection<TokioIo<Stream>, RequestBody>>,
+    pub(super) http: Option<http1::Connection<TokioIo<Stream>, RequestBody>>,
 }
 
 impl Pool {
@@ -149,7 +149,7 @@ impl Pool {
         }
     }
 
-    async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Unreachable> {
+    pub(super) async fn connect(&self, upstream: &Upstream) -> Result<Box<Link>, Unreachable> {
         let dialled = timeout(self.config.connect, dial(upstream, &self.roots)).await;
         let stream = dialled.unwrap_or(Err(Unreachable::Timeout))?;
         let mut engine = http1::Builder::new();
@@ -163,7 +163,7 @@ impl Pool {
     }
 
     /// Takes an answer whose head is unambiguous.
-    fn admit(
+    pub(super) fn admit(
         &self,
         key: u64,
         answer: Response<Incoming>,
@@ -253,7 +253,7 @@ impl Link {
 }
 
 /// Sets the headers that say where a request goes and how it is framed.
-fn frame(request: &mut Request<RequestBody>, upstream: &Upstream) {
+pub(super) fn frame(request: &mut Request<RequestBody>, upstream: &Upstream) {
     let unsized_post = request.body().is_end_stream()
         && matches!(
             *request.method(),

@@ -100,6 +100,7 @@ impl Protocol for Mcp {
             encoded_slash: EncodedSlash::Refused,
             body: BodyManner::Buffered,
             answers: Answers::Messages,
+            websocket: false,
         }
     }
 
