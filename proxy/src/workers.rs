@@ -9,7 +9,7 @@ use std::{
     future::{Future, poll_fn},
     io,
     num::NonZeroUsize,
-    rc::Rc,
+    rc::{Rc, Weak},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -18,6 +18,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::rt::Executor;
 use tokio::{
     runtime::{Builder, LocalOptions, LocalRuntime},
     sync::{mpsc, oneshot},
@@ -119,6 +120,50 @@ impl Tasks {
     fn cut(&self) {
         self.0.work.borrow_mut().abort_all();
         self.0.background.borrow_mut().abort_all();
+    }
+}
+
+/// What an HTTP engine starts on this thread; gone when this is.
+#[derive(Default)]
+pub struct Beside(Rc<RefCell<JoinSet<()>>>);
+
+/// The engine's way to start it.
+#[derive(Clone)]
+pub struct Starts(Weak<RefCell<JoinSet<()>>>);
+
+impl Beside {
+    /// For an engine, which does not keep it alive.
+    pub fn starts(&self) -> Starts {
+        Starts(Rc::downgrade(&self.0))
+    }
+
+    /// Runs something until it ends or this is gone.
+    pub fn spawn(&self, work: impl Future<Output = ()> + 'static) {
+        let mut set = self.0.borrow_mut();
+        while set.try_join_next().is_some() {}
+        set.spawn_local(work);
+    }
+}
+
+impl<F: Future + 'static> Executor<F> for Starts {
+    fn execute(&self, work: F) {
+        if let Some(set) = self.0.upgrade() {
+            Beside(set).spawn(async move {
+                work.await;
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Beside {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Beside").finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Starts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Starts").finish_non_exhaustive()
     }
 }
 

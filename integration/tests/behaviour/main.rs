@@ -31,6 +31,7 @@ mod feeds;
 mod fleet;
 mod forward;
 mod hangup;
+mod http2_upstreams;
 mod http_services;
 mod input_required;
 mod issuer_keys;

@@ -5,7 +5,9 @@ use std::{collections::HashSet, net::IpAddr};
 
 use outrider_policy::{Problem, data::Data};
 
-use super::{Isolation, Listener, ListenerTls, Loaded, Service as Section};
+use super::{
+    Allowance, Isolation, Listener, ListenerTls, Loaded, Service as Section, words::HttpWord,
+};
 use crate::{
     catalogue::Catalogue,
     credentials,
@@ -190,6 +192,13 @@ pub(super) fn unrouted(section: &Section) -> Option<&'static str> {
                 "`credentials` and `tls` cannot be added to what nobody looks into: leave them out",
             );
         }
+        if section.http.is_some() {
+            return Some("`http` says nothing of a tunnel: leave it out");
+        }
+    } else if section.http == Some(HttpWord::Two) && section.websocket == Some(Allowance::Allow) {
+        return Some(
+            "`websocket` needs HTTP/1.1: leave `http: 2` out, or make a service of its own for it",
+        );
     } else if hosts.iter().any(HostPattern::is_domain) {
         return Some("`hosts`: only `protocol: tunnel` has whole domains (`*.`): name each host");
     }

@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use outrider_policy::{Level, ServiceKind};
 use serde::Deserialize;
 
-use super::{trust::STDIO, words::ProtocolName};
+use super::{
+    trust::STDIO,
+    words::{HttpWord, ProtocolName},
+};
 use crate::{
     call::ServiceName,
     credentials,
@@ -29,6 +32,8 @@ pub struct Service {
     pub kind: ServiceKind,
     /// Its URL, or `stdio`; a tunnel has none.
     pub upstream: Option<String>,
+    /// Which HTTP is spoken there; 1.1 when absent.
+    pub http: Option<HttpWord>,
     /// Whom it is proved by, and what we prove ourselves by there.
     pub tls: Option<TlsConfig>,
     /// By which hosts it is called in forward and transparent mode; its upstream's own when absent.

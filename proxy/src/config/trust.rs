@@ -9,6 +9,7 @@ use secrecy::SecretString;
 use super::{
     Loaded, Service as Section,
     load::{Reader, beside, problem},
+    words::HttpWord,
 };
 use crate::{
     identify::agent::{Misfit, Settings, Source},
@@ -84,6 +85,20 @@ impl Loaded {
             }
         };
         let upstream = Upstream::parse(url).map_err(|bad| format!("`upstream`: {bad}"))?;
+        let upstream = self.proved(section, upstream, svid)?;
+        Ok(match section.http {
+            Some(HttpWord::Two) => upstream.over_http2(),
+            Some(HttpWord::One) | None => upstream,
+        })
+    }
+
+    /// An upstream with whom it is proved by.
+    fn proved(
+        &self,
+        section: &Section,
+        upstream: Upstream,
+        svid: &CurrentSvid,
+    ) -> Result<Upstream, String> {
         let Some(tls) = &section.tls else {
             return Ok(upstream);
         };
@@ -127,8 +142,12 @@ fn stdio(section: &Section) -> Result<Upstream, String> {
     if section.protocol.0.name != mcp::ROW.name {
         return Err("`upstream: stdio` is for `protocol: mcp`".into());
     }
-    if section.tls.is_some() || section.credentials.is_some() || section.hosts.is_some() {
-        return Err("`upstream: stdio` runs beside its caller, in nobody's trust: leave `tls`, `credentials` and `hosts` out".into());
+    if section.tls.is_some()
+        || section.credentials.is_some()
+        || section.hosts.is_some()
+        || section.http.is_some()
+    {
+        return Err("`upstream: stdio` runs beside its caller, in nobody's trust: leave `tls`, `http`, `credentials` and `hosts` out".into());
     }
     Ok(Upstream::stdio())
 }

@@ -168,6 +168,35 @@ impl<'de> Deserialize<'de> for ListenerTls {
     }
 }
 
+/// `services[].http`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HttpWord {
+    /// 1.1.
+    One,
+    /// 2, over TLS by ALPN, else by prior knowledge.
+    Two,
+}
+
+impl<'de> Deserialize<'de> for HttpWord {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        #[derive(Deserialize)]
+        #[serde(untagged)]
+        enum Said {
+            Number(f64),
+            Text(String),
+        }
+        let text = match Said::deserialize(deserializer)? {
+            Said::Number(number) => number.to_string(),
+            Said::Text(text) => text,
+        };
+        match &*text {
+            "1.1" => Ok(Self::One),
+            "2" => Ok(Self::Two),
+            _ => Err(de::Error::custom("expected `1.1` or `2`")),
+        }
+    }
+}
+
 macro_rules! words {
     ($($name:ident: $served:literal, later $later:expr;)*) => {$(
         #[doc = concat!("`", $served, "`.")]

@@ -6,7 +6,6 @@
 
 use std::{
     cell::{Cell, RefCell},
-    future::Future,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll},
@@ -18,18 +17,17 @@ use http::Request;
 use http_body::{Body, Frame, SizeHint};
 use hyper::{
     body::Incoming,
-    rt::Executor,
     server::conn::http2::{self, Builder},
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::{
-    task::JoinSet,
-    time::{Instant, sleep},
-};
+use tokio::time::{Instant, sleep};
 
 use super::{Connection, ConnectionFault, Io, Reply, Service, strict_head::Waits};
-use crate::drain::Draining;
+use crate::{
+    drain::Draining,
+    workers::{Beside, Starts},
+};
 
 /// Calls at a time over one connection.
 const STREAMS: u32 = 100;
@@ -75,14 +73,14 @@ pub(super) async fn serve<S: Service, T: Io + 'static>(
             Ok(response.map(|body| Answer { body, call }))
         }
     });
-    let tasks = Streams::default();
-    let http = engine(tasks.clone()).serve_connection(TokioIo::new(stream), answer);
+    let tasks = Beside::default();
+    let http = engine(tasks.starts()).serve_connection(TokioIo::new(stream), answer);
     let outcome = watched(http, &calls, drain.clone()).await;
     drop(tasks);
     outcome
 }
 
-fn engine(tasks: Streams) -> Builder<Streams> {
+fn engine(tasks: Starts) -> Builder<Starts> {
     let mut engine = Builder::new(tasks);
     engine
         .timer(TokioTimer::new())
@@ -98,7 +96,7 @@ fn engine(tasks: Streams) -> Builder<Streams> {
 
 /// Runs a connection until it ends by itself, is idle, keeps us waiting, or the drain begins.
 async fn watched<I, F, B>(
-    mut http: http2::Connection<I, F, Streams>,
+    mut http: http2::Connection<I, F, Starts>,
     calls: &Calls,
     mut drain: Draining,
 ) -> Result<(), ConnectionFault>
@@ -250,17 +248,5 @@ impl<B: Body<Data = Bytes> + Unpin> Body for Answer<B> {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
-    }
-}
-
-/// The streams of one connection: they end with it.
-#[derive(Clone, Default)]
-struct Streams(Rc<RefCell<JoinSet<()>>>);
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
-    fn execute(&self, stream: F) {
-        let mut streams = self.0.borrow_mut();
-        while streams.try_join_next().is_some() {}
-        streams.spawn_local(stream);
     }
 }

@@ -77,6 +77,10 @@ impl Body for Answer {
         if let Inner::Events(events, _) = &mut self.0 {
             return Poll::Ready(match ready!(events.poll_recv(cx)) {
                 Some(Said::Event(bytes)) => Some(Ok(Frame::data(bytes))),
+                Some(Said::Trailers(trailers)) => {
+                    self.0 = Inner::Ended;
+                    Some(Ok(Frame::trailers(trailers)))
+                }
                 Some(Said::End) => {
                     self.0 = Inner::Ended;
                     None

@@ -4,13 +4,14 @@
 //! agent goes away, or when the service is silent for too long. An end before the end is an abort,
 //! never a body that looks complete.
 
+use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use tokio::{
     sync::mpsc::{Receiver, Sender, channel},
     time::sleep,
 };
 
-use super::{Expected, ended, over, relay::Said};
+use super::{Expected, ended, headers, over, relay::Said};
 use crate::{
     record::{Ended, Entry},
     rejection::{Code, Rejection},
@@ -27,8 +28,8 @@ pub(super) struct Flow {
 
 /// Why a body is over.
 enum Over {
-    /// It is whole.
-    Whole,
+    /// It is whole, with what followed it.
+    Whole(Option<HeaderMap>),
     /// The agent went away.
     Gone,
     /// It may not go on.
@@ -60,10 +61,11 @@ impl Flow {
             end = self.pass() => end,
         };
         match end {
-            Over::Whole => {
+            Over::Whole(trailers) => {
                 self.entry.close(Ended::Completed, Code::Ok);
+                let last = trailers.map_or(Said::End, Said::Trailers);
                 // An agent that has it all may be gone.
-                self.agent.send(Said::End).await.ok();
+                self.agent.send(last).await.ok();
             }
             // Dropped: the entry says that the agent is gone.
             Over::Gone => {}
@@ -82,8 +84,15 @@ impl Flow {
                 }
             };
             let bytes = match frame {
-                None => return Over::Whole,
-                Some(Ok(frame)) => frame.into_data().unwrap_or_default(),
+                None => return Over::Whole(None),
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(bytes) => bytes,
+                    Err(frame) => {
+                        let mut trailers = frame.into_trailers().unwrap_or_default();
+                        headers::clean(&mut trailers, &self.expected.service.passthrough);
+                        return Over::Whole(Some(trailers));
+                    }
+                },
                 Some(Err(_)) => {
                     return Over::Refused(Rejection::ResponseRefused(
                         "the service's answer broke off",

@@ -8,6 +8,7 @@
 use std::{future::pending, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
 use http_body_util::BodyExt as _;
 use tokio::{
     sync::{
@@ -39,6 +40,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) enum Said {
     /// One event.
     Event(Bytes),
+    /// What follows the body; then it is whole.
+    Trailers(HeaderMap),
     /// The stream is whole: all was said. Without it the connection is aborted.
     End,
 }

@@ -37,6 +37,8 @@ struct Facts {
     tls: Option<ServerName<'static>>,
     /// Whom it is proved by, where that is its own.
     roots: Option<TlsRoots>,
+    /// It speaks HTTP/2.
+    http2: bool,
 }
 
 /// What is dialled.
@@ -140,6 +142,7 @@ impl Upstream {
             dial,
             tls: secure.then_some(name),
             roots: None,
+            http2: false,
         })))
     }
 
@@ -158,6 +161,7 @@ impl Upstream {
             dial: Dial::Nowhere,
             tls: None,
             roots: None,
+            http2: false,
         }))
     }
 
@@ -212,6 +216,29 @@ impl Upstream {
                 ..Facts::clone(&shared)
             },
         }))
+    }
+
+    /// The same upstream, spoken to in HTTP/2.
+    #[must_use]
+    pub fn over_http2(self) -> Self {
+        Self(Arc::new(Facts {
+            key: NEXT_KEY.fetch_add(1, Ordering::Relaxed),
+            http2: true,
+            ..Facts::clone(&self.0)
+        }))
+    }
+
+    /// Whether HTTP/2 is spoken there.
+    pub(super) fn is_http2(&self) -> bool {
+        self.0.http2
+    }
+
+    pub(super) fn scheme(&self) -> Scheme {
+        if self.is_secure() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
     }
 
     /// Scheme and authority, `https://tools.example.org`.

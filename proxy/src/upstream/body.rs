@@ -11,7 +11,11 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::pool::{Idle, Link};
+use super::{
+    http2::Use,
+    pool::{Idle, Link},
+};
+use crate::identify;
 
 /// The body of a request to an upstream.
 #[derive(Debug)]
@@ -22,6 +26,8 @@ pub enum RequestBody {
     Whole(Bytes),
     /// Passed on as it arrives; its trailers are dropped.
     Stream(Incoming),
+    /// The same, and its trailers are passed on, without what the agent may not say.
+    Trailed(Incoming),
 }
 
 impl From<Bytes> for RequestBody {
@@ -51,9 +57,13 @@ impl Body for RequestBody {
                 other => Poll::Ready(other),
             };
         }
+        if let Self::Trailed(body) = &mut *self {
+            let frame = ready!(Pin::new(body).poll_frame(cx));
+            return Poll::Ready(frame.map(|frame| frame.map(stripped)));
+        }
         match std::mem::replace(&mut *self, Self::Empty) {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Self::Empty | Self::Stream(_) => Poll::Ready(None),
+            Self::Empty | Self::Stream(_) | Self::Trailed(_) => Poll::Ready(None),
         }
     }
 
@@ -61,7 +71,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Stream(body) => body.is_end_stream(),
+            Self::Stream(body) | Self::Trailed(body) => body.is_end_stream(),
         }
     }
 
@@ -69,8 +79,19 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(body) => body.size_hint(),
+            Self::Stream(body) | Self::Trailed(body) => body.size_hint(),
         }
+    }
+}
+
+/// A frame of an agent's body; trailers say no more than headers may.
+fn stripped(frame: Frame<Bytes>) -> Frame<Bytes> {
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            identify::strip(&mut trailers, &[]);
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 
@@ -79,15 +100,26 @@ impl Body for RequestBody {
 #[error("the upstream's answer was cut short")]
 pub struct BodyCut(#[source] hyper::Error);
 
-/// The body of an upstream's answer; trailers are dropped.
+/// The body of an upstream's answer, and over HTTP/2 its trailers.
 ///
-/// At its end the connection goes back to its pool; dropped earlier, it is closed.
+/// At its end the connection goes back to its pool; dropped earlier, it is closed, or its stream
+/// reset.
 pub struct UpstreamBody {
     incoming: Incoming,
-    link: Option<Box<Link>>,
-    home: Rc<Idle>,
-    key: u64,
+    carrier: Carrier,
     ended: bool,
+}
+
+/// What brings a body.
+enum Carrier {
+    /// A connection of its own, driven with the body.
+    Alone {
+        link: Option<Box<Link>>,
+        home: Rc<Idle>,
+        key: u64,
+    },
+    /// A part of a connection, until its end.
+    Shared { _used: Use },
 }
 
 impl fmt::Debug for UpstreamBody {
@@ -100,15 +132,22 @@ impl fmt::Debug for UpstreamBody {
 
 impl UpstreamBody {
     pub(super) fn new(incoming: Incoming, link: Box<Link>, home: Rc<Idle>, key: u64) -> Self {
+        let link = Some(link);
         let mut body = Self {
             incoming,
-            link: Some(link),
-            home,
-            key,
+            carrier: Carrier::Alone { link, home, key },
             ended: false,
         };
         body.settle();
         body
+    }
+
+    pub(super) fn shared(incoming: Incoming, used: Use) -> Self {
+        Self {
+            ended: incoming.is_end_stream(),
+            incoming,
+            carrier: Carrier::Shared { _used: used },
+        }
     }
 
     /// Gives the connection back if the body is read to its end. The HTTP engine does not ask
@@ -116,8 +155,10 @@ impl UpstreamBody {
     fn settle(&mut self) {
         if self.ended || self.incoming.is_end_stream() {
             self.ended = true;
-            if let Some(link) = self.link.take() {
-                self.home.put(self.key, link);
+            if let Carrier::Alone { link, home, key } = &mut self.carrier
+                && let Some(link) = link.take()
+            {
+                home.put(*key, link);
             }
         }
     }
@@ -134,21 +175,25 @@ impl Body for UpstreamBody {
         if self.ended {
             return Poll::Ready(None);
         }
-        if let Some(link) = &mut self.link {
-            link.drive(cx);
-        }
-        // The connection moves only when it is driven here, and asking for a frame wakes it if
-        // it could move: no waker is needed.
-        let mut asking = Context::from_waker(Waker::noop());
-        let frame = match ready!(Pin::new(&mut self.incoming).poll_frame(&mut asking)) {
-            Some(Ok(frame)) if frame.is_data() => Some(Ok(frame)),
-            Some(Err(error)) => {
-                self.link = None;
-                Some(Err(BodyCut(error)))
+        let this = &mut *self;
+        let frame = match &mut this.carrier {
+            Carrier::Alone { link, .. } => {
+                if let Some(link) = link {
+                    link.drive(cx);
+                }
+                // The connection moves only when it is driven here, and asking for a frame wakes
+                // it if it could move: no waker is needed.
+                let mut asking = Context::from_waker(Waker::noop());
+                let frame = ready!(Pin::new(&mut this.incoming).poll_frame(&mut asking));
+                if let Some(Err(_)) = frame {
+                    *link = None;
+                }
+                frame.filter(|frame| frame.as_ref().is_ok_and(Frame::is_data) || frame.is_err())
             }
-            Some(Ok(_)) | None => None,
+            Carrier::Shared { .. } => ready!(Pin::new(&mut this.incoming).poll_frame(cx)),
         };
-        self.ended |= !matches!(frame, Some(Ok(_)));
+        let frame = frame.map(|frame| frame.map_err(BodyCut));
+        self.ended |= !matches!(&frame, Some(Ok(frame)) if frame.is_data());
         self.settle();
         Poll::Ready(frame)
     }

@@ -13,7 +13,11 @@ use tokio::{
 };
 use tokio_rustls::client::TlsStream;
 
-use super::{Unreachable, Upstream, address::Dial, tls::TlsRoots};
+use super::{
+    Unreachable, Upstream,
+    address::Dial,
+    tls::{HTTP_2, TlsRoots},
+};
 
 /// A stream to an upstream.
 #[derive(Debug)]
@@ -43,10 +47,14 @@ pub(super) async fn dial(upstream: &Upstream, roots: &TlsRoots) -> Result<Stream
     let tls = upstream
         .roots()
         .unwrap_or(roots)
-        .connector()
+        .connector(upstream.is_http2())
         .connect(name.clone(), stream)
         .await
         .map_err(Unreachable::Tls)?;
+    if upstream.is_http2() && tls.get_ref().1.alpn_protocol() != Some(HTTP_2) {
+        let other = io::Error::other("it does not speak HTTP/2");
+        return Err(Unreachable::Tls(other));
+    }
     Ok(Stream::Tls(Box::new(tls)))
 }
 

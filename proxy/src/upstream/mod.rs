@@ -10,6 +10,7 @@ mod collect;
 mod dial;
 mod fetch;
 mod guard;
+mod http2;
 mod mutual;
 mod pool;
 mod stdio;

@@ -36,6 +36,7 @@ use tokio::{
 use super::{
     Flaw, PoolConfig, RequestBody, TlsRoots, Unreachable, Upstream, UpstreamBody,
     dial::{Stream, dial},
+    http2::Lines,
 };
 
 /// Bytes of an answer's head.
@@ -47,6 +48,7 @@ pub struct Pool {
     config: PoolConfig,
     roots: TlsRoots,
     idle: Rc<Idle>,
+    lines: Rc<Lines>,
 }
 
 impl fmt::Debug for Pool {
@@ -89,6 +91,7 @@ impl Pool {
             config,
             roots,
             idle,
+            lines: Rc::new(Lines::new(config)),
         }
     }
 
@@ -108,8 +111,13 @@ impl Pool {
         mut request: Request<RequestBody>,
         patience: Duration,
     ) -> Result<Response<UpstreamBody>, Unreachable> {
-        frame(&mut request, upstream);
-        let exchange = self.exchange(upstream, request);
+        let exchange = async {
+            if upstream.is_http2() {
+                return self.shared(upstream, request).await;
+            }
+            frame(&mut request, upstream);
+            self.exchange(upstream, request).await
+        };
         timeout(patience, exchange)
             .await
             .unwrap_or(Err(Unreachable::Timeout))
@@ -122,7 +130,20 @@ impl Pool {
         loop {
             ticks.tick().await;
             self.idle.sweep();
+            self.lines.sweep();
         }
+    }
+
+    /// One call of a connection that others share.
+    async fn shared(
+        &self,
+        upstream: &Upstream,
+        request: Request<RequestBody>,
+    ) -> Result<Response<UpstreamBody>, Unreachable> {
+        let exchange = Box::pin(self.lines.exchange(upstream, &self.roots, request));
+        let (answer, used) = exchange.await?;
+        inspect(answer.status(), answer.headers()).map_err(Unreachable::Unacceptable)?;
+        Ok(answer.map(|body| UpstreamBody::shared(body, used)))
     }
 
     async fn exchange(

@@ -12,6 +12,9 @@ use tokio_rustls::TlsConnector;
 use super::mutual::{Shown, Workload};
 use crate::svid::{CurrentSvid, SpiffeId};
 
+/// What HTTP/2 is called in TLS (RFC 9113 §3.2).
+pub(super) const HTTP_2: &[u8] = b"h2";
+
 /// The certificate authorities that upstreams may be proved by; shared by all workers.
 #[derive(Clone)]
 pub struct TlsRoots {
@@ -146,14 +149,22 @@ impl TlsRoots {
         self.svid.as_ref().map_or(0, CurrentSvid::turn)
     }
 
-    pub(super) fn connector(&self) -> TlsConnector {
-        TlsConnector::from(Arc::clone(&self.config))
+    pub(super) fn connector(&self, http2: bool) -> TlsConnector {
+        if http2 {
+            self.agreeing_on(vec![HTTP_2.to_vec()])
+        } else {
+            TlsConnector::from(Arc::clone(&self.config))
+        }
     }
 
     /// For what speaks another protocol than HTTP.
     pub(crate) fn bare(&self) -> TlsConnector {
+        self.agreeing_on(Vec::new())
+    }
+
+    fn agreeing_on(&self, protocols: Vec<Vec<u8>>) -> TlsConnector {
         let mut config = ClientConfig::clone(&self.config);
-        config.alpn_protocols.clear();
+        config.alpn_protocols = protocols;
         TlsConnector::from(Arc::new(config))
     }
 }

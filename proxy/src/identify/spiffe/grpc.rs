@@ -3,7 +3,7 @@
 //! A connection to a socket of this machine comes in, messages go out, each bounded. The
 //! connection ends when its [`Channel`] is dropped.
 
-use std::{cell::RefCell, collections::VecDeque, fmt, rc::Rc};
+use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
@@ -11,13 +11,11 @@ use http_body_util::{BodyExt as _, Full};
 use hyper::{
     body::Incoming,
     client::conn::http2::{self, SendRequest},
-    rt::Executor,
 };
 use hyper_util::rt::TokioIo;
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    task::JoinSet,
-};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::workers::Beside;
 
 /// Bytes of one message: many SVIDs and bundles fit.
 const LARGEST: usize = 4 << 20;
@@ -45,26 +43,12 @@ const UNKNOWN: u32 = 2;
 /// A connection to the endpoint.
 pub(super) struct Channel {
     sender: SendRequest<Full<Bytes>>,
-    _driver: JoinSet<()>,
+    _beside: Beside,
 }
 
 impl fmt::Debug for Channel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Channel").finish_non_exhaustive()
-    }
-}
-
-/// Runs what the engine wants to run on this thread, and ends it with the connection.
-#[derive(Clone, Default)]
-struct Beside(Rc<RefCell<JoinSet<()>>>);
-
-impl<F: Future + 'static> Executor<F> for Beside {
-    fn execute(&self, work: F) {
-        let mut set = self.0.borrow_mut();
-        while set.try_join_next().is_some() {}
-        set.spawn_local(async move {
-            work.await;
-        });
     }
 }
 
@@ -75,17 +59,15 @@ impl Channel {
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         let beside = Beside::default();
-        let shake = http2::Builder::new(beside.clone()).handshake(TokioIo::new(io));
+        let shake = http2::Builder::new(beside.starts()).handshake(TokioIo::new(io));
         let (sender, connection) = shake.await.map_err(|_| Failed::Away)?;
-        let mut driver = JoinSet::new();
-        driver.spawn_local(async move {
-            let _beside = beside;
+        beside.spawn(async move {
             // Whoever waits for a message is told how the connection ended.
             connection.await.ok();
         });
         Ok(Self {
             sender,
-            _driver: driver,
+            _beside: beside,
         })
     }
 
