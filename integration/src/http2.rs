@@ -40,7 +40,7 @@ pub struct Reached {
 #[derive(Debug)]
 pub enum Told {
     /// It answers, with these trailers if there are any.
-    Answer(Response<Bytes>, Option<HeaderMap>),
+    Answer(Box<Response<Bytes>>, Option<HeaderMap>),
     /// It says that it did not look at it.
     Refuse,
     /// It never answers.
@@ -106,6 +106,13 @@ impl Drop for Turning {
         if let Some(thread) = self.thread.take() {
             thread.join().ok();
         }
+    }
+}
+
+impl Told {
+    /// An answer of these bytes, and of trailers if there are any.
+    pub fn answer(bytes: &'static str, trailers: Option<HeaderMap>) -> Self {
+        Self::Answer(Box::new(Response::new(Bytes::from(bytes))), trailers)
     }
 }
 
@@ -204,7 +211,7 @@ async fn answer(
     shared.note(reached);
     match told {
         Told::Answer(response, trailers) => {
-            let (head, bytes) = response.into_parts();
+            let (head, bytes) = (*response).into_parts();
             let data = (!bytes.is_empty()).then(|| Frame::data(bytes));
             let frames = data.into_iter().chain(trailers.map(Frame::trailers)).rev();
             Ok(Response::from_parts(head, Says::Frames(frames.collect())))

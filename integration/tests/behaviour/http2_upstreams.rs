@@ -5,8 +5,7 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response};
+use http::{HeaderMap, HeaderValue, Request};
 use outrider_integration::{
     Address, Agent, Http2Agent, Http2Server, Reached, Request as Call, Sends, Setup, Sidecar, Told,
     until,
@@ -46,7 +45,7 @@ fn fields(lines: &[(&'static str, &'static str)]) -> HeaderMap {
 }
 
 fn hello(_: &Reached) -> Told {
-    Told::Answer(Response::new(Bytes::from("hello")), None)
+    Told::answer("hello", None)
 }
 
 #[test]
@@ -57,7 +56,7 @@ fn trailers_pass_both_ways_without_what_nobody_but_us_may_say() {
             ("outrider-decision-id", "forged"),
             ("set-cookie", "a=b"),
         ]);
-        Told::Answer(Response::new(Bytes::from("hello")), Some(trailers))
+        Told::answer("hello", Some(trailers))
     });
     let sidecar = before(&server);
     let token = sidecar.open_task(&[]).token;
@@ -91,7 +90,7 @@ fn trailers_pass_both_ways_without_what_nobody_but_us_may_say() {
 fn an_agent_of_http_1_gets_the_answer_whole_without_trailers() {
     let server = Http2Server::start(100, |_| {
         let trailers = fields(&[("checksum", "abc")]);
-        Told::Answer(Response::new(Bytes::from("hello")), Some(trailers))
+        Told::answer("hello", Some(trailers))
     });
     let sidecar = before(&server);
     let token = sidecar.open_task(&[]).token;

@@ -30,6 +30,7 @@ mod exec;
 mod feeds;
 mod fleet;
 mod forward;
+mod grpc;
 mod hangup;
 mod http2_upstreams;
 mod http_services;

@@ -86,7 +86,8 @@ fn beside(file: &Path, name: &str) -> Result<PathBuf, String> {
     }
 }
 
-fn bytes(file: &Path) -> Result<Vec<u8>, Unreadable> {
+/// A file of the size that descriptions have.
+pub(super) fn bytes(file: &Path) -> Result<Vec<u8>, Unreadable> {
     let open = || {
         let found = fs::metadata(file)?;
         if !found.is_file() {

@@ -339,6 +339,14 @@ impl Document for Published<'_> {
         self.reader.read(&self.path).map_err(|unread| vec![unread])
     }
 
+    fn bytes(&mut self) -> Result<Vec<u8>, Vec<Problem>> {
+        self.reader.watched.push(self.path.clone());
+        description::bytes(&self.path).map_err(|unread| {
+            self.reader.found.unopened |= unread.is_unopened();
+            vec![self.problem(unread.to_string())]
+        })
+    }
+
     fn description(&mut self) -> Result<openapi::Loaded, Vec<Problem>> {
         match description::load(&self.path) {
             Ok(described) => {

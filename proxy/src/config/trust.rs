@@ -14,7 +14,7 @@ use super::{
 use crate::{
     identify::agent::{Misfit, Settings, Source},
     jose,
-    protocol::mcp,
+    protocol::{grpc, mcp},
     svid::CurrentSvid,
     upstream::{
         self, BadClientKey, BadRoots, KeyFiles, Presents, Shown, TlsConfig, TlsRoots, Trust,
@@ -86,10 +86,13 @@ impl Loaded {
         };
         let upstream = Upstream::parse(url).map_err(|bad| format!("`upstream`: {bad}"))?;
         let upstream = self.proved(section, upstream, svid)?;
-        Ok(match section.http {
-            Some(HttpWord::Two) => upstream.over_http2(),
-            Some(HttpWord::One) | None => upstream,
-        })
+        let grpc = section.protocol.0.name == grpc::ROW.name;
+        match section.http {
+            Some(HttpWord::One) if grpc => Err("`http`: gRPC is spoken over HTTP/2".into()),
+            None if grpc => Ok(upstream.over_http2()),
+            Some(HttpWord::Two) => Ok(upstream.over_http2()),
+            Some(HttpWord::One) | None => Ok(upstream),
+        }
     }
 
     /// An upstream with whom it is proved by.

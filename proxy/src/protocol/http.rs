@@ -98,7 +98,7 @@ impl Protocol for Http {
 
     fn read(&self, asked: &Asked<'_>) -> Result<Message, Unreadable> {
         if asked.websocket {
-            return Ok(unread::used(WEBSOCKET.0));
+            return Ok(unread::used(WEBSOCKET.0.into()));
         }
         unread::call(&asked.head.method, &METHODS)
     }

@@ -3,6 +3,7 @@
 //!
 //! Another protocol is one more implementation and one more line in [`PROTOCOLS`].
 
+pub mod grpc;
 pub mod http;
 pub mod jsonrpc;
 mod kept;
@@ -16,7 +17,7 @@ mod unread;
 use std::{borrow::Cow, fmt, sync::Arc};
 
 pub use self::kept::Kept;
-use ::http::{StatusCode, request::Parts};
+use ::http::{HeaderMap, StatusCode, request::Parts};
 use bytes::Bytes;
 use outrider_policy::{Problem, Value};
 use outrider_schemas::{
@@ -32,7 +33,14 @@ use crate::{
 };
 
 /// Every protocol a service can speak.
-pub static PROTOCOLS: &[Row] = &[mcp::ROW, openapi::ROW, jsonrpc::ROW, http::ROW, tunnel::ROW];
+pub static PROTOCOLS: &[Row] = &[
+    mcp::ROW,
+    openapi::ROW,
+    jsonrpc::ROW,
+    grpc::ROW,
+    http::ROW,
+    tunnel::ROW,
+];
 
 /// One line of the table.
 #[derive(Debug)]
@@ -65,6 +73,12 @@ pub trait Document {
     /// # Errors
     /// It cannot be read.
     fn text(&mut self) -> Result<String, Vec<Problem>>;
+
+    /// The file itself.
+    ///
+    /// # Errors
+    /// It cannot be read, or is larger than any description is.
+    fn bytes(&mut self) -> Result<Vec<u8>, Vec<Problem>>;
 
     /// The OpenAPI description in the file and those beside it.
     ///
@@ -425,6 +439,8 @@ pub struct Refusal {
     pub status: StatusCode,
     /// The media type of the body.
     pub media_type: &'static str,
+    /// Other headers.
+    pub headers: HeaderMap,
     /// The body.
     pub body: Bytes,
 }

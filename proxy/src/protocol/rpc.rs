@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{StatusCode, header, request::Parts};
+use http::{HeaderMap, StatusCode, header, request::Parts};
 use outrider_policy::Value;
 use serde_json::{Map, json};
 
@@ -101,6 +101,7 @@ pub(super) fn reply(status: StatusCode, body: String) -> Refusal {
     Refusal {
         status,
         media_type: "application/json",
+        headers: HeaderMap::new(),
         body: Bytes::from(body),
     }
 }

@@ -17,6 +17,11 @@ pub(super) type Unread = (&'static str, bool, bool);
 
 /// What is published of such a method: its name.
 pub(super) fn tool(&(method, safe, idempotent): &Unread) -> Option<Tool> {
+    published(method, safe, idempotent)
+}
+
+/// What is published of a method of that name.
+pub(super) fn published(method: &str, safe: bool, idempotent: bool) -> Option<Tool> {
     Some(Tool {
         operation: method.into(),
         owner: "".into(),
@@ -44,16 +49,16 @@ pub(super) fn call(method: &Method, known: &[Unread]) -> Result<Message, Unreada
             exchange: Exchange::opaque(),
             rejection: Rejection::ToolUnknown(Unknown::Tool),
         })?;
-    Ok(used(name))
+    Ok(used(Cow::Borrowed(name)))
 }
 
 /// The use of what is called so.
-pub(super) fn used(name: &'static str) -> Message {
+pub(super) fn used(name: Cow<'static, str>) -> Message {
     Message {
         exchange: Exchange::opaque(),
-        method: Cow::Borrowed(name),
+
         kind: Kind::Call(ToolCall {
-            operation: name.into(),
+            operation: (&*name).into(),
             arguments: Value::new_object(),
             input_responses: Value::new_object(),
             opaque: true,
@@ -61,5 +66,6 @@ pub(super) fn used(name: &'static str) -> Message {
         }),
         trace: None,
         session: None,
+        method: name,
     }
 }

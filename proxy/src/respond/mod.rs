@@ -325,6 +325,7 @@ pub fn refuse(
         Some(refusal) => {
             let mut response = Response::new(Answer::bytes(refusal.body));
             *response.status_mut() = refusal.status;
+            *response.headers_mut() = refusal.headers;
             response.headers_mut().insert(
                 header::CONTENT_TYPE,
                 HeaderValue::from_static(refusal.media_type),

@@ -45,7 +45,7 @@ const TRIES: usize = 3;
 
 /// The connections of one worker, by upstream.
 pub(super) struct Lines {
-    lines: RefCell<HashMap<u64, Vec<Line>>>,
+    open: RefCell<HashMap<u64, Vec<Line>>>,
     coming: RefCell<HashMap<u64, Rc<Coming>>>,
     config: PoolConfig,
 }
@@ -119,7 +119,7 @@ struct Unsent(Option<Request<RequestBody>>, Unreachable);
 impl Lines {
     pub(super) fn new(config: PoolConfig) -> Self {
         Self {
-            lines: RefCell::default(),
+            open: RefCell::default(),
             coming: RefCell::default(),
             config,
         }
@@ -175,7 +175,7 @@ impl Lines {
 
     /// A connection with room for one more call, which is taken.
     fn free(&self, key: u64) -> Option<(Line, Use)> {
-        let mut lines = self.lines.borrow_mut();
+        let mut lines = self.open.borrow_mut();
         let lines = lines.get_mut(&key)?;
         lines.retain(|line| !line.sender.is_closed());
         let free = |line: &&Line| line.carried.calls.get() < line.carried.room.get();
@@ -225,7 +225,7 @@ impl Lines {
             }),
         };
         let used = Use::of(&line);
-        let mut lines = self.lines.borrow_mut();
+        let mut lines = self.open.borrow_mut();
         let lines = lines.entry(key).or_default();
         if lines.len() < self.config.max_idle {
             lines.push(line.clone());
@@ -236,7 +236,7 @@ impl Lines {
 
     /// Closes connections that have carried nothing for too long.
     pub(super) fn sweep(&self) {
-        let mut lines = self.lines.borrow_mut();
+        let mut lines = self.open.borrow_mut();
         for lines in lines.values_mut() {
             lines.retain(|line| {
                 let idle = line.carried.calls.get() == 0

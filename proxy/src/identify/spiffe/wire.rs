@@ -4,12 +4,19 @@
 //! (Protocol Buffers, "Encoding"; SPIFFE Workload API, `workloadapi.proto`).
 
 use bytes::Bytes;
+use outrider_schemas::protobuf::{self, Value};
 use secrecy::SecretSlice;
 
 /// Bytes that are not the message they should be.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
 #[error("the Workload API's answer is not understood")]
 pub(super) struct Garbled;
+
+impl From<protobuf::Garbled> for Garbled {
+    fn from(protobuf::Garbled: protobuf::Garbled) -> Self {
+        Self
+    }
+}
 
 /// One SVID of an `X509SVIDResponse`.
 pub(super) struct X509Svid {
@@ -130,50 +137,15 @@ fn text(value: &Bytes) -> Result<String, Garbled> {
         .map_err(|_| Garbled)
 }
 
-/// Gives each length-delimited field to `take`; numbers of other kinds are passed over.
+/// Gives each length-delimited field to `take`; numbers are passed over.
 fn each(
     message: &Bytes,
     mut take: impl FnMut(u64, Bytes) -> Result<(), Garbled>,
 ) -> Result<(), Garbled> {
-    const VARINT: u64 = 0;
-    const EIGHT_BYTES: u64 = 1;
-    const DELIMITED: u64 = 2;
-    const FOUR_BYTES: u64 = 5;
-    let mut rest = message.clone();
-    while !rest.is_empty() {
-        let tag = varint(&mut rest)?;
-        let length = match tag & 7 {
-            VARINT => {
-                varint(&mut rest)?;
-                continue;
-            }
-            DELIMITED => usize::try_from(varint(&mut rest)?).map_err(|_| Garbled)?,
-            EIGHT_BYTES => 8,
-            FOUR_BYTES => 4,
-            _ => return Err(Garbled),
-        };
-        if length > rest.len() {
-            return Err(Garbled);
-        }
-        let value = rest.split_to(length);
-        if tag & 7 == DELIMITED {
-            take(tag >> 3, value)?;
-        }
-    }
-    Ok(())
-}
-
-fn varint(rest: &mut Bytes) -> Result<u64, Garbled> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let byte = *rest.first().ok_or(Garbled)?;
-        *rest = rest.slice(1..);
-        value |= u64::from(byte & 0x7f).checked_shl(shift).ok_or(Garbled)?;
-        if byte < 0x80 {
-            return Ok(value);
-        }
-    }
-    Err(Garbled)
+    protobuf::each(message, |number, value| match value {
+        Value::Bytes(bytes) => take(number, message.slice_ref(bytes)),
+        Value::Number(_) => Ok(()),
+    })
 }
 
 fn put(number: u8, text: &str, to: &mut Vec<u8>) {
