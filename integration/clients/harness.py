@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -68,6 +69,11 @@ def install() -> None:
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
 
 
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        return listener.getsockname()[1]
+
+
 class Process:
     """A process in the background, with its output in a file; the first line says where it listens."""
 
@@ -100,6 +106,7 @@ class Sidecar:
     def __init__(self, outrider: str, work: pathlib.Path):
         self.outrider, self.work = outrider, work
         self.services: list[dict] = []
+        self.listeners: list[dict] = []  # beside the first
         self.process: Process | None = None
         self.address = self.admin = ""
 
@@ -138,7 +145,7 @@ class Sidecar:
         return {
             "agent": {"id": AGENT},
             "environment": "test",
-            "listeners": [{"mode": "reverse", "address": "127.0.0.1:0"} | listener],
+            "listeners": [{"mode": "reverse", "address": "127.0.0.1:0"} | listener, *self.listeners],
             "admin": {"address": "127.0.0.1:0"},
             "control": {"socket": "control.sock"},
             "services": self.services,

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict';
 
 const [peer, url, cell, era, token] = process.argv.slice(2);
 const { connect } = await import(`./${peer}.mjs`);
-const headers = token ? { 'Outrider-Task-Token': token } : {};
+const headers = token && token !== '-' ? { 'Outrider-Task-Token': token } : {};
 const server = url.startsWith('stdio:') ? started(JSON.parse(url.slice('stdio:'.length))) : new URL(url);
 const { client, call, announced, revision } = await connect(server, headers).catch(why => {
     console.log(`FAIL connection: ${String(why).replaceAll('\n', ' ')}`);
