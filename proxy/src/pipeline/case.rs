@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderValue, Request, request::Parts};
+use http::{HeaderValue, Method, Request, request::Parts};
 use outrider_policy::{Decision, Value, input::CallFacts};
 
 use super::{
@@ -484,6 +484,7 @@ impl Case {
             expected: Expected {
                 service: Arc::clone(&self.service),
                 exchange,
+                bodiless: self.head.method == Method::HEAD,
                 shown,
                 max: self.snapshot.max_response,
                 owner: Owner::of(entry.facts.task.as_deref()),

@@ -53,6 +53,8 @@ pub struct Expected {
     pub service: Arc<Service>,
     /// The message it answers.
     pub exchange: Exchange,
+    /// It has no body, and its head tells the length of the one that it would have.
+    pub bodiless: bool,
     /// Which tools a list may show.
     pub shown: Shown,
     /// Bytes of a buffered answer, or of one event.
@@ -158,7 +160,12 @@ pub async fn receive(
 ) -> Result<Accepted, Rejection> {
     let (mut head, body) = response.into_parts();
     let session = head.headers.remove(SESSION);
+    let bodiless = expected.bodiless || head.status == StatusCode::NOT_MODIFIED;
+    let length = head.headers.get(header::CONTENT_LENGTH).cloned();
     headers::clean(&mut head.headers, &expected.service.passthrough);
+    if let Some(length) = length.filter(|_| bodiless) {
+        head.headers.insert(header::CONTENT_LENGTH, length);
+    }
     match expected.service.protocol.manner().answers {
         // The HTTP engine asks no frames of an empty body.
         Answers::Opaque | Answers::Streamed if body.is_end_stream() => {
