@@ -119,7 +119,8 @@ impl Apply {
         Ok(ExitCode::SUCCESS)
     }
 
-    /// The rules as one transaction.
+    /// The rules as one transaction. What was redirected leaves by loopback alone: a socket that is
+    /// bound to a device would take it out there.
     fn rules(&self, to: u16, own: &[u16]) -> String {
         let whose = match self.except_uid {
             Some(uid) => format!("meta skuid != {uid}"),
@@ -166,6 +167,10 @@ table {TABLE} {{
     }}
     chain judged {{
 {judged}        reject with icmpx admin-prohibited
+    }}
+    chain filter_postrouting {{
+        type filter hook postrouting priority 0; policy accept;
+        {whose} ct status dnat oifname != \"lo\" drop
     }}
 }}
 "
@@ -280,6 +285,10 @@ mod tests {
                 oifname "lo" meta l4proto { tcp, udp } th dport 53 accept
                 oifname "lo" tcp dport { 15001, 15003 } accept
                 reject with icmpx admin-prohibited
+            }
+            chain filter_postrouting {
+                type filter hook postrouting priority 0; policy accept;
+                meta skuid { 65534, 1000 } ct status dnat oifname != "lo" drop
             }
         }
         "#);
