@@ -57,6 +57,8 @@ pub(crate) struct Shot {
     pub(crate) expected: Option<usize>,
     /// TLS, where the target wants it.
     pub(crate) tls: Option<TlsConnector>,
+    /// What asks for a tunnel first, where there is to be one.
+    pub(crate) tunnel: Option<Arc<[u8]>>,
 }
 
 impl Shot {
@@ -95,8 +97,11 @@ impl Shot {
     async fn connect(&self, number: usize) -> Result<Wire> {
         let addresses = self.addresses.iter().cycle();
         let address = addresses.clone().nth(number % self.addresses.len().max(1));
-        let stream = TcpStream::connect(address.context("an address")?).await?;
+        let mut stream = TcpStream::connect(address.context("an address")?).await?;
         stream.set_nodelay(true)?;
+        if let Some(asked) = &self.tunnel {
+            open(&mut stream, asked).await?;
+        }
         match &self.tls {
             None => Ok(Box::new(stream)),
             Some(tls) => Ok(Box::new(tls.connect(tls::server_name()?, stream).await?)),
@@ -137,6 +142,19 @@ impl Shot {
             String::from_utf8_lossy(shown)
         )
     }
+}
+
+/// Asks for a tunnel, and reads that it is open.
+async fn open(stream: &mut TcpStream, asked: &[u8]) -> Result<()> {
+    stream.write_all(asked).await?;
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await?);
+    }
+    if !head.starts_with(b"HTTP/1.1 200") {
+        bail!("no tunnel: {}", String::from_utf8_lossy(&head));
+    }
+    Ok(())
 }
 
 trait Duplex: AsyncRead + AsyncWrite + Unpin + Send {}

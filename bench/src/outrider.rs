@@ -34,6 +34,8 @@ pub(crate) struct Outrider {
     pub(crate) sidecar: Sidecar,
     /// Its listeners: two, since each takes so many connections only.
     pub(crate) addresses: Vec<SocketAddr>,
+    /// Its forward listener, where it has one.
+    pub(crate) forward: Option<SocketAddr>,
     pub(crate) token: String,
     /// Calls that were made through it.
     pub(crate) calls: Cell<usize>,
@@ -43,6 +45,7 @@ pub(crate) struct Outrider {
 
 /// Their names.
 const LISTENERS: [&str; 2] = ["reverse", "second"];
+const FORWARD: &str = "forward";
 
 impl Outrider {
     /// Starts it; `None` when it cannot serve TLS and is to.
@@ -64,7 +67,16 @@ impl Outrider {
             }
         }
         let begin = Instant::now();
-        Self::listening(setup.start(), begin.elapsed()).map(Some)
+        let sidecar = setup.start();
+        let forward = match certificates.map(|_| sidecar.listener(FORWARD)) {
+            Some(Address::Tcp(address)) => Some(address),
+            Some(Address::Unix(_)) | None => None,
+        };
+        let outrider = Self::listening(sidecar, begin.elapsed())?;
+        Ok(Some(Self {
+            forward,
+            ..outrider
+        }))
     }
 
     fn listening(sidecar: Sidecar, start: Duration) -> Result<Self> {
@@ -74,6 +86,7 @@ impl Outrider {
         });
         let outrider = Self {
             addresses: addresses.into_iter().collect::<Result<_>>()?,
+            forward: None,
             token: String::new(),
             sidecar,
             calls: Cell::new(0),

@@ -25,6 +25,8 @@ pub(crate) const DIRECT: &str = "direct";
 pub(crate) const OUTRIDER: &str = "outrider";
 /// The same without the signature: the upstream is told the decision ID.
 pub(crate) const UNSIGNED: &str = "outrider, decision_id";
+/// The same as a proxy that the agent asks for the tool server itself: `CONNECT`, and TLS that is looked into.
+pub(crate) const INTERCEPTED: &str = "outrider, intercepted";
 /// The least there is: a `ping`, not judged, not signed; read strictly, recorded and passed on.
 pub(crate) const PING: &str = "outrider, ping";
 
@@ -204,9 +206,32 @@ impl World {
         let stands = |outrider: &Rc<Outrider>| Stands::Outrider(Rc::clone(outrider));
         self.add(OUTRIDER, &[self.call(&full.token)], stands(&full))?;
         self.add(UNSIGNED, &[self.call(&unsigned.token)], stands(&unsigned))?;
+        if self.certificates.is_some() {
+            self.add_intercepted(&full)?;
+        }
         if self.case.padding == 0 {
             self.add(PING, &[ping], stands(&unsigned))?;
         }
+        Ok(())
+    }
+
+    /// The same calls, to the tool server itself, through a proxy that looks into them.
+    fn add_intercepted(&mut self, outrider: &Rc<Outrider>) -> Result<()> {
+        let host = format!("{}:{}", tls::NAME, self.upstream.port());
+        let call = self
+            .call(&outrider.token)
+            .bytes(&host, &format!("/{SERVICE}"));
+        let ask = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let shot = Shot {
+            addresses: vec![outrider.forward.context("a forward listener")?],
+            requests: Arc::new([call]),
+            expected: self.expected,
+            tls: Some(tls::trusting(&outrider.sidecar.path("outrider-ca.pem"))?),
+            tunnel: Some(ask.into_bytes().into()),
+        };
+        let target = Target::new(INTERCEPTED, shot, Stands::Outrider(Rc::clone(outrider)))?;
+        target.once()?;
+        self.targets.push(target);
         Ok(())
     }
 
@@ -280,6 +305,7 @@ impl World {
             requests: requests.iter().map(bytes).collect(),
             expected: self.expected,
             tls: tls.transpose()?,
+            tunnel: None,
         };
         let mut target = Target::new(name, shot, stands)?;
         target.shot.expected = Some(target.once()?);

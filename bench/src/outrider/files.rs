@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use outrider_integration::{Setup, lock_file};
 use serde_json::{Value, json};
 
-use super::{LISTENERS, Settings};
+use super::{FORWARD, LISTENERS, Settings};
 use crate::{
     shape::{SERVICE, Shape},
     tls::{self, Certificates},
@@ -42,6 +42,9 @@ pub(super) fn write(
         .map(|name| listener(name, certificates))
         .collect();
     config["services"] = services;
+    if certificates.is_some() {
+        by_host(config);
+    }
     config["policy"]["data"] = data;
     config["limits"] = json!([
         {"name": "per-agent", "key": ["agent"], "rate": RATE},
@@ -62,6 +65,22 @@ fn listener(name: &str, certificates: Option<&Certificates>) -> Value {
         listener["tls"] = json!({"certificate": files.certificate(), "key": files.key()});
     }
     listener
+}
+
+/// A listener that is asked for the tool server itself, which is one service only.
+fn by_host(config: &mut Value) {
+    let forward = json!({
+        "name": FORWARD, "mode": "forward", "address": "127.0.0.1:0", "tls": "intercept",
+    });
+    if let Some(listeners) = config["listeners"].as_array_mut() {
+        listeners.push(forward);
+    }
+    for service in config["services"].as_array_mut().into_iter().flatten() {
+        if service["name"] != SERVICE {
+            let name = service["name"].as_str().unwrap_or_default();
+            service["hosts"] = json!([format!("{name}.test")]);
+        }
+    }
 }
 
 fn services(setup: &Setup, settings: &Settings, upstream: &str) -> Value {
