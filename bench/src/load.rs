@@ -14,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
+use rustls::pki_types::ServerName;
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
@@ -24,7 +25,7 @@ use tokio_rustls::TlsConnector;
 pub(crate) use http::{Parsed, parse};
 use timer::Timer;
 
-use crate::{process, tls};
+use crate::process;
 
 /// When the next call is made.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -57,6 +58,8 @@ pub(crate) struct Shot {
     pub(crate) expected: Option<usize>,
     /// TLS, where the target wants it.
     pub(crate) tls: Option<TlsConnector>,
+    /// The name that its certificate has to prove.
+    pub(crate) name: &'static str,
     /// What asks for a tunnel first, where there is to be one.
     pub(crate) tunnel: Option<Arc<[u8]>>,
 }
@@ -104,7 +107,10 @@ impl Shot {
         }
         match &self.tls {
             None => Ok(Box::new(stream)),
-            Some(tls) => Ok(Box::new(tls.connect(tls::server_name()?, stream).await?)),
+            Some(tls) => {
+                let name = ServerName::try_from(self.name.to_owned())?;
+                Ok(Box::new(tls.connect(name, stream).await?))
+            }
         }
     }
 

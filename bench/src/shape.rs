@@ -68,12 +68,15 @@ impl Shape {
                 "roles": ["support"], "expires": "2100-01-01T00:00:00Z", "state": "active",
             })
         });
-        let grants = (0..self.grants).map(|number| {
+        let grant = |agent: String, tool: String| {
             json!({
-                "agent": agent(number / held), "tools": [id(number % self.tools)],
+                "agent": agent, "tools": [tool],
                 "intents": ["work"], "max_classification": "internal",
             })
-        });
+        };
+        let grants = (0..self.grants)
+            .map(|number| grant(agent(number / held), id(number % self.tools)))
+            .chain([grant(agent(0), "far/CONNECT".to_owned())]);
         json!({
             "agents": agents.collect::<Vec<_>>(),
             "intents": [{

@@ -11,7 +11,7 @@ use anyhow::Result;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     ClientConfig, RootCertStore, ServerConfig,
-    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 use tempfile::TempDir;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -92,11 +92,6 @@ pub(crate) fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor> {
         .with_no_client_auth()
         .with_single_cert(chain, PrivateKeyDer::from_pem_file(key)?)?;
     Ok(TlsAcceptor::from(Arc::new(config)))
-}
-
-/// The name that clients ask for.
-pub(crate) fn server_name() -> Result<ServerName<'static>> {
-    Ok(ServerName::try_from(NAME)?)
 }
 
 fn provider() -> Arc<rustls::crypto::CryptoProvider> {

@@ -1,8 +1,8 @@
 //! Everything that one kind of call needs: the tool server, the peers before it, Outrider before it.
 
-use std::{net::SocketAddr, rc::Rc, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, rc::Rc, sync::Arc, time::Duration};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use outrider_integration::Request;
 use serde_json::json;
 
@@ -27,6 +27,8 @@ pub(crate) const OUTRIDER: &str = "outrider";
 pub(crate) const UNSIGNED: &str = "outrider, decision_id";
 /// The same as a proxy that the agent asks for the tool server itself: `CONNECT`, and TLS that is looked into.
 pub(crate) const INTERCEPTED: &str = "outrider, intercepted";
+/// A tunnel that it does not look into: decided once, then bytes.
+pub(crate) const TUNNEL: &str = "outrider, tunnel";
 /// The least there is: a `ping`, not judged, not signed; read strictly, recorded and passed on.
 pub(crate) const PING: &str = "outrider, ping";
 
@@ -55,6 +57,8 @@ enum Stands {
     Nothing,
     Peer(Peer),
     Outrider(Rc<Outrider>),
+    /// It decided once.
+    Passed(Rc<Outrider>),
 }
 
 impl Target {
@@ -73,7 +77,7 @@ impl Target {
         match &self.stands {
             Stands::Nothing => Vec::new(),
             Stands::Peer(peer) => peer.pids(),
-            Stands::Outrider(outrider) => vec![outrider.sidecar.pid()],
+            Stands::Outrider(outrider) | Stands::Passed(outrider) => vec![outrider.sidecar.pid()],
         }
     }
 
@@ -207,7 +211,21 @@ impl World {
         self.add(OUTRIDER, &[self.call(&full.token)], stands(&full))?;
         self.add(UNSIGNED, &[self.call(&unsigned.token)], stands(&unsigned))?;
         if self.certificates.is_some() {
-            self.add_intercepted(&full)?;
+            let (name, trust) = (tls::NAME, full.sidecar.path("outrider-ca.pem"));
+            self.add_asked(
+                INTERCEPTED,
+                name,
+                &trust,
+                Stands::Outrider(Rc::clone(&full)),
+            )?;
+            let trust = self.certificates.as_ref().map(Certificates::root);
+            let trust = trust.context("certificates")?;
+            self.add_asked(
+                TUNNEL,
+                "127.0.0.1",
+                &trust,
+                Stands::Passed(Rc::clone(&full)),
+            )?;
         }
         if self.case.padding == 0 {
             self.add(PING, &[ping], stands(&unsigned))?;
@@ -215,21 +233,37 @@ impl World {
         Ok(())
     }
 
-    /// The same calls, to the tool server itself, through a proxy that looks into them.
-    fn add_intercepted(&mut self, outrider: &Rc<Outrider>) -> Result<()> {
-        let host = format!("{}:{}", tls::NAME, self.upstream.port());
-        let call = self
-            .call(&outrider.token)
-            .bytes(&host, &format!("/{SERVICE}"));
-        let ask = format!("CONNECT {host} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+    /// The same calls, to the tool server by that name, through a proxy that is asked for it.
+    fn add_asked(
+        &mut self,
+        name: &'static str,
+        place: &'static str,
+        trust: &Path,
+        stands: Stands,
+    ) -> Result<()> {
+        let (Stands::Outrider(outrider) | Stands::Passed(outrider)) = &stands else {
+            bail!("nobody else is asked so");
+        };
+        let host = format!("{place}:{}", self.upstream.port());
+        let call = self.call(&outrider.token);
+        let token = &outrider.token;
+        let ask = format!(
+            "CONNECT {host} HTTP/1.1\r\nHost: {host}\r\nOutrider-Task-Token: {token}\r\n\r\n"
+        );
+        let call = match stands {
+            // The token came with the tunnel, and holds for what is inside.
+            Stands::Outrider(_) => call.without("Outrider-Task-Token"),
+            _ => call,
+        };
         let shot = Shot {
             addresses: vec![outrider.forward.context("a forward listener")?],
-            requests: Arc::new([call]),
+            requests: Arc::new([call.bytes(&host, &format!("/{SERVICE}"))]),
             expected: self.expected,
-            tls: Some(tls::trusting(&outrider.sidecar.path("outrider-ca.pem"))?),
+            tls: Some(tls::trusting(trust)?),
+            name: place,
             tunnel: Some(ask.into_bytes().into()),
         };
-        let target = Target::new(INTERCEPTED, shot, Stands::Outrider(Rc::clone(outrider)))?;
+        let target = Target::new(name, shot, stands)?;
         target.once()?;
         self.targets.push(target);
         Ok(())
@@ -297,7 +331,7 @@ impl World {
         let addresses = match &stands {
             Stands::Nothing => vec![self.upstream],
             Stands::Peer(peer) => vec![peer.address],
-            Stands::Outrider(outrider) => outrider.addresses.clone(),
+            Stands::Outrider(outrider) | Stands::Passed(outrider) => outrider.addresses.clone(),
         };
         let tls = self.certificates.as_ref().map(Certificates::connector);
         let shot = Shot {
@@ -305,6 +339,7 @@ impl World {
             requests: requests.iter().map(bytes).collect(),
             expected: self.expected,
             tls: tls.transpose()?,
+            name: tls::NAME,
             tunnel: None,
         };
         let mut target = Target::new(name, shot, stands)?;

@@ -27,6 +27,7 @@ pub(super) fn write(
     upstream: SocketAddr,
     certificates: Option<&Certificates>,
 ) {
+    let place = upstream;
     let upstream = match certificates {
         None => format!("http://{upstream}/{SERVICE}"),
         Some(files) => {
@@ -43,7 +44,7 @@ pub(super) fn write(
         .collect();
     config["services"] = services;
     if certificates.is_some() {
-        by_host(config);
+        by_host(config, place);
     }
     config["policy"]["data"] = data;
     config["limits"] = json!([
@@ -67,8 +68,8 @@ fn listener(name: &str, certificates: Option<&Certificates>) -> Value {
     listener
 }
 
-/// A listener that is asked for the tool server itself, which is one service only.
-fn by_host(config: &mut Value) {
+/// A listener that is asked for the tool server itself: by its name it is one service, by its address a tunnel.
+fn by_host(config: &mut Value, place: SocketAddr) {
     let forward = json!({
         "name": FORWARD, "mode": "forward", "address": "127.0.0.1:0", "tls": "intercept",
     });
@@ -80,6 +81,12 @@ fn by_host(config: &mut Value) {
             let name = service["name"].as_str().unwrap_or_default();
             service["hosts"] = json!([format!("{name}.test")]);
         }
+    }
+    if let Some(services) = config["services"].as_array_mut() {
+        services.push(json!({
+            "name": "far", "protocol": "tunnel", "classification": "internal",
+            "hosts": [place.to_string()], "addresses": [format!("{}/32", place.ip())],
+        }));
     }
 }
 
