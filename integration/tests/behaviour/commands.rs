@@ -218,11 +218,11 @@ fn a_starter_directory_passes_its_own_check() {
 fn a_command_that_is_not_built_is_absent_from_the_help() {
     let commands = listed(&[]);
     for built in [
-        "run", "check", "task", "revoke", "doctor", "exec", "keys", "log", "net",
+        "run", "check", "task", "revoke", "doctor", "exec", "keys", "log", "net", "stdio",
     ] {
         assert!(commands.contains(built), "{built}: {commands:?}");
     }
-    for absent in ["schema", "stdio", "inject", "policy", "approvals"] {
+    for absent in ["schema", "inject", "policy", "approvals"] {
         assert!(!commands.contains(absent), "{absent}: {commands:?}");
         let run = Setup::bare(OUTRIDER).run(&[absent, "config"]);
         assert_eq!((run.status, run.stdout.as_str()), (2, ""), "{run:?}");

@@ -1,5 +1,7 @@
 //! `outrider doctor`: a running sidecar says how it stands.
 
+use std::os::unix::fs::PermissionsExt as _;
+
 use outrider_integration::{Setup, Sidecar};
 use serde_json::Value;
 
@@ -56,4 +58,67 @@ fn without_a_sidecar_the_status_is_two() {
     let run = setup.run(&["doctor", "-c", "outrider.yaml"]);
     assert_eq!(run.status, 2, "{run:?}");
     assert!(run.stderr.contains("outrider run"), "{run:?}");
+}
+
+/// Tests that runtime, found in a directory where it is what `program` says, else where it usually is.
+fn runtime(name: &str, program: Option<&str>) -> (i32, Value) {
+    let mut setup = Setup::bare(OUTRIDER);
+    if let Some(program) = program {
+        setup.file(name, program);
+        let open = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(setup.path(name), open).unwrap();
+        let path = format!("{}:/usr/bin:/bin", setup.path(".").display());
+        setup.environment("PATH", &path);
+    }
+    let run = setup.run(&["doctor", "--runtimes", "--json", "--only", name]);
+    let told: Value = serde_json::from_str(&run.stdout).unwrap();
+    (run.status, told["runtimes"][0].clone())
+}
+
+#[test]
+fn a_runtime_is_caught_when_its_call_was_decided_and_answered() {
+    let (status, curl) = runtime("curl", None);
+    if curl["verdict"] == "not_found" {
+        eprintln!("skipped: no curl");
+        return;
+    }
+    assert_eq!((status, &curl["verdict"]), (0, &"caught".into()), "{curl}");
+    assert!(curl["why"].is_null(), "{curl}");
+}
+
+#[test]
+fn a_runtime_that_goes_round_is_not_caught_whatever_it_answers() {
+    let elsewhere = "#!/bin/sh\necho 'curl 9.9.9, of somebody'\n";
+    let (status, curl) = runtime("curl", Some(elsewhere));
+    assert_eq!(
+        (status, &curl["verdict"]),
+        (1, &"not_caught".into()),
+        "{curl}"
+    );
+    assert_eq!(curl["version"], "9.9.9");
+    let why = curl["why"].as_str().unwrap();
+    assert!(why.contains("answered from elsewhere"), "{why}");
+    assert!(
+        curl["advice"].as_str().unwrap().contains("exec --isolate"),
+        "{curl}"
+    );
+}
+
+#[test]
+fn a_runtime_that_distrusts_the_authority_is_told_what_it_reads() {
+    let distrusting = "#!/bin/sh\nunset CURL_CA_BUNDLE SSL_CERT_FILE\nexec /usr/bin/curl \"$@\"\n";
+    if !std::path::Path::new("/usr/bin/curl").exists() {
+        eprintln!("skipped: no curl");
+        return;
+    }
+    let (status, curl) = runtime("curl", Some(distrusting));
+    assert_eq!(
+        (status, &curl["verdict"]),
+        (1, &"refuses_certificate".into()),
+        "{curl}"
+    );
+    assert!(
+        curl["advice"].as_str().unwrap().contains("CURL_CA_BUNDLE"),
+        "{curl}"
+    );
 }

@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::Write as _,
+    net::SocketAddr,
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
 };
@@ -136,32 +137,47 @@ fn pem(certificate: &[u8]) -> String {
     )
 }
 
+/// Where an agent reaches its sidecar.
+#[derive(Debug)]
+pub(super) struct Ways {
+    /// The forward listener.
+    pub(super) proxy: Option<SocketAddr>,
+    /// The reverse listener.
+    pub(super) base: Option<SocketAddr>,
+}
+
 /// What the agent is told.
 pub(super) fn variables(
     sidecar: &Sidecar,
     task: &TaskOf,
     trust: &Trust,
 ) -> anyhow::Result<Variables> {
+    let ways = Ways {
+        proxy: sidecar.proxy(),
+        base: sidecar.base(),
+    };
+    told(&ways, task.token.expose(), trust)
+}
+
+/// What an agent is told that reaches its sidecar in these ways.
+pub(super) fn told(ways: &Ways, token: &str, trust: &Trust) -> anyhow::Result<Variables> {
     let mut variables = Variables::default();
-    let token = task.token.expose();
     variables.put("OUTRIDER_TASK_TOKEN", token);
-    if let Some(forward) = sidecar.proxy() {
+    if let Some(forward) = ways.proxy {
         // A token has no character that a URL would not take.
         let proxy = format!("http://task:{token}@{forward}");
         for name in PROXIES {
             variables.put(name, &proxy);
             variables.put(&name.to_ascii_lowercase(), &proxy);
         }
-        let direct = sidecar
-            .base()
-            .map_or_else(String::new, |base| base.to_string());
+        let direct = ways.base.map_or_else(String::new, |base| base.to_string());
         variables.put("NO_PROXY", &direct);
         variables.put("no_proxy", &direct);
         // Node reads the variables above only if told; git presents no password until it is asked.
         variables.put("NODE_USE_ENV_PROXY", "1");
         variables.put("GIT_HTTP_PROXY_AUTHMETHOD", "basic");
     }
-    if let Some(base) = sidecar.base() {
+    if let Some(base) = ways.base {
         variables.put("OUTRIDER_URL", &format!("http://{base}"));
     }
     let path = |path: &Path| -> anyhow::Result<String> {
