@@ -49,6 +49,28 @@ process.stdout.write(`${answer.statusCode} ${await answer.body.text()}`);
 """
 
 
+LIVE = """
+import asyncio, websockets
+async def upper(socket):
+    async for message in socket:
+        await socket.send(message.upper())
+async def main():
+    async with websockets.serve(upper, "127.0.0.1", 0) as server:
+        print(server.sockets[0].getsockname()[1], flush=True)
+        await asyncio.Future()
+asyncio.run(main())
+"""
+TALK = """
+import asyncio, sys, websockets
+async def main():
+    async with websockets.connect(sys.argv[1]) as socket:
+        for word in ("one", "two"):
+            await socket.send(word)
+            print(await socket.recv(), end=" ")
+asyncio.run(main())
+"""
+
+
 def curl(*more):
     return lambda method, url, body: [
         "curl", "-sS", "-m", "20", *more, "-X", method, *(["-d", body] if body else []), "-w", "\n%{http_code}", url]
@@ -93,6 +115,8 @@ class Bench:
         words = [sys.executable, str(HERE / "server.py"), str(work / "leaf.pem"), str(work / "leaf.key"), str(work)]
         self.server = harness.Process(work, "server", words)
         plain, secure = (int(port) for port in self.server.first_line().split())
+        self.live = harness.Process(work, "live", [PYTHON, "-c", LIVE])
+        live = f"http://127.0.0.1:{self.live.first_line()}"
         self.sidecar = harness.Sidecar(OUTRIDER, work)
         self.proxy = f"127.0.0.1:{harness.free_port()}"
         base = {"protocol": "http", "body": "streamed", "classification": "internal"}
@@ -104,6 +128,7 @@ class Bench:
             base | {"name": "git", "upstream": f"{to}/git", "tls": tls, "hosts": ["git.test"]},
             base | {"name": "pip", "upstream": f"{to}/pip", "tls": tls, "hosts": ["pip.test"]},
             base | {"name": "npm", "upstream": f"{to}/npm", "tls": tls, "hosts": ["npm.test"], "encoded_slash": "allow"},
+            base | {"name": "live", "upstream": live, "hosts": ["live.test"], "websocket": "allow"},
             {"name": "far", "protocol": "tunnel", "hosts": [f"localhost.test:{secure}", f"127.0.0.1:{secure}"],
              "addresses": ["127.0.0.0/8"], "classification": "internal"},
         ]
@@ -111,7 +136,7 @@ class Bench:
         grants = [f"{name}/{method}" for name in ("api", "plain", "git", "pip", "npm")
                   for method in ("GET", "HEAD", "POST", "OPTIONS")]
         self.sidecar.listeners.append({"mode": "forward", "address": self.proxy, "tls": "intercept"})
-        self.sidecar.start([*grants, "far/CONNECT"])
+        self.sidecar.start([*grants, "far/CONNECT", "live/WEBSOCKET"])
         self.opened = json.loads(self.sidecar.run("task", "open", "--intent", "check", "--control", "control.sock", "--json"))
 
     def certify(self) -> None:
@@ -181,6 +206,7 @@ class Bench:
     def stop(self) -> None:
         self.sidecar.stop()
         self.server.stop()
+        self.live.stop()
 
 
 def there(words) -> None:
@@ -259,6 +285,16 @@ def npm_install(way: str):
         assert (place / "node_modules/@shop/shelf/package.json").exists()
         reached = bench.proved(mark, {"npm/GET"})
         assert any("%2f" in note["path"].lower() for note in reached), reached
+
+    return test
+
+
+def websocket(url: str, way: str):
+    def test(bench: Bench) -> None:
+        before = bench.since()[1]
+        same(bench.run([PYTHON, "-c", TALK, url], way), "ONE TWO ")
+        decisions = [line for line in bench.lines("decisions.jsonl")[before:] if line["type"] == "decision"]
+        same([(line["tool"], line["outcome"]) for line in decisions], [("live/WEBSOCKET", "allow")])
 
     return test
 
@@ -356,6 +392,8 @@ def tests() -> dict:
                 found[f"{client}/http/{way}"] = asks(client, way, "http")
     for way in ("forward", "exec"):
         found |= {f"git/{way}": git_clone(way), f"pip/{way}": pip_install(way), f"npm/{way}": npm_install(way)}
+        found |= {f"websocket/wss/{way}": websocket("wss://live.test/a", way)}
+        found |= {f"websocket/ws/{way}": websocket("ws://live.test/a", way)}
     found |= {"events/1.1": events(False), "events/2": events(True)}
     found |= {act.__name__: flat(act) for act in (upload, download_through_interception, download_through_connect)}
     found |= {act.__name__: act for act in (head_options_range_and_expect, the_record)}
