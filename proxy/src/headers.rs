@@ -59,6 +59,37 @@ fn percent_encode(text: &str) -> String {
     encoded
 }
 
+/// Takes out of trailers what nobody may say there: how a message is framed, where it goes, who
+/// sends it, what is in it (RFC 9110 §6.5.1).
+pub fn fit_for_trailers(trailers: &mut HeaderMap) {
+    const NEVER: [&str; 16] = [
+        "host",
+        "content-length",
+        "content-type",
+        "content-encoding",
+        "content-range",
+        "transfer-encoding",
+        "trailer",
+        "te",
+        "cache-control",
+        "expect",
+        "max-forwards",
+        "pragma",
+        "range",
+        "authorization",
+        "www-authenticate",
+        "set-cookie",
+    ];
+    let unfit = |name: &&HeaderName| {
+        let text = name.as_str();
+        NEVER.iter().any(|word| loosely(text, word)) || begins_loosely(text, "if-")
+    };
+    let unfit: Vec<HeaderName> = trailers.keys().filter(unfit).cloned().collect();
+    for name in unfit {
+        trailers.remove(name);
+    }
+}
+
 /// Whether the name belongs to us: `outrider-…` in any spelling. Neither agents nor upstreams
 /// may send such a header.
 pub fn is_ours(name: &HeaderName) -> bool {

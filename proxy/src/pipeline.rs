@@ -21,7 +21,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderMap, HeaderValue, Request, Response, header, request::Parts};
 use hyper::body::{Body as _, Incoming};
 use tokio::sync::oneshot;
 
@@ -379,8 +379,8 @@ impl Pipeline {
         let exchange = async {
             let carried = self.provide(wanted, &service, &mut request).await?;
             let answer = forward(permit, &self.pool, &upstream, request, service.timeout).await?;
-            if let (Some(carried), StatusCode::UNAUTHORIZED) = (carried, answer.status()) {
-                carried.refused();
+            if let Some(carried) = carried {
+                carried.answered(answer.status());
             }
             respond::receive(answer, expected).await
         };

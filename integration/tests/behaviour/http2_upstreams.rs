@@ -55,6 +55,7 @@ fn trailers_pass_both_ways_without_what_nobody_but_us_may_say() {
             ("grpc-status", "0"),
             ("outrider-decision-id", "forged"),
             ("set-cookie", "a=b"),
+            ("content-type", "text/html"),
         ]);
         Told::answer("hello", Some(trailers))
     });
@@ -66,6 +67,9 @@ fn trailers_pass_both_ways_without_what_nobody_but_us_may_say() {
         ("outrider-subject", "root"),
         ("authorization", "Bearer x"),
         ("x-forwarded-for", "127.0.0.1"),
+        ("host", "elsewhere.test"),
+        ("content_length", "5"),
+        ("if-match", "x"),
     ]);
     let sends = Sends::of(b"a body", Some(trailers));
     let got = agent

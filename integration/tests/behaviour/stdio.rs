@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Read as _, Write as _},
     os::unix::net::UnixListener,
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
 };
@@ -349,4 +349,15 @@ fn only_a_socket_of_the_callers_own_user_is_dialled_and_only_where_the_service_h
         assert_eq!(code, "destination_refused", "{socket:?}");
     }
     assert!(listener.accept().is_err(), "nobody came");
+    // A socket of the caller's own that is no wrapper's: it is connected to, and told nothing.
+    let named = format!("unix:{}:/key", path.display());
+    let (_, code) = refused(&mut agent, Some(&named));
+    assert_eq!(code, "ok", "it was permitted, and not carried out");
+    let (mut came, _) = listener.accept().unwrap();
+    let mut heard = Vec::new();
+    came.read_to_end(&mut heard).unwrap();
+    assert!(heard.is_empty(), "{}", String::from_utf8_lossy(&heard));
+    let decision = sidecar.decisions().pop().unwrap();
+    let outcome = sidecar.outcome(decision["decision_id"].as_str().unwrap());
+    assert_eq!(outcome["code"], "destination_refused", "{outcome}");
 }

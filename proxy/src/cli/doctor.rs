@@ -65,14 +65,7 @@ pub fn run(args: &Args, find: FindSocket) -> anyhow::Result<ExitCode> {
     } else {
         human(&findings)
     };
-    std::io::stdout()
-        .write_all(text.as_bytes())
-        .context("cannot print")?;
-    Ok(if sound {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
+    told(&text, sound)
 }
 
 /// Tests runtimes, and says of each whether it is caught.
@@ -94,6 +87,11 @@ fn runtimes(args: &Args) -> anyhow::Result<ExitCode> {
     } else {
         table(&reports)
     };
+    told(&text, sound)
+}
+
+/// Prints what was found; the status says whether all is well.
+fn told(text: &str, sound: bool) -> anyhow::Result<ExitCode> {
     std::io::stdout()
         .write_all(text.as_bytes())
         .context("cannot print")?;

@@ -128,8 +128,8 @@ impl Hosted {
     /// # Errors
     /// Its key is no part of a URL.
     pub(super) fn upstream(&self) -> anyhow::Result<Upstream> {
-        let target: Uri = format!("/{}", self.key).parse()?;
-        Ok(Upstream::of_socket(&self.path, target))
+        let wrapper = Wrapper::ours(&self.path, &self.key)?;
+        Ok(Upstream::stdio().of_wrapper(&wrapper))
     }
 }
 

@@ -24,7 +24,7 @@ mod tests;
 
 use std::{fmt, future::Future, path::Path, pin::Pin, sync::Arc, time::Duration};
 
-use http::{HeaderMap, HeaderName};
+use http::{HeaderMap, HeaderName, StatusCode};
 use jiff::Timestamp;
 use secrecy::SecretString;
 
@@ -305,9 +305,9 @@ impl Wanted {
 }
 
 impl Carried {
-    /// Says that the upstream refused it: the next call fetches another.
-    pub fn refused(&self) {
-        if let Some((fetched, want, lease)) = &self.0 {
+    /// Told how the upstream answered: if it refused it, the next call fetches another.
+    pub fn answered(&self, status: StatusCode) {
+        if let (Some((fetched, want, lease)), StatusCode::UNAUTHORIZED) = (&self.0, status) {
             fetched.spurn(want, lease, Timestamp::now());
         }
     }

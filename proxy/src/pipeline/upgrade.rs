@@ -3,8 +3,6 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::StatusCode;
-
 use super::{
     Pipeline,
     case::{Errand, Said},
@@ -82,8 +80,8 @@ impl Pipeline {
         match upgraded.await? {
             Upgraded::Open(head, stream) => Ok(Opened::Open(head, stream)),
             Upgraded::Declined(answer) => {
-                if let (Some(carried), StatusCode::UNAUTHORIZED) = (carried, answer.status()) {
-                    carried.refused();
+                if let Some(carried) = carried {
+                    carried.answered(answer.status());
                 }
                 let accepted = respond::receive(answer, expected).await?;
                 Ok(Opened::Declined(accepted))

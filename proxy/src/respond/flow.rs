@@ -13,6 +13,7 @@ use tokio::{
 
 use super::{Expected, ended, headers, over, relay::Said};
 use crate::{
+    headers::fit_for_trailers,
     record::{Ended, Entry},
     rejection::{Code, Rejection},
     upstream::UpstreamBody,
@@ -90,6 +91,7 @@ impl Flow {
                     Err(frame) => {
                         let mut trailers = frame.into_trailers().unwrap_or_default();
                         headers::clean(&mut trailers, &self.expected.service.passthrough);
+                        fit_for_trailers(&mut trailers);
                         return Over::Whole(Some(trailers));
                     }
                 },

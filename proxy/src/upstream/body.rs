@@ -15,7 +15,7 @@ use super::{
     http2::Use,
     pool::{Idle, Link},
 };
-use crate::identify;
+use crate::{headers::fit_for_trailers, identify};
 
 /// The body of a request to an upstream.
 #[derive(Debug)]
@@ -89,6 +89,7 @@ fn stripped(frame: Frame<Bytes>) -> Frame<Bytes> {
     match frame.into_trailers() {
         Ok(mut trailers) => {
             identify::strip(&mut trailers, &[]);
+            fit_for_trailers(&mut trailers);
             Frame::trailers(trailers)
         }
         Err(frame) => frame,

@@ -9,7 +9,10 @@ use rustls::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::mutual::{Shown, Workload};
+use super::{
+    Upstream,
+    mutual::{Shown, Workload},
+};
 use crate::svid::{CurrentSvid, SpiffeId};
 
 /// What HTTP/2 is called in TLS (RFC 9113 §3.2).
@@ -109,6 +112,19 @@ impl TlsRoots {
     /// When the crypto provider cannot be set up.
     pub fn none() -> Result<Self, BadRoots> {
         Self::from_store(RootCertStore::empty())
+    }
+
+    /// The system's, where something is proved by them; else none.
+    ///
+    /// # Errors
+    ///
+    /// When there is none, and one is needed.
+    pub fn needed_by(upstream: &Upstream) -> Result<Self, BadRoots> {
+        if upstream.is_secure() {
+            Self::system()
+        } else {
+            Self::none()
+        }
     }
 
     /// Exactly these certificate authorities.

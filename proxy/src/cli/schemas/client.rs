@@ -84,11 +84,7 @@ impl Client {
     /// # Errors
     /// When no certificate authority is known for one that needs it.
     pub(in crate::cli) fn of(upstream: Upstream, headers: HeaderMap) -> anyhow::Result<Self> {
-        let roots = if upstream.is_secure() {
-            TlsRoots::system()?
-        } else {
-            TlsRoots::none()?
-        };
+        let roots = TlsRoots::needed_by(&upstream)?;
         Ok(Self {
             pool: Pool::new(PoolConfig::default(), roots),
             upstream,

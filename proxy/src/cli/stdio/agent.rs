@@ -60,11 +60,7 @@ struct Unanswered(String, Option<Value>);
 
 impl Agent {
     pub(super) fn new(upstream: Upstream, headers: HeaderMap) -> anyhow::Result<Self> {
-        let roots = if upstream.is_secure() {
-            TlsRoots::system()?
-        } else {
-            TlsRoots::none()?
-        };
+        let roots = TlsRoots::needed_by(&upstream)?;
         Ok(Self {
             pool: Pool::new(PoolConfig::default(), roots),
             upstream,

@@ -18,6 +18,7 @@ use http_body_util::{BodyExt as _, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::AsyncWriteExt as _,
     net::UnixListener,
     sync::mpsc,
     time::{Interval, interval},
@@ -27,7 +28,7 @@ use super::{
     message::{Kind, Message},
     server::{Asked, Said, Server, Undelivered},
 };
-use crate::cli::exec::private_directory;
+use crate::{cli::exec::private_directory, upstream::Wrapper};
 
 /// Bytes of a message: more than a sidecar passes.
 const LARGEST: usize = 64 * 1024 * 1024;
@@ -71,9 +72,13 @@ impl Socket {
 
     /// Serves the sidecar's requests.
     pub(super) async fn serve(self, server: Rc<Server>) {
-        while let Ok((stream, _)) = self.listener.accept().await {
+        while let Ok((mut stream, _)) = self.listener.accept().await {
             let (server, target) = (Rc::clone(&server), format!("/{}", self.key));
+            let greeting = Wrapper::greeting(&self.key);
             tokio::task::spawn_local(async move {
+                if stream.write_all(greeting.as_bytes()).await.is_err() {
+                    return;
+                }
                 let answer = service_fn(|request: Request<Incoming>| {
                     let (server, known) = (Rc::clone(&server), request.uri().path() == target);
                     async move {
