@@ -81,6 +81,10 @@ impl Document for Text {
         Ok(self.0.clone())
     }
 
+    fn bytes(&mut self) -> Result<Vec<u8>, Vec<Problem>> {
+        self.text().map(String::into_bytes)
+    }
+
     fn description(&mut self) -> Result<Loaded, Vec<Problem>> {
         Err(vec![self.problem("it is none".into())])
     }
