@@ -347,6 +347,23 @@ fn a_token_is_acknowledged_once_every_sidecar_obeys() {
 }
 
 #[test]
+fn a_sidecar_that_is_away_keeps_no_other_from_hearing_all_of_a_token() {
+    let server = echo();
+    let (one, mut other) = (before(&server), before(&server));
+    let idp = idp();
+    let receiver = receiver(&idp, &[&one, &other]);
+    other.signal("TERM");
+    other.wait();
+    let mut claims = idp.claims("", "session-revoked", &json!({}));
+    let known = |subject: &str| json!({"format": "iss_sub", "iss": ISSUER, "sub": subject});
+    claims["sub_id"] = json!({"format": "aliases", "identifiers": [known("alice"), known("ally")]});
+    let answer = deliver(receiver.address(), &idp.sign(&claims));
+    assert_eq!(answer.status, 503, "{}", answer.text());
+    let obeyed = revocations(&one);
+    assert_eq!(obeyed.len(), 2, "{obeyed:?}");
+}
+
+#[test]
 fn what_nothing_follows_from_is_acknowledged_and_noted() {
     let server = echo();
     let sidecar = before(&server);

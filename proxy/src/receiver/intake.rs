@@ -174,7 +174,8 @@ impl Intake {
         }
     }
 
-    /// Tells and notes every event of a token.
+    /// Tells and notes every event of a token. What cannot be told of one keeps no other from being
+    /// obeyed; the token is then taken later, as a whole.
     async fn carry_out(
         &self,
         from: &Transmitter,
@@ -182,17 +183,19 @@ impl Intake {
         events: &[Understood],
         now: Timestamp,
     ) -> Result<(), NotTaken> {
+        let mut all = Ok(());
         for Understood { event, targets } in events {
             if event.act == Act::Ignore {
-                self.noted(from, set, event, None)?;
+                all = all.and(self.noted(from, set, event, None));
             }
             for target in targets {
                 let decree = decree(from, set, event, target, now);
-                self.sink.tell(&decree).await.map_err(later)?;
-                self.noted(from, set, event, Some(&decree))?;
+                let told = self.sink.tell(&decree).await.map_err(later);
+                let noted = told.and_then(|()| self.noted(from, set, event, Some(&decree)));
+                all = all.and(noted);
             }
         }
-        Ok(())
+        all
     }
 
     /// Writes an event into the security log: who, what, why, and what was done about it.
