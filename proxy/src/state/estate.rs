@@ -32,10 +32,15 @@ pub(super) struct Left {
 impl Authority {
     /// Everything as it stands.
     pub fn leave(&self) -> Estate {
+        self.leave_as(Life::snapshot)
+    }
+
+    /// The same, with the lives of tasks as that has them.
+    pub(super) fn leave_as(&self, of: impl Fn(&Life) -> Snapshot) -> Estate {
         let memory = self.tasks.read();
         let left = |(key, held): (&TaskKey, &Held)| Left {
             task: key.clone(),
-            life: held.life.snapshot(),
+            life: of(&held.life),
             tokens: held
                 .tokens
                 .iter()

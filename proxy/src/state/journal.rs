@@ -23,7 +23,7 @@ use crate::{
         file::{GrowingFile, Occupant, beside, sync_with_name},
         whole::{Counts, Whole},
     },
-    task::{Snapshot, Task, TaskKey, Terms},
+    task::{Life, Snapshot, Task, TaskKey, Terms},
 };
 
 /// Bytes of changes after which the file is begun anew.
@@ -213,13 +213,7 @@ impl Journal {
             if used > life.reserved() {
                 let ahead = (budget / 20).clamp(1, AHEAD) - 1;
                 let used = used.saturating_add(ahead).min(budget);
-                self.life(
-                    task,
-                    Snapshot {
-                        used,
-                        ..life.snapshot()
-                    },
-                )?;
+                self.life(task, used)?;
                 life.reserve(used);
             }
         }
@@ -234,21 +228,24 @@ impl Journal {
         for task in std::iter::once(task).chain(task.ancestors()) {
             let life = task.life();
             let used = life.used().max(life.reserved());
-            self.life(
-                task,
-                Snapshot {
-                    used,
-                    ..life.snapshot()
-                },
-            )?;
+            self.life(task, used)?;
         }
         Ok(())
     }
 
-    fn life(&self, task: &Task, life: Snapshot) -> io::Result<()> {
-        self.append(&Line::Life {
-            task: task.terms().task(),
-            life,
+    /// How a task stands when the line is written: a line that is older than the one of its end would
+    /// undo that.
+    fn life(&self, task: &Task, used: u64) -> io::Result<()> {
+        self.with(|open| {
+            let Open { file, buffer, .. } = open;
+            let line = Line::Life {
+                task: task.terms().task(),
+                life: Snapshot {
+                    used,
+                    ..task.life().snapshot()
+                },
+            };
+            write(file, buffer, &line)
         })
     }
 
@@ -346,7 +343,7 @@ fn snapshot<'a>(
         revocations,
         used,
         ..
-    } = authority.leave();
+    } = authority.leave_as(Life::kept);
     let uses = uses.iter().map(|(exception, used)| Line::Uses {
         exception: Arc::clone(exception),
         used: *used,

@@ -178,6 +178,16 @@ impl Life {
         }
     }
 
+    /// As a file keeps it: what was set aside for calls to come counts as spent, since those write
+    /// nothing.
+    pub fn kept(&self) -> Snapshot {
+        let stands = self.snapshot();
+        Snapshot {
+            used: stands.used.max(self.reserved()),
+            ..stands
+        }
+    }
+
     /// Whether nothing was ever said of it or done under it.
     pub fn is_untouched(&self) -> bool {
         self.snapshot() == Self::default().snapshot()

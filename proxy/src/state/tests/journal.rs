@@ -91,6 +91,25 @@ fn everything_is_there_again_after_a_crash_and_after_a_fresh_beginning() {
 }
 
 #[test]
+fn what_was_set_aside_counts_as_spent_in_a_file_that_was_begun_anew() {
+    let dir = tempfile::tempdir().unwrap();
+    let (journal, authority) = self::journal(&dir);
+    journal.tidy(&authority, &[], false).unwrap();
+    let budget = Some(40);
+    let task = opened(&journal, &authority, Open { budget, ..open() });
+    task.task.spend().unwrap();
+    journal.spent(&task.task).unwrap();
+    journal.tidy(&authority, &[], false).unwrap();
+    // Within the block nothing is written.
+    task.task.spend().unwrap();
+    journal.spent(&task.task).unwrap();
+    drop((journal, authority));
+    let (_, authority) = self::journal(&dir);
+    let found = authority.tasks.by_token(task.token.as_bytes()).unwrap();
+    assert_eq!(found.used(), 2, "never fewer than were spent");
+}
+
+#[test]
 fn a_torn_last_line_is_left_out_and_what_stands_before_counts() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("state.jsonl");
