@@ -20,7 +20,11 @@ use hyper::{
     service::service_fn,
 };
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::{net::TcpListener, runtime::Handle, sync::oneshot};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::{mpsc, oneshot},
+};
 
 /// Bytes of a piece of what is sent without end.
 const PIECE: usize = 16 * 1024;
@@ -49,6 +53,9 @@ pub enum Told {
     Flood(usize),
 }
 
+/// The header of a request that is answered before its body is read.
+pub const EARLY: &str = "x-answered-early";
+
 /// A server; it ends with this value.
 pub struct Http2Server {
     address: SocketAddr,
@@ -64,6 +71,8 @@ struct Shared {
     connections: AtomicUsize,
     given_up: AtomicUsize,
     sent: AtomicUsize,
+    taken: AtomicUsize,
+    broken: AtomicUsize,
 }
 
 impl Shared {
@@ -142,6 +151,8 @@ impl Http2Server {
             connections: AtomicUsize::default(),
             given_up: AtomicUsize::default(),
             sent: AtomicUsize::default(),
+            taken: AtomicUsize::default(),
+            broken: AtomicUsize::default(),
         });
         turning
             .handle
@@ -174,6 +185,16 @@ impl Http2Server {
         self.shared.given_up.load(Ordering::SeqCst)
     }
 
+    /// How many bytes it has of bodies that it answered before it had read them.
+    pub fn taken(&self) -> usize {
+        self.shared.taken.load(Ordering::SeqCst)
+    }
+
+    /// How many of those broke off before their end.
+    pub fn broken(&self) -> usize {
+        self.shared.broken.load(Ordering::SeqCst)
+    }
+
     /// How many bytes were taken of what it sends without end.
     pub fn sent(&self) -> usize {
         self.shared.sent.load(Ordering::SeqCst)
@@ -201,6 +222,10 @@ async fn answer(
     shared: Arc<Shared>,
 ) -> Result<Response<Says>, h2::Error> {
     let (head, body) = request.into_parts();
+    if head.headers.contains_key(EARLY) {
+        tokio::spawn(taken(body, shared));
+        return Ok(Response::new(Says::Sent(Sends::of(b"early", None))));
+    }
     let (body, trailers) = whole(body).await.map_err(|_| h2::Reason::CANCEL)?;
     let reached = Reached {
         head,
@@ -212,9 +237,10 @@ async fn answer(
     match told {
         Told::Answer(response, trailers) => {
             let (head, bytes) = (*response).into_parts();
-            let data = (!bytes.is_empty()).then(|| Frame::data(bytes));
-            let frames = data.into_iter().chain(trailers.map(Frame::trailers)).rev();
-            Ok(Response::from_parts(head, Says::Frames(frames.collect())))
+            Ok(Response::from_parts(
+                head,
+                Says::Sent(Sends::of(&bytes, trailers)),
+            ))
         }
         Told::Refuse => Err(h2::Reason::REFUSED_STREAM.into()),
         Told::Hang => {
@@ -222,6 +248,18 @@ async fn answer(
             std::future::pending().await
         }
         Told::Flood(bytes) => Ok(Response::new(Says::Flood(bytes, shared))),
+    }
+}
+
+/// Reads what comes after the answer.
+async fn taken(mut body: Incoming, shared: Arc<Shared>) {
+    while let Some(frame) = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {
+        let Ok(frame) = frame else {
+            shared.broken.fetch_add(1, Ordering::SeqCst);
+            return;
+        };
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        shared.taken.fetch_add(bytes, Ordering::SeqCst);
     }
 }
 
@@ -235,8 +273,7 @@ impl Drop for GivenUp {
 
 /// The body of an answer.
 enum Says {
-    /// What is to come, the last first.
-    Frames(Vec<Frame<Bytes>>),
+    Sent(Sends),
     Flood(usize, Arc<Shared>),
 }
 
@@ -246,10 +283,10 @@ impl Body for Says {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
         Poll::Ready(match &mut *self {
-            Self::Frames(frames) => frames.pop().map(Ok),
+            Self::Sent(sends) => return Pin::new(sends).poll_frame(cx),
             Self::Flood(0, _) => None,
             Self::Flood(left, shared) => {
                 let piece = PIECE.min(*left);
@@ -273,16 +310,33 @@ async fn whole(mut body: Incoming) -> hyper::Result<(Bytes, Option<HeaderMap>)> 
     Ok((bytes.into(), trailers))
 }
 
-/// What a client sends: a body and trailers.
+/// What is sent: bytes and trailers that are there, or bytes as they are fed.
 #[derive(Debug)]
-pub struct Sends(Vec<Frame<Bytes>>);
+pub struct Sends {
+    /// What is to come, the last first.
+    frames: Vec<Frame<Bytes>>,
+    fed: Option<mpsc::UnboundedReceiver<Bytes>>,
+}
 
 impl Sends {
     /// These bytes, and then these trailers if there are any.
     pub fn of(bytes: &[u8], trailers: Option<HeaderMap>) -> Self {
         let data = (!bytes.is_empty()).then(|| Frame::data(Bytes::copy_from_slice(bytes)));
         let frames = data.into_iter().chain(trailers.map(Frame::trailers)).rev();
-        Self(frames.collect())
+        Self {
+            frames: frames.collect(),
+            fed: None,
+        }
+    }
+
+    /// What is fed to it, until whoever feeds it is gone.
+    pub fn fed() -> (mpsc::UnboundedSender<Bytes>, Self) {
+        let (feed, bytes) = mpsc::unbounded_channel();
+        let sends = Self {
+            frames: Vec::new(),
+            fed: Some(bytes),
+        };
+        (feed, sends)
     }
 }
 
@@ -292,13 +346,18 @@ impl Body for Sends {
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
-        _: &mut Context<'_>,
+        cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, h2::Error>>> {
-        Poll::Ready(self.0.pop().map(Ok))
+        match &mut self.fed {
+            Some(fed) => fed
+                .poll_recv(cx)
+                .map(|bytes| bytes.map(|one| Ok(Frame::data(one)))),
+            None => Poll::Ready(self.frames.pop().map(Ok)),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_empty()
+        self.frames.is_empty() && self.fed.is_none()
     }
 }
 

@@ -42,7 +42,7 @@ pub use chain::check_chain;
 pub use exchange::{Exchange, Received};
 pub use gate::Gate;
 pub use http::{Address, Answer, Connection, Head, PATIENCE};
-pub use http2::{Got, Http2Agent, Http2Server, Reached, Sends, Told};
+pub use http2::{EARLY, Got, Http2Agent, Http2Server, Reached, Sends, Told};
 pub use issuer::{IssuerKey, KeyServer, act, key_set, task_claims};
 pub use jwt::{Claims, jwt_header, new_ed25519_pem, verify_with_jwks};
 pub use legacy::initialized;

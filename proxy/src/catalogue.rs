@@ -79,6 +79,15 @@ pub struct Tool {
 }
 
 impl Service {
+    /// Whether a request that was read for this service is read the same by that one: a reload may
+    /// come while its body does.
+    pub fn reads_as(&self, other: &Self) -> bool {
+        self.protocol.name() == other.protocol.name()
+            && self.protocol.manner() == other.protocol.manner()
+            && self.upstream.is_stdio() == other.upstream.is_stdio()
+            && self.passthrough == other.passthrough
+    }
+
     /// The tool of that operation.
     pub fn tool(&self, operation: &str) -> Option<&Arc<Tool>> {
         self.tools.get(operation)

@@ -295,7 +295,11 @@ impl Pipeline {
         self.outrider.issuers.prepare(&tokens).await;
         // A body may take its time: what counts is what holds when it is there.
         let snapshot = self.outrider.snapshot();
-        let service = snapshot.service(service.name.as_str())?;
+        let read = service;
+        let service = snapshot.service(read.name.as_str())?;
+        if !read.reads_as(&service) {
+            return Err(Rejection::DependencyUnavailable);
+        }
         let upstream = match &wrapper {
             Some(wrapper) => service.upstream.of_wrapper(wrapper),
             None => service.upstream.clone(),

@@ -7,8 +7,8 @@ use std::sync::{
 
 use http::{HeaderMap, HeaderValue, Request};
 use outrider_integration::{
-    Address, Agent, Http2Agent, Http2Server, Reached, Request as Call, Sends, Setup, Sidecar, Told,
-    until,
+    Address, Agent, EARLY, Http2Agent, Http2Server, Reached, Request as Call, Sends, Setup,
+    Sidecar, Told, until,
 };
 use serde_json::json;
 
@@ -185,6 +185,35 @@ fn only_a_request_that_was_not_looked_at_is_sent_again() {
 }
 
 #[test]
+fn nothing_more_of_a_body_is_sent_once_its_answer_is_over() {
+    let server = Http2Server::start(100, hello);
+    let sidecar = before(&server);
+    let token = sidecar.open_task(&[]).token;
+    let (mut agent, host) = agent(&sidecar);
+    let (feed, sends) = Sends::fed();
+    feed.send("before".into()).unwrap();
+    let mut early = request(&host, "/web/x", &token, sends);
+    early
+        .headers_mut()
+        .insert(EARLY, HeaderValue::from_static("1"));
+    let got = agent.send(early).unwrap();
+    assert_eq!(&got.body[..], b"early");
+    let decision = sidecar.decisions().pop().unwrap();
+    let outcome = sidecar.outcome(decision["decision_id"].as_str().unwrap());
+    assert_eq!(outcome["ended"], "completed", "{outcome}");
+    until("the service is told", || {
+        (server.broken() == 1).then_some(())
+    });
+    let there = server.taken();
+    // The agent goes on; its stream may be over for it already.
+    feed.send("after".into()).ok();
+    let next = agent.send(request(&host, "/web/x", &token, Sends::of(b"", None)));
+    assert_eq!(&next.unwrap().body[..], b"hello");
+    assert_eq!(server.taken(), there);
+    assert_eq!(server.connections(), 1);
+}
+
+#[test]
 fn an_agent_that_does_not_read_holds_the_service_back() {
     const MUCH: usize = 64 * 1024 * 1024;
     let server = Http2Server::start(100, |_| Told::Flood(MUCH));
@@ -208,6 +237,39 @@ fn an_agent_that_does_not_read_holds_the_service_back() {
     drop(unread);
     let got = agent.send(flood()).unwrap();
     assert_eq!(got.body.len(), MUCH);
+}
+
+#[test]
+fn answers_that_are_not_read_keep_no_other_call_from_its_answer() {
+    let server = Http2Server::start(100, |reached| {
+        if reached.head.uri.path().ends_with("/flood") {
+            Told::Flood(8 << 20)
+        } else {
+            hello(reached)
+        }
+    });
+    // One worker, so that all calls share a connection.
+    let sidecar = Setup::bare(OUTRIDER)
+        .serving(&json!({
+            "name": "web", "protocol": "http", "http": 2, "body": "streamed", "stream_idle": "5s",
+            "upstream": format!("http://{}", server.address()),
+        }))
+        .config(|config| config["workers"] = json!(1))
+        .start();
+    let token = sidecar.open_task(&[]).token;
+    let (mut idle, host) = agent(&sidecar);
+    let flood = || request(&host, "/web/flood", &token, Sends::of(b"", None));
+    let unread: Vec<_> = (0..20).map(|_| idle.begin(flood()).unwrap()).collect();
+    until("nothing moves", || {
+        let sent = server.sent();
+        std::thread::sleep(std::time::Duration::from_millis(100));
+        (sent > 0 && server.sent() == sent).then_some(())
+    });
+    let (mut other, _) = agent(&sidecar);
+    let got = other.send(request(&host, "/web/x", &token, Sends::of(b"", None)));
+    assert_eq!(&got.unwrap().body[..], b"hello");
+    assert_eq!(server.connections(), 1);
+    drop(unread);
 }
 
 #[test]

@@ -3,11 +3,11 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _, Write as _},
-    os::unix::net::UnixListener,
+    os::unix::net::{UnixListener, UnixStream},
     process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio},
 };
 
-use outrider_integration::{Address, Agent, Request, Setup, until};
+use outrider_integration::{Address, Agent, Request, Setup, Sidecar, until};
 use serde_json::{Value, json};
 
 use crate::support::{OUTRIDER, hi};
@@ -360,4 +360,85 @@ fn only_a_socket_of_the_callers_own_user_is_dialled_and_only_where_the_service_h
     let decision = sidecar.decisions().pop().unwrap();
     let outcome = sidecar.outcome(decision["decision_id"].as_str().unwrap());
     assert_eq!(outcome["code"], "destination_refused", "{outcome}");
+}
+
+#[test]
+fn a_call_whose_service_is_elsewhere_by_now_does_not_reach_the_callers_socket() {
+    let server = crate::support::echo();
+    let mut sidecar = setup().start();
+    let task = sidecar.open_task(&[]);
+    let path = sidecar.path("sock");
+    let listener = UnixListener::bind(&path).unwrap();
+    listener.set_nonblocking(true).unwrap();
+    let agent = Agent::new(sidecar.listener("reverse"), "/local").with_token(&task.token);
+    let named = format!("unix:{}:/key", path.display());
+    let call = agent.bytes(&Request::legacy_call("echo", &hi()).with("outrider-stdio", &named));
+    let (before, after) = call.split_at(call.len() - 1);
+    let mut connection = agent.connect();
+    connection.send(before).unwrap();
+    let url = server.url();
+    // Its head was read before: the listener has nothing more of it to wait for.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    let loads =
+        |sidecar: &Sidecar| sidecar.metric("outrider_policy_reload_total", &["result=\"ok\""]);
+    let at_first = loads(&sidecar);
+    sidecar.rewrite(|config, _| {
+        config["services"][0]["upstream"] = url.clone().into();
+        config["services"][0]["credentials"] =
+            json!({"header": "Authorization", "value": "Bearer very-secret"});
+    });
+    until("it is reloaded", || {
+        (loads(&sidecar) > at_first).then_some(())
+    });
+    connection.send(after).unwrap();
+    let answer = connection.answer().unwrap().unwrap();
+    assert!(!answer.text().contains("very-secret"));
+    let decision = sidecar.decisions().pop().unwrap();
+    assert_eq!(decision["outcome"], "deny", "{decision}");
+    assert!(listener.accept().is_err(), "nobody came");
+    assert!(server.received().is_empty(), "{:?}", server.received());
+}
+
+#[test]
+fn a_wrapper_whose_descriptors_were_used_up_goes_on_once_they_are_free() {
+    let sidecar = setup().start();
+    let Address::Tcp(address) = sidecar.listener("reverse") else {
+        panic!("it is TCP");
+    };
+    let task = sidecar.open_task(&[]);
+    let room = sidecar.path("room");
+    fs::create_dir(&room).unwrap();
+    let mut process = Command::new("bash")
+        .args(["-c", "ulimit -n 64; exec \"$@\"", "-", OUTRIDER, "stdio"])
+        .args([
+            "--service",
+            "local",
+            "--url",
+            &format!("http://{address}"),
+            "--",
+            "bash",
+        ])
+        .arg(sidecar.path("server"))
+        .env("OUTRIDER_TASK_TOKEN", &task.token)
+        .env("TMPDIR", &room)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut client = Client {
+        stdin: process.stdin.take(),
+        stdout: BufReader::new(process.stdout.take().unwrap()),
+        process,
+    };
+    client.initialize();
+    let directory = fs::read_dir(&room).unwrap().next().unwrap().unwrap();
+    let socket = directory.path().join("sock");
+    let many: Vec<_> = (0..100)
+        .map_while(|_| UnixStream::connect(&socket).ok())
+        .collect();
+    assert!(many.len() > 64, "{}", many.len());
+    std::thread::sleep(std::time::Duration::from_millis(200));
+    drop(many);
+    assert_eq!(text(&client.call(&json!(1), "hi")), "said");
+    assert_eq!(client.end().code(), Some(0));
 }

@@ -19,13 +19,11 @@ use std::{
     io::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::Context as _;
 
-use super::{DEFAULT, read, task::ttl};
-use crate::config::Loaded;
+use super::{DEFAULT, read};
 pub(super) use agent::Ended;
 pub use agent::Leash;
 use environment::Trust;
@@ -34,7 +32,7 @@ pub(super) use lent::Lent;
 pub use namespace::{Enter, Within};
 pub(super) use sidecar::Sidecar;
 use summary::Summary;
-pub(super) use task::TaskOf;
+pub(super) use task::{OpenedFor, TaskOf};
 
 /// Run an agent behind a sidecar: its variables set, its task opened and closed
 #[derive(Debug, clap::Args)]
@@ -48,15 +46,8 @@ pub struct Args {
     /// Configuration file
     #[arg(short, long, value_name = "FILE", default_value = DEFAULT)]
     config: PathBuf,
-    /// What the task is for: an intent of the policy data [default: the only one]
-    #[arg(long)]
-    intent: Option<String>,
-    /// Who the agent acts for [default: uid:<n> of who runs this]
-    #[arg(long)]
-    subject: Option<String>,
-    /// How long the task lasts at most, up to 24h [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = ttl)]
-    ttl: Option<Duration>,
+    #[command(flatten)]
+    task: OpenedFor,
     /// Leave the agent no other way out: own user, mount, pid and network namespaces
     #[arg(long)]
     isolate: bool,
@@ -80,10 +71,7 @@ pub struct Args {
 /// What kept the agent from being started.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let loaded = read(&args.config)?;
-    let intent = match &args.intent {
-        Some(intent) => intent.clone(),
-        None => only_intent(&loaded)?,
-    };
+    let intent = args.task.intent(&loaded)?;
     let isolated = args
         .isolate
         .then(|| isolate::Prepared::new(&loaded, args.user))
@@ -94,7 +82,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async {
         let sidecar = Sidecar::find_or_start(&args.config, &loaded, args.isolate)?;
-        let task = TaskOf::open(sidecar.control(), intent, args.subject.clone(), args.ttl)?;
+        let task = args.task.open(sidecar.control(), intent)?;
         let trust = Trust::of(&loaded)?;
         let variables = environment::variables(&sidecar, &task, &trust)?;
         let log = super::record_of(&loaded);
@@ -110,19 +98,6 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Ok(ended.into())
     })
-}
-
-/// The intent that needs no name: there is no other.
-pub(super) fn only_intent(loaded: &Loaded) -> anyhow::Result<String> {
-    let intents = loaded.intents();
-    match intents.as_slice() {
-        [one] => Ok(one.clone()),
-        [] => anyhow::bail!("the policy data declares no intent: add one under `intents`"),
-        several => anyhow::bail!(
-            "say what the agent is for by `--intent`: {}",
-            several.join(", ")
-        ),
-    }
 }
 
 fn tell(summary: &Summary, json: bool, log: &Path) {

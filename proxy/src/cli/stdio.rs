@@ -29,9 +29,8 @@ use tokio::{
 use self::{agent::Agent, process::Process, server::Server, socket::Socket};
 use super::{
     DEFAULT,
-    exec::{Ended, Sidecar, TaskOf, only_intent},
+    exec::{Ended, OpenedFor, Sidecar, TaskOf},
     read,
-    task::ttl,
 };
 use crate::{
     call::ServiceName,
@@ -64,15 +63,8 @@ pub struct Args {
     /// A reverse listener of a running sidecar: http://HOST:PORT or unix:PATH [default: `OUTRIDER_URL`]
     #[arg(long, value_name = "URL")]
     url: Option<String>,
-    /// What the task is for: an intent of the policy data [default: the only one]
-    #[arg(long)]
-    intent: Option<String>,
-    /// Who the agent acts for [default: uid:<n> of who runs this]
-    #[arg(long)]
-    subject: Option<String>,
-    /// How long the task lasts at most, up to 24h [default: 1h]
-    #[arg(long, value_name = "TIME", value_parser = ttl)]
-    ttl: Option<Duration>,
+    #[command(flatten)]
+    task: OpenedFor,
     /// The server and its arguments
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -224,11 +216,8 @@ fn beside(args: &Args, service: &ServiceName) -> anyhow::Result<Beside> {
         ),
     };
     let open = || {
-        let intent = match &args.intent {
-            Some(intent) => intent.clone(),
-            None => only_intent(&loaded)?,
-        };
-        TaskOf::open(sidecar.control(), intent, args.subject.clone(), args.ttl)
+        let intent = args.task.intent(&loaded)?;
+        args.task.open(sidecar.control(), intent)
     };
     let task = token.is_none().then(open).transpose()?;
     Ok(Beside {

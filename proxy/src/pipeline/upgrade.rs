@@ -22,7 +22,7 @@ enum Opened {
     /// It agrees.
     Open(http::Response<()>, Replay<Stream>),
     /// It answers something else.
-    Declined(Accepted),
+    Declined(Box<Accepted>),
 }
 
 impl Pipeline {
@@ -56,7 +56,7 @@ impl Pipeline {
                 }
             }
             Ok(Opened::Declined(accepted)) => {
-                respond::answer(accepted, entry, &self.streams).into()
+                respond::answer(*accepted, entry, &self.streams).into()
             }
             Err(rejection) => refusal(entry, &said, &rejection).into(),
         }
@@ -84,7 +84,7 @@ impl Pipeline {
                     carried.answered(answer.status());
                 }
                 let accepted = respond::receive(answer, expected).await?;
-                Ok(Opened::Declined(accepted))
+                Ok(Opened::Declined(Box::new(accepted)))
             }
         }
     }

@@ -161,9 +161,9 @@ pub async fn receive(
     let (mut head, body) = response.into_parts();
     let session = head.headers.remove(SESSION);
     let bodiless = expected.bodiless || head.status == StatusCode::NOT_MODIFIED;
-    let length = head.headers.get(header::CONTENT_LENGTH).cloned();
+    let length = bodiless.then(|| head.headers.remove(header::CONTENT_LENGTH));
     headers::clean(&mut head.headers, &expected.service.passthrough);
-    if let Some(length) = length.filter(|_| bodiless) {
+    if let Some(length) = length.flatten() {
         head.headers.insert(header::CONTENT_LENGTH, length);
     }
     match expected.service.protocol.manner().answers {

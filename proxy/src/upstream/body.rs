@@ -1,7 +1,9 @@
 //! Bodies towards and from upstreams.
 
 use std::{
+    convert::Infallible,
     fmt,
+    future::Future as _,
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
@@ -10,6 +12,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::sync::oneshot;
 
 use super::{
     http2::Use,
@@ -26,8 +29,23 @@ pub enum RequestBody {
     Whole(Bytes),
     /// Passed on as it arrives; its trailers are dropped.
     Stream(Incoming),
-    /// The same, and its trailers are passed on, without what the agent may not say.
-    Trailed(Incoming),
+    /// The same, and its trailers are passed on, without what the agent may not say; until its call
+    /// is over.
+    Trailed(Incoming, Until),
+}
+
+/// Tells a body that its call is over: whoever holds the other end is gone.
+pub(super) type Until = oneshot::Receiver<Infallible>;
+
+/// Why a body is not sent to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum NotSent {
+    /// It did not arrive whole.
+    #[error(transparent)]
+    Broken(#[from] hyper::Error),
+    /// Its call is over; its stream is reset (RFC 9113 §8.7).
+    #[error("the call is over")]
+    Over(#[source] h2::Error),
 }
 
 impl From<Bytes> for RequestBody {
@@ -42,28 +60,33 @@ impl From<Bytes> for RequestBody {
 
 impl Body for RequestBody {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = NotSent;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, NotSent>>> {
         if let Self::Stream(body) = &mut *self {
             return match ready!(Pin::new(body).poll_frame(cx)) {
                 Some(Ok(frame)) if frame.is_trailers() => {
                     *self = Self::Empty;
                     Poll::Ready(None)
                 }
-                other => Poll::Ready(other),
+                other => Poll::Ready(other.map(|frame| frame.map_err(Into::into))),
             };
         }
-        if let Self::Trailed(body) = &mut *self {
+        if let Self::Trailed(body, until) = &mut *self {
+            if Pin::new(until).poll(cx).is_ready() {
+                *self = Self::Empty;
+                let over = NotSent::Over(h2::Reason::CANCEL.into());
+                return Poll::Ready(Some(Err(over)));
+            }
             let frame = ready!(Pin::new(body).poll_frame(cx));
-            return Poll::Ready(frame.map(|frame| frame.map(stripped)));
+            return Poll::Ready(frame.map(|frame| Ok(stripped(frame?))));
         }
         match std::mem::replace(&mut *self, Self::Empty) {
             Self::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(bytes)))),
-            Self::Empty | Self::Stream(_) | Self::Trailed(_) => Poll::Ready(None),
+            Self::Empty | Self::Stream(_) | Self::Trailed(..) => Poll::Ready(None),
         }
     }
 
@@ -71,7 +94,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => true,
             Self::Whole(bytes) => bytes.is_empty(),
-            Self::Stream(body) | Self::Trailed(body) => body.is_end_stream(),
+            Self::Stream(body) | Self::Trailed(body, _) => body.is_end_stream(),
         }
     }
 
@@ -79,7 +102,7 @@ impl Body for RequestBody {
         match self {
             Self::Empty => SizeHint::with_exact(0),
             Self::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Self::Stream(body) | Self::Trailed(body) => body.size_hint(),
+            Self::Stream(body) | Self::Trailed(body, _) => body.size_hint(),
         }
     }
 }
@@ -119,8 +142,8 @@ enum Carrier {
         home: Rc<Idle>,
         key: u64,
     },
-    /// A part of a connection, until its end.
-    Shared { _used: Use },
+    /// A part of a connection, given back with its end; what is sent ends with it, too.
+    Shared(Option<Use>),
 }
 
 impl fmt::Debug for UpstreamBody {
@@ -144,11 +167,13 @@ impl UpstreamBody {
     }
 
     pub(super) fn shared(incoming: Incoming, used: Use) -> Self {
-        Self {
-            ended: incoming.is_end_stream(),
+        let mut body = Self {
             incoming,
-            carrier: Carrier::Shared { _used: used },
-        }
+            carrier: Carrier::Shared(Some(used)),
+            ended: false,
+        };
+        body.settle();
+        body
     }
 
     /// Gives the connection back if the body is read to its end. The HTTP engine does not ask
@@ -156,10 +181,13 @@ impl UpstreamBody {
     fn settle(&mut self) {
         if self.ended || self.incoming.is_end_stream() {
             self.ended = true;
-            if let Carrier::Alone { link, home, key } = &mut self.carrier
-                && let Some(link) = link.take()
-            {
-                home.put(*key, link);
+            match &mut self.carrier {
+                Carrier::Alone { link, home, key } => {
+                    if let Some(link) = link.take() {
+                        home.put(*key, link);
+                    }
+                }
+                Carrier::Shared(used) => drop(used.take()),
             }
         }
     }
@@ -191,7 +219,7 @@ impl Body for UpstreamBody {
                 }
                 frame.filter(|frame| frame.as_ref().is_ok_and(Frame::is_data) || frame.is_err())
             }
-            Carrier::Shared { .. } => ready!(Pin::new(&mut this.incoming).poll_frame(cx)),
+            Carrier::Shared(_) => ready!(Pin::new(&mut this.incoming).poll_frame(cx)),
         };
         let frame = frame.map(|frame| frame.map_err(BodyCut));
         self.ended |= !matches!(&frame, Some(Ok(frame)) if frame.is_data());

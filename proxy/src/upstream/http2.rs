@@ -6,6 +6,7 @@
 use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
+    convert::Infallible,
     error::Error as _,
     fmt,
     future::{Future as _, poll_fn},
@@ -21,7 +22,7 @@ use hyper::{
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    sync::Notify,
+    sync::{Notify, oneshot},
     time::{Instant, timeout},
 };
 
@@ -32,9 +33,10 @@ use crate::workers::{Beside, Starts};
 const HEAD_MAX: u32 = 64 * 1024;
 /// Calls at a time over one connection, where the upstream permits more.
 const STREAMS: usize = 100;
-/// What an upstream may send ahead of us, on one stream and on all.
-const STREAM_WINDOW: u32 = 256 * 1024;
-const WINDOW: u32 = 1024 * 1024;
+/// What an upstream may send ahead of us, on one stream and on all: agents that do not read their
+/// answers keep no other call from its own.
+const STREAM_WINDOW: u32 = 128 * 1024;
+const WINDOW: u32 = 100 * STREAM_WINDOW;
 /// Bytes that wait here for an upstream, on one stream.
 const UNSENT: usize = 64 * 1024;
 /// How often an upstream that says nothing during a call is asked whether it is there, and how long it may take.
@@ -96,20 +98,28 @@ struct Carried {
 }
 
 /// One call's part of a connection.
-pub(super) struct Use(Rc<Carried>);
+pub(super) struct Use {
+    carried: Rc<Carried>,
+    /// Once gone, nothing more of the call's body is sent.
+    sending: Option<oneshot::Sender<Infallible>>,
+}
 
 impl Use {
     fn of(line: &Line) -> Self {
         let carried = &line.carried;
         carried.calls.set(carried.calls.get() + 1);
-        Self(Rc::clone(carried))
+        Self {
+            carried: Rc::clone(carried),
+            sending: None,
+        }
     }
 }
 
 impl Drop for Use {
     fn drop(&mut self) {
-        self.0.calls.set(self.0.calls.get() - 1);
-        self.0.since.set(Instant::now());
+        let carried = &self.carried;
+        carried.calls.set(carried.calls.get() - 1);
+        carried.since.set(Instant::now());
     }
 }
 
@@ -249,10 +259,19 @@ impl Lines {
 }
 
 async fn send(
-    (mut line, used): (Line, Use),
+    (mut line, mut used): (Line, Use),
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Use), Unsent> {
     let copy = copied(&request);
+    // The engine sends a body by a task of its own, which an answer does not end.
+    let request = request.map(|body| match body {
+        RequestBody::Stream(body) | RequestBody::Trailed(body, _) => {
+            let (sending, until) = oneshot::channel();
+            used.sending = Some(sending);
+            RequestBody::Trailed(body, until)
+        }
+        body => body,
+    });
     match line.sender.try_send_request(request).await {
         Ok(answer) => Ok((answer, used)),
         Err(mut failed) => {
@@ -282,8 +301,9 @@ fn is_refused(error: &hyper::Error) -> bool {
     let cause = error
         .source()
         .and_then(|cause| cause.downcast_ref::<h2::Error>());
-    cause
-        .is_some_and(|cause| cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM))
+    cause.is_some_and(|cause| {
+        cause.is_remote() && cause.is_reset() && cause.reason() == Some(h2::Reason::REFUSED_STREAM)
+    })
 }
 
 /// The same request, as far as its body can be sent again.
@@ -291,7 +311,7 @@ fn copied(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     let body = match request.body() {
         RequestBody::Empty => RequestBody::Empty,
         RequestBody::Whole(bytes) => RequestBody::Whole(bytes.clone()),
-        RequestBody::Stream(_) | RequestBody::Trailed(_) => return None,
+        RequestBody::Stream(_) | RequestBody::Trailed(..) => return None,
     };
     let mut copy = Request::new(body);
     *copy.method_mut() = request.method().clone();
@@ -301,7 +321,7 @@ fn copied(request: &Request<RequestBody>) -> Option<Request<RequestBody>> {
     Some(copy)
 }
 
-/// A request as HTTP/2 has it: where it goes is in its target, and its trailers go on.
+/// A request as HTTP/2 has it: where it goes is in its target.
 fn absolute(
     mut request: Request<RequestBody>,
     upstream: &Upstream,
@@ -317,8 +337,5 @@ fn absolute(
     let headers = request.headers_mut();
     headers.remove(header::HOST);
     headers.insert(header::TE, HeaderValue::from_static("trailers"));
-    Ok(request.map(|body| match body {
-        RequestBody::Stream(body) => RequestBody::Trailed(body),
-        body => body,
-    }))
+    Ok(request)
 }

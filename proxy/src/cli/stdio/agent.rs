@@ -8,8 +8,8 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, head
 use http_body_util::BodyExt as _;
 use serde_json::Value;
 use tokio::{
-    io::{AsyncRead, AsyncWriteExt as _, Stdout},
-    sync::{Mutex, Notify},
+    io::{AsyncRead, AsyncWriteExt as _},
+    sync::{Notify, mpsc, oneshot},
     task::AbortHandle,
     time::sleep,
 };
@@ -41,9 +41,10 @@ pub(super) struct Agent {
     headers: HeaderMap,
     session: RefCell<Option<HeaderValue>>,
     calls: RefCell<HashMap<Id, Under>>,
-    /// Told when a call is over, and when nobody reads what is said.
+    /// Told when a call is over.
     moved: Notify,
-    stdout: Mutex<Stdout>,
+    /// To the client, whole lines; each is told when it was written.
+    said: mpsc::Sender<(Bytes, oneshot::Sender<()>)>,
 }
 
 /// A call under way.
@@ -68,7 +69,7 @@ impl Agent {
             session: RefCell::default(),
             calls: RefCell::default(),
             moved: Notify::new(),
-            stdout: Mutex::new(tokio::io::stdout()),
+            said: writer(),
         })
     }
 
@@ -285,20 +286,35 @@ impl Agent {
         Ok(request)
     }
 
-    /// Says one message to the client.
+    /// Says one message to the client, whole, whatever becomes of who says it.
     async fn say(&self, text: Bytes) {
-        let line = on_one_line(text);
-        let mut stdout = self.stdout.lock().await;
-        let said = async {
-            stdout.write_all(&line).await?;
-            stdout.write_all(b"\n").await?;
-            stdout.flush().await
-        };
-        if said.await.is_err() {
-            // Nobody is there any more, of which the end of our standard input tells.
-            self.calls.borrow_mut().clear();
+        let (written, told) = oneshot::channel();
+        if self.said.send((on_one_line(text), written)).await.is_ok() {
+            // Where nobody reads any more, the end of our standard input tells.
+            told.await.ok();
         }
     }
+}
+
+/// Writes lines to standard output, one after the other, until that is closed.
+fn writer() -> mpsc::Sender<(Bytes, oneshot::Sender<()>)> {
+    let (said, mut lines) = mpsc::channel::<(Bytes, oneshot::Sender<()>)>(1);
+    tokio::task::spawn_local(async move {
+        let mut stdout = tokio::io::stdout();
+        while let Some((line, written)) = lines.recv().await {
+            let said = async {
+                stdout.write_all(&line).await?;
+                stdout.write_all(b"\n").await?;
+                stdout.flush().await
+            };
+            if said.await.is_err() {
+                return;
+            }
+            // Whoever was cancelled meanwhile does not wait.
+            written.send(()).ok();
+        }
+    });
+    said
 }
 
 fn is(head: &response::Parts, kind: &str) -> bool {

@@ -5,25 +5,29 @@ use std::{
     cell::{Cell, RefCell},
     collections::{HashMap, VecDeque},
     rc::Rc,
+    sync::Arc,
 };
 
 use bytes::Bytes;
 use tokio::{
     io::AsyncWriteExt as _,
     process::{ChildStdin, ChildStdout},
-    sync::mpsc,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
 };
 
 use super::{
-    lines::{Line, Lines},
+    lines::{self, Lines},
     message::{Id, Kind, Message, cancelled},
     process::Pipes,
 };
 
 /// Messages that wait for whoever is to take them.
 const QUEUE: usize = 16;
-/// Messages that wait for the session's stream to be opened.
+/// Messages, and bytes of them, that wait for the session's stream to be opened.
 const HELD: usize = 64;
+const HELD_BYTES: usize = 4 << 20;
+/// Bytes that the server said and nobody has taken: a line that is larger waits until all are taken.
+const UNTAKEN: usize = 64 << 20;
 /// The method whose stream tells of changes.
 const LISTEN: &str = "subscriptions/listen";
 
@@ -34,7 +38,9 @@ pub(super) struct Server {
     input: RefCell<Option<mpsc::Sender<Bytes>>>,
     asked: RefCell<HashMap<Id, Waiting>>,
     feed: RefCell<Option<mpsc::Sender<Said>>>,
-    held: RefCell<VecDeque<Bytes>>,
+    held: RefCell<VecDeque<Line>>,
+    /// For what was said and not taken, byte by byte.
+    room: Arc<Semaphore>,
     /// Counts requests.
     turn: Cell<u64>,
     /// The session that it opened, as older revisions have it.
@@ -54,9 +60,23 @@ struct Waiting {
 #[derive(Debug)]
 pub(super) enum Said {
     /// Before its answer.
-    Meanwhile(Bytes),
+    Meanwhile(Line),
     /// The answer.
-    Last(Bytes),
+    Last(Line),
+}
+
+/// A line of the server, in its place until it is taken.
+#[derive(Debug)]
+pub(super) struct Line {
+    bytes: Bytes,
+    _room: OwnedSemaphorePermit,
+}
+
+impl Line {
+    /// The line, which makes room for another.
+    pub(super) fn take(self) -> Bytes {
+        self.bytes
+    }
 }
 
 /// A request under way; dropped before its answer, it is cancelled.
@@ -87,6 +107,7 @@ impl Server {
             asked: RefCell::default(),
             feed: RefCell::default(),
             held: RefCell::default(),
+            room: Arc::new(Semaphore::new(UNTAKEN)),
             turn: Cell::default(),
             session: RefCell::default(),
         });
@@ -163,15 +184,15 @@ impl Server {
         let mut lines = Lines::of(stdout);
         loop {
             match lines.next().await {
-                Line::Whole(line) if line.is_empty() => {}
-                Line::Whole(line) => self.bring(line).await,
-                Line::TooLong => {
+                lines::Line::Whole(line) if line.is_empty() => {}
+                lines::Line::Whole(line) => self.bring(line).await,
+                lines::Line::TooLong => {
                     eprintln!(
                         "outrider: the server said a line of over 64 MiB: what it answers is lost"
                     );
                     self.asked.take();
                 }
-                Line::End => break,
+                lines::Line::End => break,
             }
         }
         // Whoever waits is told by that.
@@ -187,6 +208,14 @@ impl Server {
             eprintln!("outrider: the server said what is no message: {text}");
             return;
         };
+        let places = u32::try_from(line.len().min(UNTAKEN)).unwrap_or(u32::MAX);
+        let Ok(room) = Arc::clone(&self.room).acquire_many_owned(places).await else {
+            return;
+        };
+        let line = Line {
+            bytes: line,
+            _room: room,
+        };
         if message.kind() == Kind::Answer {
             let waiting = message
                 .id
@@ -199,7 +228,7 @@ impl Server {
         }
         match self.place(&message) {
             Some(to) => drop(to.send(Said::Meanwhile(line)).await),
-            None if self.session.borrow().is_some() && self.held.borrow().len() < HELD => {
+            None if self.session.borrow().is_some() && self.may_hold(&line) => {
                 self.held.borrow_mut().push_back(line);
             }
             None => {
@@ -207,6 +236,13 @@ impl Server {
                 eprintln!("outrider: nobody listens to what the server says: {method}");
             }
         }
+    }
+
+    /// Whether that may wait for the session's stream.
+    fn may_hold(&self, line: &Line) -> bool {
+        let held = self.held.borrow();
+        let bytes: usize = held.iter().map(|line| line.bytes.len()).sum();
+        held.len() < HELD && bytes + line.bytes.len() <= HELD_BYTES
     }
 
     /// Who is to hear what the server says by itself.

@@ -1,6 +1,8 @@
 //! The private socket: MCP over streamable HTTP towards the sidecar, for the server behind it.
 
 use std::{
+    cell::{Cell, RefCell},
+    collections::HashSet,
     fs,
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
@@ -16,12 +18,12 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt as _, Limited};
 use hyper::{body::Incoming, server::conn::http1, service::service_fn};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::AsyncWriteExt as _,
-    net::UnixListener,
+    net::{UnixListener, UnixStream},
     sync::mpsc,
-    time::{Interval, interval},
+    time::{Interval, interval, sleep},
 };
 
 use super::{
@@ -34,6 +36,12 @@ use crate::{cli::exec::private_directory, upstream::Wrapper};
 const LARGEST: usize = 64 * 1024 * 1024;
 /// How often a silent stream says that it is there.
 const ALIVE: Duration = Duration::from_secs(30);
+/// How long whoever connects may take to ask for something.
+const HEAD: Duration = Duration::from_secs(5);
+/// Connections at a time of users who have not shown the key.
+const STRANGERS: usize = 16;
+/// Before another connection is accepted where one could not be.
+const PAUSE: Duration = Duration::from_millis(50);
 const SESSION: &str = "mcp-session-id";
 
 /// The socket, and what only its sidecar is told; gone when dropped.
@@ -72,7 +80,16 @@ impl Socket {
 
     /// Serves the sidecar's requests.
     pub(super) async fn serve(self, server: Rc<Server>) {
-        while let Ok((mut stream, _)) = self.listener.accept().await {
+        let guests = Rc::<Guests>::default();
+        loop {
+            let Ok((mut stream, _)) = self.listener.accept().await else {
+                // Whoever uses up our descriptors is waited for.
+                sleep(PAUSE).await;
+                continue;
+            };
+            let Some(guest) = Guest::enter(&guests, &stream) else {
+                continue;
+            };
             let (server, target) = (Rc::clone(&server), format!("/{}", self.key));
             let greeting = Wrapper::greeting(&self.key);
             tokio::task::spawn_local(async move {
@@ -81,18 +98,73 @@ impl Socket {
                 }
                 let answer = service_fn(|request: Request<Incoming>| {
                     let (server, known) = (Rc::clone(&server), request.uri().path() == target);
+                    let guest = Rc::clone(&guest);
                     async move {
                         if !known {
                             return Ok(plain(StatusCode::NOT_FOUND));
                         }
+                        guest.has_the_key();
                         answer(server, request).await
                     }
                 });
-                let http = http1::Builder::new().serve_connection(TokioIo::new(stream), answer);
+                let http = http1::Builder::new()
+                    .timer(TokioTimer::new())
+                    .header_read_timeout(HEAD)
+                    .serve_connection(TokioIo::new(stream), answer);
                 // The sidecar is told by the end of the connection what there is to tell.
                 http.await.ok();
             });
         }
+    }
+}
+
+/// Who is connected. Users of whom one has shown the key may come as often as they like.
+#[derive(Debug, Default)]
+struct Guests {
+    known: RefCell<HashSet<u32>>,
+    strangers: Cell<usize>,
+}
+
+/// One connection.
+#[derive(Debug)]
+struct Guest {
+    guests: Rc<Guests>,
+    uid: u32,
+    stranger: Cell<bool>,
+}
+
+impl Guest {
+    /// Lets a connection in; not a stranger's where there are enough.
+    fn enter(guests: &Rc<Guests>, stream: &UnixStream) -> Option<Rc<Self>> {
+        let uid = stream.peer_cred().ok()?.uid();
+        let stranger = !guests.known.borrow().contains(&uid);
+        if stranger && guests.strangers.get() == STRANGERS {
+            return None;
+        }
+        let strangers = guests.strangers.get() + usize::from(stranger);
+        guests.strangers.set(strangers);
+        Some(Rc::new(Self {
+            guests: Rc::clone(guests),
+            uid,
+            stranger: Cell::new(stranger),
+        }))
+    }
+
+    fn has_the_key(&self) {
+        self.guests.known.borrow_mut().insert(self.uid);
+        self.leave();
+    }
+
+    fn leave(&self) {
+        if self.stranger.take() {
+            self.guests.strangers.update(|strangers| strangers - 1);
+        }
+    }
+}
+
+impl Drop for Guest {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
 
@@ -145,7 +217,7 @@ async fn answered(server: &Server, mut asked: Asked) -> Result<Response<Answer>,
     let mut response = match asked.said().await {
         None => return Err(Gone),
         Some(Said::Last(line)) => {
-            let mut response = Response::new(Answer::Whole(Some(line)));
+            let mut response = Response::new(Answer::Whole(Some(line.take())));
             let json = HeaderValue::from_static("application/json");
             response.headers_mut().insert(header::CONTENT_TYPE, json);
             if !asked.opens() {
@@ -153,7 +225,7 @@ async fn answered(server: &Server, mut asked: Asked) -> Result<Response<Answer>,
             }
             response
         }
-        Some(Said::Meanwhile(line)) => stream(Source::Asked(asked), Some(line)),
+        Some(Said::Meanwhile(line)) => stream(Source::Asked(asked), Some(line.take())),
     };
     let session = server.session();
     if let Some(session) = session.and_then(|id| HeaderValue::from_str(&id).ok()) {
@@ -213,10 +285,10 @@ impl Events {
             Source::Feed(feed) => feed.poll_recv(cx),
         };
         match said {
-            Poll::Ready(Some(Said::Meanwhile(line))) => Poll::Ready(Some(Ok(event(&line)))),
+            Poll::Ready(Some(Said::Meanwhile(line))) => Poll::Ready(Some(Ok(event(&line.take())))),
             Poll::Ready(Some(Said::Last(line))) => {
                 self.over = true;
-                Poll::Ready(Some(Ok(event(&line))))
+                Poll::Ready(Some(Ok(event(&line.take()))))
             }
             Poll::Ready(None) => {
                 self.over = true;
