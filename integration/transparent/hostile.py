@@ -28,11 +28,11 @@ def sent(family, kind, protocol, address, bind=None):
 
 @way
 def unset_variables():
-    """A connection of its own making leads to the sidecar, which speaks for nobody: no banner comes from there."""
+    """A connection of its own making leads to the sidecar, which refuses."""
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     done = subprocess.run(["curl", "-sS", "-m", "5", "--noproxy", "*", "-o", "/dev/null", "-w", "%{http_code}",
                            f"http://{FAR}/"], env=environment, capture_output=True, text=True)
-    assert done.stdout not in ("403", "000"), done.stdout
+    assert done.stdout[:1] in ("2", "3"), done.stdout
     return done.stdout
 
 
@@ -180,8 +180,13 @@ def its_root_by_proc():
 
 @way
 def abstract_sockets():
-    found = [line.split()[-1] for line in open("/proc/net/unix") if "@" in line]
-    return found or stop()
+    for line in open("/proc/net/unix"):
+        name = line.split()[-1]
+        if name.startswith("@"):
+            with socket.socket(socket.AF_UNIX) as out:
+                out.connect("\0" + name[1:])
+                return name
+    stop()
 
 
 @way
@@ -197,7 +202,8 @@ def a_namespace_with_devices():
     pid = os.fork()
     if pid == 0:
         newuser, newnet = 0x10000000, 0x40000000
-        libc.unshare(newuser | newnet)
+        if libc.unshare(newuser | newnet) != 0:
+            os._exit(2)  # there is no such namespace here
         try:
             socket.create_connection((FAR, 80), 2)
             os._exit(0)
