@@ -122,8 +122,8 @@ pub struct AdminState {
     pub ready: Box<dyn Fn() -> Readiness + Send + Sync>,
     /// Writes the metrics page in the form the given `Accept` header asks for.
     pub metrics: MetricsPage,
-    /// Writes the public keys, a JWK set (RFC 7517 §5).
-    pub jwks: Box<dyn Fn() -> String + Send + Sync>,
+    /// Writes the public keys, a JWK set (RFC 7517 §5); none where they are not told.
+    pub jwks: Option<Box<dyn Fn() -> String + Send + Sync>>,
 }
 
 impl fmt::Debug for AdminState {
@@ -215,8 +215,11 @@ impl Admin {
             "/readyz" => self.ready(),
             "/startupz" => self.startup(),
             "/metrics" => self.metrics(request),
-            "/.well-known/jwks.json" => json(StatusCode::OK, (self.state.jwks)()),
-            _ => return plain(StatusCode::NOT_FOUND, "not found\n"),
+            "/.well-known/jwks.json" => match &self.state.jwks {
+                Some(jwks) => json(StatusCode::OK, jwks()),
+                None => return not_found(),
+            },
+            _ => return not_found(),
         };
         if matches!(*request.method(), Method::GET | Method::HEAD) {
             page
@@ -264,6 +267,10 @@ impl Admin {
         let page = (self.state.metrics)(accept);
         answer(StatusCode::OK, page.content_type, page.text)
     }
+}
+
+fn not_found() -> Answer {
+    plain(StatusCode::NOT_FOUND, "not found\n")
 }
 
 fn plain(status: StatusCode, text: &'static str) -> Answer {

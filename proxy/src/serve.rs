@@ -94,6 +94,7 @@ pub(crate) struct Edge {
     pub(crate) isolation: Isolation,
     pub(crate) listeners: Vec<(Bound, Arc<ListenerFacts>)>,
     pub(crate) admin: Option<std::net::TcpListener>,
+    pub(crate) probe: Option<std::net::TcpListener>,
     pub(crate) control: Option<control::Socket>,
     pub(crate) workers: Workers,
     pub(crate) observer: Observer,

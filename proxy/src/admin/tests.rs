@@ -24,7 +24,7 @@ fn state(shared: &Shared) -> AdminState {
             content_type: "text/plain",
             text: format!("accept {accept:?}\n"),
         }),
-        jwks: Box::new(|| r#"{"keys":[]}"#.into()),
+        jwks: Some(Box::new(|| r#"{"keys":[]}"#.into())),
     }
 }
 

@@ -7,6 +7,7 @@ pub mod doctor;
 pub mod exec;
 pub mod health;
 pub mod init;
+pub mod inject;
 pub mod keys;
 pub mod log;
 pub mod net;
@@ -16,6 +17,7 @@ pub mod run;
 pub mod schemas;
 pub mod stdio;
 pub mod task;
+pub mod webhook;
 
 use std::{
     io::Read as _,
@@ -53,6 +55,8 @@ enum Command {
     Exec(exec::Args),
     Stdio(stdio::Args),
     Net(net::Args),
+    Inject(inject::Args),
+    Webhook(webhook::Args),
     /// Show public keys, and replace the one that signs
     Keys(keys::Args),
     /// Take security events of an identity provider in, for all sidecars
@@ -90,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Exec(args) => exec::run(&args),
         Command::Stdio(args) => stdio::run(&args),
         Command::Net(args) => net::run(&args),
+        Command::Inject(args) => inject::run(&args),
+        Command::Webhook(args) => webhook::run(args),
         Command::ExecLeash(leash) => leash.run(),
         Command::ExecEnter(enter) => enter.run(),
         Command::ExecWithin(within) => within.run(),

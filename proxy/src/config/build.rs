@@ -292,8 +292,9 @@ impl Loaded {
             ListenAddress::Tcp(address) => Some(*address),
             ListenAddress::Unix(_) => None,
         });
-        let admin = self.config.admin.as_ref().map(|admin| admin.address);
-        let ours = listening.chain(admin).collect();
+        let admin = self.config.admin.iter();
+        let admin = admin.flat_map(|admin| [Some(admin.address), admin.probe]);
+        let ours = listening.chain(admin.flatten()).collect();
         Arc::new(Guard::new(section.addresses.clone(), ours))
     }
 

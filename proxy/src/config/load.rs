@@ -11,7 +11,7 @@ use serde::de::DeserializeOwned;
 
 use outrider_schemas::openapi;
 
-use super::{Config, Service, description, trust::TlsFiles};
+use super::{Config, Declared, Service, description, trust::TlsFiles};
 use crate::{
     call::ServiceName,
     identify::issuers::Issuers,
@@ -22,6 +22,9 @@ use crate::{
     },
     protocol::{self, Document, Spoken},
 };
+
+/// The variable by which an injector declares `isolation: container`.
+pub const ISOLATION: &str = "OUTRIDER_ISOLATION";
 
 /// Everything that was read, not yet joined.
 #[derive(Debug)]
@@ -100,9 +103,13 @@ pub struct Failure {
 /// The first syntax or type error of the configuration itself.
 pub fn load(file: &Path) -> Result<Loaded, Failure> {
     let mut reader = Reader::default();
-    let Some(config) = reader.yaml::<Config>(file) else {
+    let Some(mut config) = reader.yaml::<Config>(file) else {
         return Err(reader.found);
     };
+    // The injector vouches for the container, not whoever wrote the file.
+    if std::env::var_os(ISOLATION).is_some_and(|word| word == "container") {
+        config.isolation = Some(Declared::Container);
+    }
     let mut loaded = Loaded {
         config,
         file: file.to_owned(),

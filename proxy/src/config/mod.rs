@@ -18,7 +18,7 @@ use serde::Deserialize;
 pub use build::{Built, Isolation};
 pub use compile::{COMMAND, Compiler, Ingredients, child};
 pub(crate) use load::parsed;
-pub use load::{Failure, Loaded, load};
+pub use load::{Failure, ISOLATION, Loaded, load};
 pub use service::{Allowance, BodyWord, Service};
 pub use trust::TlsFiles;
 pub use words::{ListenerTls, NotBuilt, Served, TlsWord};
@@ -194,6 +194,8 @@ impl Listener {
 pub struct Admin {
     /// A TCP address.
     pub address: std::net::SocketAddr,
+    /// A TCP address that others reach too: probes and metrics, and nothing else.
+    pub probe: Option<std::net::SocketAddr>,
 }
 
 /// Authority.

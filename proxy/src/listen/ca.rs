@@ -14,6 +14,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rcgen::{
     BasicConstraints, CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, IsCa,
     Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SanType,
@@ -36,12 +37,39 @@ const SKEW: Duration = Duration::from_hours(1);
 /// Leaves that are kept.
 const KEPT: usize = 1024;
 
+fn put(path: &Path, text: &str) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".new");
+    fs::write(&beside, text)?;
+    fs::rename(&beside, path)
+}
+
+/// A certificate and the system's authorities, PEM.
+pub fn with_systems(own: &str) -> String {
+    let systems = rustls_native_certs::load_native_certs().certs;
+    let systems = systems.iter().map(|certificate| pem(certificate));
+    systems.fold(format!("{own}\n"), |all, one| all + &one)
+}
+
+fn pem(certificate: &[u8]) -> String {
+    let coded = STANDARD.encode(certificate);
+    let lines = coded.as_bytes().chunks(64).map(String::from_utf8_lossy);
+    let lines: Vec<_> = lines.collect();
+    format!(
+        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
+        lines.join("\n")
+    )
+}
+
 /// `ca:` of the configuration.
 #[derive(Debug, Clone, serde::Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// Where the certificate is written at start, PEM.
     pub certificate: PathBuf,
+    /// Where it is written at start together with the system's authorities, for runtimes that read
+    /// one file only, PEM.
+    pub bundle: Option<PathBuf>,
     /// The authority's key, PEM (PKCS #8, ECDSA P-256 or Ed25519); made at start when absent.
     pub key: Option<PathBuf>,
 }
@@ -50,6 +78,7 @@ impl Default for Config {
     fn default() -> Self {
         Self {
             certificate: "outrider-ca.pem".into(),
+            bundle: None,
             key: None,
         }
     }
@@ -144,10 +173,15 @@ impl Authority {
     /// # Errors
     /// It cannot be written there.
     pub fn publish(&self, path: &Path) -> io::Result<()> {
-        let mut beside = path.as_os_str().to_owned();
-        beside.push(".new");
-        fs::write(&beside, &self.certificate)?;
-        fs::rename(&beside, path)
+        put(path, &self.certificate)
+    }
+
+    /// Writes the same together with the system's authorities.
+    ///
+    /// # Errors
+    /// It cannot be written there.
+    pub fn publish_bundle(&self, path: &Path) -> io::Result<()> {
+        put(path, &with_systems(&self.certificate))
     }
 
     /// What TLS with an agent is proved by that asked for this host: HTTP/2 and HTTP/1.1.

@@ -6,11 +6,14 @@ use http::{HeaderValue, Method, Request, StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{
-    http::{Answer, empty, text},
     intake::{Intake, Transmitter},
     sink::Sink,
 };
-use crate::{jose::Stale, metrics::Format};
+use crate::{
+    jose::Stale,
+    metrics::Format,
+    server::{Answer, empty, text},
+};
 
 /// What it tells of.
 #[derive(Debug)]

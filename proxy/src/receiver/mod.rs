@@ -8,7 +8,6 @@
 
 mod admin;
 pub mod config;
-mod http;
 pub mod intake;
 pub mod meaning;
 pub mod metrics;
@@ -197,7 +196,12 @@ impl Receiver {
                     let admin = Arc::clone(&admin);
                     async move { admin.answer(&request) }
                 };
-                beside.spawn_local(http::serve(listener, None, answer, stopping.clone()));
+                beside.spawn_local(crate::server::serve(
+                    listener,
+                    None,
+                    answer,
+                    stopping.clone(),
+                ));
             }
             if let Some((listener, tls)) = listen {
                 let push = Arc::new(push);
@@ -205,7 +209,12 @@ impl Receiver {
                     let push = Arc::clone(&push);
                     async move { push.answer(request).await }
                 };
-                working.spawn_local(http::serve(listener, tls, answer, stopping.clone()));
+                working.spawn_local(crate::server::serve(
+                    listener,
+                    tls,
+                    answer,
+                    stopping.clone(),
+                ));
             }
             for polled in polled {
                 let (intake, stopping) = (Arc::clone(&intake), stopping.clone());

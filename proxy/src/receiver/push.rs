@@ -12,10 +12,10 @@ use secrecy::{ExposeSecret as _, SecretSlice};
 use tokio::time::timeout;
 
 use super::{
-    http::{Answer, empty, text},
     intake::{Intake, NotTaken, Refused, Transmitter},
     set::{self, BadSet},
 };
+use crate::server::{Answer, empty, text};
 
 /// How long a request's body may take.
 const BODY: Duration = Duration::from_secs(10);

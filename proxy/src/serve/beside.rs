@@ -50,6 +50,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         isolation,
         listeners,
         admin,
+        probe,
         control,
         workers,
         observer,
@@ -64,9 +65,12 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     let (heir, heirs) = mpsc::unbounded_channel();
     let (decree, decrees) = mpsc::unbounded_channel();
     let mut running = JoinSet::new();
-    if let Some(admin) = admin.and_then(|admin| tokio::net::TcpListener::from_std(admin).ok()) {
-        let state = admin_state(&outrider, isolation, &draining);
-        running.spawn_local(admin::serve(admin, state, told(stopped.clone())));
+    for (listener, offers) in [(admin, Offers::All), (probe, Offers::Probes)] {
+        if let Some(listener) = listener.and_then(|one| tokio::net::TcpListener::from_std(one).ok())
+        {
+            let state = admin_state(&outrider, isolation, &draining, offers);
+            running.spawn_local(admin::serve(listener, state, told(stopped.clone())));
+        }
     }
     if let Some(socket) = control {
         let doctor = doctor::doctor(&outrider, isolation);
@@ -205,7 +209,19 @@ async fn told(mut stopped: watch::Receiver<bool>) {
         .unwrap_or_default();
 }
 
-fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &Draining) -> AdminState {
+/// What an address of the admin kind tells.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offers {
+    All,
+    Probes,
+}
+
+fn admin_state(
+    outrider: &Arc<Outrider>,
+    isolation: Isolation,
+    draining: &Draining,
+    offers: Offers,
+) -> AdminState {
     let (ready, pages, keys) = (
         Arc::clone(outrider),
         Arc::clone(outrider),
@@ -221,7 +237,8 @@ fn admin_state(outrider: &Arc<Outrider>, isolation: Isolation, draining: &Draini
                 text: pages.recorder.metrics.page(format),
             }
         }),
-        jwks: Box::new(move || keys.signer.jwks(Timestamp::now())),
+        jwks: (offers == Offers::All)
+            .then(|| Box::new(move || keys.signer.jwks(Timestamp::now())) as _),
     }
 }
 

@@ -66,7 +66,12 @@ pub(super) fn all(
         None => None,
     };
     let admin = match &loaded.config.admin {
-        Some(section) => Some(admin(section.address, &mut offered, &mut sockets)?),
+        Some(section) => Some(open(section.address, &mut offered, &mut sockets)?),
+        None => None,
+    };
+    let probe = loaded.config.admin.and_then(|section| section.probe);
+    let probe = match probe {
+        Some(address) => Some(open(address, &mut offered, &mut sockets)?),
         None => None,
     };
     let mut listeners = Vec::new();
@@ -107,6 +112,7 @@ pub(super) fn all(
         isolation,
         listeners,
         admin,
+        probe,
         control,
         workers,
         observer,
@@ -140,7 +146,7 @@ fn control(
     Ok(socket)
 }
 
-fn admin(
+fn open(
     address: std::net::SocketAddr,
     offered: &mut impl FnMut(&Place) -> Option<OwnedFd>,
     sockets: &mut Sockets,
@@ -149,7 +155,7 @@ fn admin(
     let listener = match offered(&place) {
         Some(socket) => TcpListener::from(socket),
         None => TcpListener::bind(address)
-            .with_context(|| format!("`admin.address`: cannot listen on `{address}`"))?,
+            .with_context(|| format!("`admin`: cannot listen on `{address}`"))?,
     };
     listener.set_nonblocking(true)?;
     sockets.push((place, OwnedFd::from(listener.try_clone()?)));
@@ -178,6 +184,12 @@ impl Interception<'_> {
         authority
             .publish(&path)
             .with_context(|| format!("`ca.certificate`: cannot write `{}`", path.display()))?;
+        if let Some(path) = &self.loaded.config.ca.bundle {
+            let path = self.loaded.resolve(path);
+            authority
+                .publish_bundle(&path)
+                .with_context(|| format!("`ca.bundle`: cannot write `{}`", path.display()))?;
+        }
         self.made = Some(Arc::clone(&authority));
         Ok(authority)
     }

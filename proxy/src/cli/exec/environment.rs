@@ -9,28 +9,14 @@ use std::{
 };
 
 use anyhow::Context as _;
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use tokio::process::Command;
 
 use super::{sidecar::Sidecar, task::TaskOf};
-use crate::config::{Loaded, TlsWord};
-
-/// Variables by which clients find a proxy; most read one case, some the other.
-const PROXIES: [&str; 3] = ["HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"];
-/// Variables that name a file with every authority to trust.
-const BUNDLES: [&str; 9] = [
-    "SSL_CERT_FILE",
-    "REQUESTS_CA_BUNDLE",
-    "CURL_CA_BUNDLE",
-    "GIT_SSL_CAINFO",
-    "PIP_CERT",
-    "NPM_CONFIG_CAFILE",
-    "CARGO_HTTP_CAINFO",
-    "AWS_CA_BUNDLE",
-    "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
-];
-/// Variables that name a file with authorities to trust beside the runtime's own.
-const ADDED: [&str; 2] = ["NODE_EXTRA_CA_CERTS", "DENO_CERT"];
+use crate::{
+    config::{Loaded, TlsWord},
+    listen::ca::with_systems,
+    runtimes::{ADDED, BASE, BUNDLES, proxied},
+};
 
 /// The variables of an agent.
 #[derive(Debug, Default)]
@@ -85,7 +71,7 @@ impl Trust {
             let own = fs::read_to_string(&own)
                 .with_context(|| format!("`ca.certificate`: cannot read `{}`", own.display()))?;
             trust.added = Some(trust.write("outrider-ca.pem", &own)?);
-            trust.bundle = Some(trust.write("bundle.pem", &format!("{own}\n{}", systems()))?);
+            trust.bundle = Some(trust.write("bundle.pem", &with_systems(&own))?);
         }
         Ok(trust)
     }
@@ -118,25 +104,6 @@ pub(in crate::cli) fn private_directory(kind: &str) -> anyhow::Result<PathBuf> {
     Ok(path)
 }
 
-/// The system's authorities, PEM.
-fn systems() -> String {
-    let found = rustls_native_certs::load_native_certs().certs;
-    found.iter().map(|certificate| pem(certificate)).collect()
-}
-
-fn pem(certificate: &[u8]) -> String {
-    let coded = STANDARD.encode(certificate);
-    let lines: Vec<_> = coded
-        .as_bytes()
-        .chunks(64)
-        .map(String::from_utf8_lossy)
-        .collect();
-    format!(
-        "-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n",
-        lines.join("\n")
-    )
-}
-
 /// Where an agent reaches its sidecar.
 #[derive(Debug)]
 pub(super) struct Ways {
@@ -166,19 +133,13 @@ pub(super) fn told(ways: &Ways, token: &str, trust: &Trust) -> anyhow::Result<Va
     if let Some(forward) = ways.proxy {
         // A token has no character that a URL would not take.
         let proxy = format!("http://task:{token}@{forward}");
-        for name in PROXIES {
-            variables.put(name, &proxy);
-            variables.put(&name.to_ascii_lowercase(), &proxy);
-        }
         let direct = ways.base.map_or_else(String::new, |base| base.to_string());
-        variables.put("NO_PROXY", &direct);
-        variables.put("no_proxy", &direct);
-        // Node reads the variables above only if told; git presents no password until it is asked.
-        variables.put("NODE_USE_ENV_PROXY", "1");
-        variables.put("GIT_HTTP_PROXY_AUTHMETHOD", "basic");
+        for (name, value) in proxied(&proxy, &direct) {
+            variables.put(&name, &value);
+        }
     }
     if let Some(base) = ways.base {
-        variables.put("OUTRIDER_URL", &format!("http://{base}"));
+        variables.put(BASE, &format!("http://{base}"));
     }
     let path = |path: &Path| -> anyhow::Result<String> {
         let text = path.to_str().context("a path that is not UTF-8")?;

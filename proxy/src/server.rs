@@ -29,14 +29,14 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// How large a request's head may be, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
 
-/// How long requests under way may take to their end when the receiver stops.
+/// How long requests under way may take to their end when the server stops.
 const DRAIN: Duration = Duration::from_secs(10);
 
 /// An answer.
-pub(super) type Answer = Response<Full<Bytes>>;
+pub(crate) type Answer = Response<Full<Bytes>>;
 
 /// Serves `listener` until it is told to stop; requests under way come to their end.
-pub(super) async fn serve<F, A>(
+pub(crate) async fn serve<F, A>(
     listener: TcpListener,
     tls: Option<Presented>,
     answer: F,
@@ -130,12 +130,12 @@ where
 }
 
 /// An answer without a body.
-pub(super) fn empty(status: StatusCode) -> Answer {
+pub(crate) fn empty(status: StatusCode) -> Answer {
     text(status, "text/plain; charset=utf-8", "")
 }
 
 /// An answer with a body of that type, never stored.
-pub(super) fn text(
+pub(crate) fn text(
     status: StatusCode,
     content_type: &'static str,
     text: impl Into<Bytes>,
