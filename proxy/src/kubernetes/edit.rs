@@ -46,28 +46,28 @@ impl Change {
 }
 
 /// A name as one step of a JSON Pointer.
-pub fn step(name: &str) -> String {
+pub(super) fn step(name: &str) -> String {
     name.replace('~', "~0").replace('/', "~1")
 }
 
 /// The steps of a JSON Pointer.
-pub fn steps(path: &str) -> impl Iterator<Item = String> {
+pub(super) fn steps(path: &str) -> impl Iterator<Item = String> {
     let steps = path.split('/').skip(1);
     steps.map(|step| step.replace("~1", "/").replace("~0", "~"))
 }
 
 /// A document and what was changed about it.
 #[derive(Debug)]
-pub struct Edited {
+pub(super) struct Edited {
     /// As it stands.
-    pub value: Value,
+    pub(super) value: Value,
     /// What was done, in order.
-    pub changes: Vec<Change>,
+    pub(super) changes: Vec<Change>,
 }
 
 impl Edited {
     /// Begins with a document.
-    pub fn new(value: Value) -> Self {
+    pub(super) fn new(value: Value) -> Self {
         Self {
             value,
             changes: Vec::new(),
@@ -75,27 +75,27 @@ impl Edited {
     }
 
     /// The array at a place, empty where there is none.
-    pub fn list(&self, path: &str) -> &[Value] {
+    pub(super) fn list(&self, path: &str) -> &[Value] {
         let list = self.value.pointer(path).and_then(Value::as_array);
         list.map_or(&[], Vec::as_slice)
     }
 
     /// Puts a value into an array, at its end where no index is named; makes the array if need be.
-    pub fn insert(&mut self, list: &str, at: Option<usize>, value: Value) {
+    pub(super) fn insert(&mut self, list: &str, at: Option<usize>, value: Value) {
         self.have(list, json!([]));
         let at = at.unwrap_or_else(|| self.list(list).len());
         self.add(format!("{list}/{at}"), value);
     }
 
     /// Puts a value under a name, and makes the object around it if need be.
-    pub fn set(&mut self, object: &str, name: &str, value: Value) {
+    pub(super) fn set(&mut self, object: &str, name: &str, value: Value) {
         self.have(object, json!({}));
         self.remove(&format!("{object}/{}", step(name)));
         self.add(format!("{object}/{}", step(name)), value);
     }
 
     /// Takes away what is there, if it is.
-    pub fn remove(&mut self, path: &str) {
+    pub(super) fn remove(&mut self, path: &str) {
         if self.value.pointer(path).is_some() {
             self.change(Change::Remove {
                 path: path.to_owned(),
@@ -104,7 +104,7 @@ impl Edited {
     }
 
     /// Takes the members of an array away that are of a kind, and the array if none is left.
-    pub fn retain(&mut self, list: &str, stays: impl Fn(&Value) -> bool) {
+    pub(super) fn retain(&mut self, list: &str, stays: impl Fn(&Value) -> bool) {
         let there = self.list(list).len();
         let members = self.list(list).iter().enumerate();
         let gone = members.filter(|(_, one)| !stays(one)).map(|(at, _)| at);
@@ -118,7 +118,7 @@ impl Edited {
     }
 
     /// Takes an object away that is empty.
-    pub fn tidy(&mut self, path: &str) {
+    pub(super) fn tidy(&mut self, path: &str) {
         if self
             .value
             .pointer(path)

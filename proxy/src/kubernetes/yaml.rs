@@ -32,6 +32,8 @@ pub(super) struct Node {
     above: Vec<String>,
     /// A comment that ends its first line.
     beside: Option<String>,
+    /// As it was written on one line, as long as nothing in it changes.
+    flow: Option<String>,
     what: What,
 }
 
@@ -95,9 +97,11 @@ impl Node {
         let mut steps: Vec<_> = steps(change.path()).collect();
         let Some(last) = steps.pop() else { return };
         let mut at = self;
+        at.flow = None;
         for step in steps {
             let Some(next) = at.member(&step) else { return };
             at = next;
+            at.flow = None;
         }
         match (&mut at.what, change) {
             (What::Map(entries), Change::Add { value, .. }) => {
@@ -141,21 +145,20 @@ impl Node {
         let mut out = String::new();
         comments(&self.above, 0, &mut out);
         match &self.what {
-            What::Scalar(..) | What::Block(_) => {
-                self.put(0, &mut out);
-            }
-            What::List(_) | What::Map(_) if self.is_empty() => self.put(0, &mut out),
-            What::List(_) | What::Map(_) => self.members(0, &mut out),
+            What::List(_) | What::Map(_) if self.spreads() => self.members(0, &mut out),
+            _ => self.put(0, &mut out),
         }
         out
     }
 
-    fn is_empty(&self) -> bool {
-        match &self.what {
-            What::List(items) => items.is_empty(),
-            What::Map(entries) => entries.is_empty(),
+    /// Whether its members stand on lines of their own.
+    fn spreads(&self) -> bool {
+        let some = match &self.what {
+            What::List(items) => !items.is_empty(),
+            What::Map(entries) => !entries.is_empty(),
             What::Scalar(..) | What::Block(_) => false,
-        }
+        };
+        some && self.flow.is_none()
     }
 
     /// Writes the members, each on lines of its own.
@@ -183,7 +186,7 @@ impl Node {
         out.push_str(key);
         out.push(':');
         match &self.what {
-            What::Map(_) | What::List(_) if !self.is_empty() => {
+            What::Map(_) | What::List(_) if self.spreads() => {
                 self.end(out);
                 // A list stands under its key as far to the left as the key, as in most manifests.
                 let deeper = if matches!(self.what, What::Map(_)) {
@@ -203,7 +206,7 @@ impl Node {
     fn item(&self, indent: usize, out: &mut String) {
         out.push_str("- ");
         match &self.what {
-            What::Map(entries) if !entries.is_empty() && self.beside.is_none() => {
+            What::Map(entries) if self.spreads() && self.beside.is_none() => {
                 for (at, (key, _, node)) in entries.iter().enumerate() {
                     if at > 0 {
                         comments(&node.above, indent + 2, out);
@@ -212,7 +215,7 @@ impl Node {
                     node.entry(key, indent + 2, out);
                 }
             }
-            What::Map(_) | What::List(_) if !self.is_empty() => {
+            What::Map(_) | What::List(_) if self.spreads() => {
                 out.pop();
                 self.end(out);
                 self.members(indent + 2, out);
@@ -225,8 +228,8 @@ impl Node {
     fn put(&self, indent: usize, out: &mut String) {
         match &self.what {
             What::Scalar(text, _) => out.push_str(text),
-            What::List(_) => out.push_str("[]"),
-            What::Map(_) => out.push_str("{}"),
+            What::List(_) => out.push_str(self.flow.as_deref().unwrap_or("[]")),
+            What::Map(_) => out.push_str(self.flow.as_deref().unwrap_or("{}")),
             What::Block(text) => return self.block(text, indent, out),
         }
         self.end(out);
@@ -312,14 +315,14 @@ impl From<&Value> for Node {
 
 /// A text as a scalar that no version of YAML takes for anything else.
 fn written(text: &str) -> String {
-    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-".contains(&byte);
+    let safe = |byte: u8| byte.is_ascii_alphanumeric() || b"/._:-".contains(&byte);
     let first = text
         .bytes()
         .next()
         .is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'/');
     let words = ["true", "false", "yes", "no", "on", "off", "null", "y", "n"];
     let lower = text.to_ascii_lowercase();
-    if first && text.bytes().all(safe) && !words.contains(&lower.as_str()) {
+    if first && text.bytes().all(safe) && !text.ends_with(':') && !words.contains(&lower.as_str()) {
         text.to_owned()
     } else {
         quoted(text)
@@ -407,14 +410,14 @@ impl<'a> Reader<'a> {
                 (
                     anchor,
                     Node {
-                        above: Vec::new(),
                         beside,
                         what,
+                        ..Node::default()
                     },
                 )
             }
-            Event::SequenceStart(_, anchor, None) => (anchor, self.list(depth)?),
-            Event::MappingStart(_, anchor, None) => (anchor, self.map(depth)?),
+            Event::SequenceStart(_, anchor, None) => (anchor, self.list(span, depth)?),
+            Event::MappingStart(_, anchor, None) => (anchor, self.map(span, depth)?),
             Event::Alias(anchor) => {
                 let node = self.anchors.get(&anchor).cloned();
                 let node = node.ok_or_else(|| unread("an alias of what is not complete yet"))?;
@@ -445,12 +448,12 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Node, Unread> {
+    fn list(&mut self, from: &Span, depth: usize) -> Result<Node, Unread> {
         let beside = self.beside()?;
         let mut items = Vec::new();
-        loop {
+        let to = loop {
             match self.next()? {
-                (Event::SequenceEnd, _) => break,
+                (Event::SequenceEnd, to) => break to,
                 // After a member in flow style, or after the comma behind it.
                 (Event::Comment(text, _), _) => self.comments.push(text.into_owned()),
                 other => {
@@ -458,22 +461,18 @@ impl<'a> Reader<'a> {
                     items.push(self.node(depth + 1)?);
                 }
             }
-        }
-        Ok(Node {
-            above: Vec::new(),
-            beside,
-            what: What::List(items),
-        })
+        };
+        self.ended(from, &to, beside, What::List(items))
     }
 
-    fn map(&mut self, depth: usize) -> Result<Node, Unread> {
+    fn map(&mut self, from: &Span, depth: usize) -> Result<Node, Unread> {
         let beside = self.beside()?;
         let mut entries: Vec<(String, String, Node)> = Vec::new();
-        loop {
+        let to = loop {
             let (event, span) = self.next()?;
             let line = span.start.line();
             let key = match event {
-                Event::MappingEnd => break,
+                Event::MappingEnd => break span,
                 Event::Comment(text, _) => {
                     self.comments.push(text.into_owned());
                     continue;
@@ -505,22 +504,57 @@ impl<'a> Reader<'a> {
             entries.push((
                 text.trim_end().to_owned(),
                 key.into_owned(),
-                Node {
-                    above: [above, node.above].concat(),
-                    beside: beside.or(node.beside),
-                    what: node.what,
-                },
+                node.under(above, beside),
             ));
-        }
+        };
+        self.ended(from, &to, beside, What::Map(entries))
+    }
+
+    /// A collection, with what was written of it on one line and the comment behind that.
+    fn ended(
+        &mut self,
+        from: &Span,
+        to: &Span,
+        beside: Option<String>,
+        what: What,
+    ) -> Result<Node, Unread> {
+        let source = from.start.byte_offset().zip(to.end.byte_offset());
+        let source = source.and_then(|(from, to)| self.text.get(from..to));
+        let source = source.filter(|source| source.starts_with(['[', '{']));
+        let flow = source.filter(|source| !source.contains('\n'));
+        let behind = match source {
+            Some(_) => self.beside()?,
+            None => None,
+        };
         Ok(Node {
-            above: Vec::new(),
-            beside,
-            what: What::Map(entries),
+            beside: beside.or(behind),
+            flow: flow.map(str::to_owned),
+            what,
+            ..Node::default()
         })
     }
 }
 
 impl Node {
+    /// As the value of a key that has comments of its own; those that stand between the two go to
+    /// what comes next.
+    fn under(mut self, above: Vec<String>, beside: Option<String>) -> Self {
+        let between = std::mem::replace(&mut self.above, above);
+        self.beside = beside.or(self.beside);
+        let spreads = self.spreads();
+        let next = match &mut self.what {
+            What::List(items) if spreads => items.first_mut(),
+            What::Map(entries) if spreads => entries.first_mut().map(|(_, _, node)| node),
+            _ => None,
+        };
+        let above = match next {
+            Some(next) => &mut next.above,
+            None => &mut self.above,
+        };
+        above.splice(0..0, between);
+        self
+    }
+
     fn size(&self) -> usize {
         1 + match &self.what {
             What::Scalar(..) | What::Block(_) => 0,
