@@ -161,6 +161,8 @@ pub struct Trace {
     pub trace_id: [u8; 16],
     /// The 8 bytes of our own span.
     pub span_id: [u8; 8],
+    /// The span that our own is a part of; none where we started the trace.
+    pub parent: Option<[u8; 8]>,
     /// Whether the trace is sampled.
     pub sampled: bool,
 }
@@ -196,17 +198,19 @@ impl Trace {
         (known && trace_id != [0; 16] && parent != [0; 8]).then(|| Self {
             trace_id,
             span_id: random_span(),
+            parent: Some(parent),
             sampled: flags[0] & 1 == 1,
         })
     }
 
-    /// Starts a trace.
-    pub fn start() -> Self {
+    /// Starts a trace, for somebody who collects it or for nobody.
+    pub fn start(sampled: bool) -> Self {
         let random = uuid::Uuid::new_v4();
         Self {
             trace_id: *random.as_bytes(),
             span_id: random_span(),
-            sampled: false,
+            parent: None,
+            sampled,
         }
     }
 

@@ -81,6 +81,13 @@ pub fn write_short_time(time: Timestamp, out: &mut Vec<u8>) {
     out.push(b'Z');
 }
 
+/// `bytes` as lower-case hexadecimal.
+pub fn hex(bytes: &[u8]) -> String {
+    let mut out = Vec::with_capacity(2 * bytes.len());
+    write_hex(bytes, &mut out);
+    String::from_utf8(out).unwrap_or_default()
+}
+
 /// Writes `bytes` as lower-case hexadecimal, without quotes.
 pub fn write_hex(bytes: &[u8], out: &mut Vec<u8>) {
     out.extend(bytes.iter().flat_map(|byte| {

@@ -20,6 +20,7 @@ pub mod validate;
 // what flows, what joins
 pub mod call;
 pub mod followup;
+mod grpc;
 pub mod headers;
 pub mod json;
 pub mod memory;
@@ -46,6 +47,7 @@ pub mod runtimes;
 pub mod serve;
 mod server;
 pub mod state;
+pub mod telemetry;
 pub mod units;
 pub mod webhook;
 pub mod websocket;

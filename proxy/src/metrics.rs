@@ -8,6 +8,7 @@ mod format;
 mod handles;
 mod labels;
 mod sources;
+mod timed;
 
 use std::{
     fmt,
@@ -15,9 +16,10 @@ use std::{
     time::Duration,
 };
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::text::encode,
-    metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram, info::Info},
+    metrics::{counter::Counter, family::Family, gauge::Gauge, info::Info},
     registry::Registry,
 };
 
@@ -26,11 +28,14 @@ pub use handles::{InFlight, LimitMetrics, ListenerMetrics, ServiceMetrics, ToolM
 pub use labels::{Direction, Stage};
 pub use sources::{StoreNumbers, StoreSource};
 
+use crate::call::Trace;
 use format::to_prometheus;
 use labels::{
     BuildLabels, CallLabels, LimitLabels, ListenerLabels, PolicyLabels, ReasonLabels, ResultLabels,
-    ServiceLabels, SourceLabels, StageLabels, ToolLabels, ViolationLabels,
+    ServiceLabels, SignalLabels, SourceLabels, StageLabels, TelemetryLabels, ToolLabels,
+    ViolationLabels,
 };
+use timed::{Exemplified, Timed};
 pub use sources::{CredentialSample, CredentialSamples};
 use sources::{Credentials, Expiry, Fed, IssuerKeys, PolicyInfo, StoreFamilies};
 
@@ -59,17 +64,17 @@ const OWN_SECONDS: [f64; 13] = [
     0.1,
 ];
 
-type Times<L> = Family<L, Histogram, fn() -> Histogram>;
+type Times<L> = Family<L, Exemplified, fn() -> Exemplified>;
 
-fn call_seconds() -> Histogram {
-    Histogram::new(CALL_SECONDS)
+fn call_seconds() -> Exemplified {
+    Exemplified::new(CALL_SECONDS.into_iter())
 }
 
-fn own_seconds() -> Histogram {
-    Histogram::new(OWN_SECONDS)
+fn own_seconds() -> Exemplified {
+    Exemplified::new(OWN_SECONDS.into_iter())
 }
 
-fn times<L: Clone + std::hash::Hash + Eq>(make: fn() -> Histogram) -> Times<L> {
+fn times<L: Clone + std::hash::Hash + Eq>(make: fn() -> Exemplified) -> Times<L> {
     Family::new_with_constructor(make)
 }
 
@@ -89,10 +94,13 @@ pub struct Metrics {
     call_duration: Times<ToolLabels>,
     violations: Family<ViolationLabels, Counter>,
     upstream_duration: Times<ServiceLabels>,
-    overhead: [Histogram; Stage::ALL.len()],
+    overhead: [Timed; Stage::ALL.len()],
     limit_rejections: Family<LimitLabels, Counter>,
-    policy_eval: Histogram,
+    policy_eval: Timed,
     policy: Arc<PolicyInfo>,
+    policy_loaded: Gauge,
+    telemetry: Family<TelemetryLabels, Counter>,
+    telemetry_lag: Family<SignalLabels, Gauge>,
     policy_reload: Family<ResultLabels, Counter>,
     revocations: Family<SourceLabels, Counter>,
     log_written: Counter,
@@ -131,13 +139,16 @@ impl Metrics {
             violations: Family::default(),
             upstream_duration: times(call_seconds),
             overhead: Stage::ALL.map(|stage| {
-                stages.get_or_create_owned(&StageLabels {
+                Timed::new(stages.get_or_create_owned(&StageLabels {
                     stage: stage.as_str().into(),
-                })
+                }))
             }),
             limit_rejections: Family::default(),
-            policy_eval: own_seconds(),
+            policy_eval: Timed::new(own_seconds()),
             policy: Arc::default(),
+            policy_loaded: Gauge::default(),
+            telemetry: Family::default(),
+            telemetry_lag: Family::default(),
             policy_reload: Family::default(),
             revocations: Family::default(),
             log_written: records.get_or_create_owned(&result("written")),
@@ -199,7 +210,7 @@ impl Metrics {
         to.register(
             "policy_eval_seconds",
             "One evaluation of the policy",
-            self.policy_eval.clone(),
+            self.policy_eval.family(),
         );
     }
 
@@ -210,6 +221,21 @@ impl Metrics {
             "policy_reload",
             "Attempts to load the policy",
             self.policy_reload.clone(),
+        );
+        to.register(
+            "policy_loaded_timestamp_seconds",
+            "When the policy in force was loaded",
+            self.policy_loaded.clone(),
+        );
+        to.register(
+            "telemetry_records",
+            "Records told to others, by what became of them",
+            self.telemetry.clone(),
+        );
+        to.register(
+            "telemetry_lag_bytes",
+            "Bytes of a log that were not told yet",
+            self.telemetry_lag.clone(),
         );
         to.register_collector(Box::new(Arc::clone(&self.tasks)));
         to.register(
@@ -258,7 +284,7 @@ impl Metrics {
             labels,
             calls: self.calls.clone(),
             ok,
-            duration,
+            duration: Timed::new(duration),
             violations,
         })
     }
@@ -268,7 +294,7 @@ impl Metrics {
         let labels = ServiceLabels {
             service: service.into(),
         };
-        ServiceMetrics(self.upstream_duration.get_or_create_owned(&labels))
+        ServiceMetrics(Timed::new(self.upstream_duration.get_or_create_owned(&labels)))
     }
 
     /// Prepares the gauge of one listener.
@@ -286,16 +312,29 @@ impl Metrics {
         }))
     }
 
-    /// Notes what a stage took.
-    pub fn overhead(&self, stage: Stage, took: Duration) {
+    /// Notes what a stage took, of a call of that trace.
+    pub fn overhead(&self, stage: Stage, took: Duration, trace: Option<&Trace>) {
         if let Some(histogram) = self.overhead.get(stage as usize) {
-            histogram.observe(took.as_secs_f64());
+            histogram.observe(took, trace);
         }
     }
 
-    /// Notes what one evaluation of the policy took.
-    pub fn policy_evaluated(&self, took: Duration) {
-        self.policy_eval.observe(took.as_secs_f64());
+    /// Notes what one evaluation of the policy took, for a call of that trace.
+    pub fn policy_evaluated(&self, took: Duration, trace: Option<&Trace>) {
+        self.policy_eval.observe(took, trace);
+    }
+
+    /// Counts records of a signal that were told: `sent`, `dropped`, or `failed` for now.
+    pub fn telemetry(&self, signal: &'static str, result: &'static str, records: u64) {
+        let labels = TelemetryLabels { signal, result };
+        self.telemetry.get_or_create(&labels).inc_by(records);
+    }
+
+    /// States how many bytes of a log were not told yet.
+    pub fn telemetry_lag(&self, signal: &'static str, bytes: u64) {
+        let labels = SignalLabels { signal };
+        let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+        self.telemetry_lag.get_or_create(&labels).set(bytes);
     }
 
     /// States the policy in force: its revision, and `enforce` or `shadow`.
@@ -305,6 +344,7 @@ impl Metrics {
             mode: mode.into(),
         };
         *self.policy.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(labels);
+        self.policy_loaded.set(Timestamp::now().as_second());
     }
 
     /// Counts an attempt to load the policy.

@@ -123,6 +123,8 @@ pub struct Outrider {
     pub memory: Arc<Memory>,
     /// Where credentials are fetched.
     pub fetching: Fetching,
+    /// Whether somebody collects the traces that we start.
+    pub traces: bool,
 }
 
 impl Outrider {
@@ -149,7 +151,14 @@ impl Outrider {
             uses: Uses::default(),
             memory: Arc::default(),
             fetching: Fetching::default(),
+            traces: false,
         }
+    }
+
+    /// Marks the traces that we start as collected.
+    #[must_use]
+    pub fn tracing(self, traces: bool) -> Self {
+        Self { traces, ..self }
     }
 
     /// Believes the task tokens of these.

@@ -48,6 +48,7 @@ use crate::{
         self, Authority, Journal, Kept, Store, Tasks, config::Store as StoreName, redis::Fleet,
     },
     tag::{self, Signer},
+    telemetry::{self, Telemetry},
     upstream::TlsRoots,
     workers::Workers,
 };
@@ -104,6 +105,7 @@ pub(crate) struct Edge {
     predecessor: Option<Predecessor>,
     known: Option<Known>,
     roots: TlsRoots,
+    telemetry: Option<Telemetry>,
 }
 
 /// Starts a sidecar.
@@ -124,6 +126,7 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
+    let telemetry = telemetry(&loaded)?;
     let isolation = loaded.isolation();
     let roots = bind::roots(&snapshot)?;
     let agent: Arc<str> = loaded.config.agent.id.0.as_str().into();
@@ -155,7 +158,8 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         signer,
         Arc::clone(&known.identity),
     );
-    let outrider = Arc::new(outrider.believing(issuers));
+    let traces = loaded.config.telemetry.traces();
+    let outrider = Arc::new(outrider.believing(issuers).tracing(traces));
     outrider.uses.inherit(state.uses);
     if let Some(offer) = &mut offer {
         let config = &loaded.config;
@@ -182,6 +186,8 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     let mut edge = bind::all(loaded, options, outrider, isolation, roots, offer.as_mut())?;
     edge.known = Some(known);
     edge.predecessor = offer.map(Offer::accept).transpose()?;
+    let sources = sources(&edge);
+    edge.telemetry = Telemetry::start(telemetry, sources)?;
     let banner = Banner::of(&edge, opened);
     let outrider = Arc::clone(&edge.outrider);
     let (orders, received) = mpsc::unbounded_channel();
@@ -195,6 +201,30 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         orders,
         edge: Some(edge),
     })
+}
+
+/// To whom what is known of calls is told.
+fn telemetry(loaded: &Loaded) -> Result<telemetry::Plan, Unusable> {
+    let base = loaded.file.parent().unwrap_or(Path::new(""));
+    let plan = loaded.config.telemetry.plan(base);
+    plan.map_err(|bad| Unusable {
+        problems: vec![loaded.problem(bad.to_string())],
+    })
+}
+
+/// What there is to be told.
+fn sources(edge: &Edge) -> telemetry::Sources {
+    let (config, recorder) = (&edge.loaded.config, &edge.outrider.recorder);
+    telemetry::Sources {
+        decisions: edge.loaded.resolve(&config.decision_log.path),
+        security: security_log(&edge.loaded),
+        metrics: Arc::clone(&recorder.metrics),
+        standing: telemetry::Standing {
+            agent: edge.outrider.agent.to_string(),
+            environment: config.environment.clone(),
+            instance: recorder.log.instance().to_string(),
+        },
+    }
 }
 
 /// Compiling and reloading policies wants room.
@@ -564,6 +594,7 @@ pub(crate) fn fixed(loaded: &Loaded) -> HashMap<&'static str, String> {
         ("decision_log", format!("{:?}", config.decision_log)),
         ("security_log", format!("{:?}", config.security_log)),
         ("state", format!("{:?}", config.state)),
+        ("telemetry", format!("{:?}", config.telemetry)),
         ("workers", format!("{:?}", config.workers)),
     ])
 }

@@ -33,6 +33,7 @@ use crate::{
     state::{self, Depth},
     tag::{self},
     task::Confidence,
+    telemetry,
     units::{Period, Size},
 };
 
@@ -78,9 +79,9 @@ pub struct Config {
     pub decision_log: DecisionLog,
     /// What was attempted.
     pub security_log: Option<SecurityLog>,
-    /// Traces.
+    /// To whom what is known of calls is told.
     #[serde(default)]
-    pub telemetry: Telemetry,
+    pub telemetry: telemetry::Config,
     /// Bounds of buffered bodies.
     #[serde(default)]
     pub body: Body,
@@ -289,14 +290,6 @@ pub struct Rotate {
 pub struct SecurityLog {
     /// The file.
     pub path: PathBuf,
-}
-
-/// Traces.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Telemetry {
-    /// Where spans go.
-    pub otlp: Option<NotBuilt>,
 }
 
 /// Bounds of buffered bodies.

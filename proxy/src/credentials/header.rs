@@ -5,7 +5,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, header};
 use crate::headers::{is_ours, loosely};
 
 /// A header into which a credential may be put.
-#[derive(Clone, PartialEq, Eq, Debug, serde::Deserialize)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug, serde::Deserialize)]
 #[serde(try_from = "String")]
 pub struct Name(HeaderName);
 

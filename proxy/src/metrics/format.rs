@@ -78,6 +78,8 @@ pub(super) fn to_prometheus(page: &str) -> String {
                 "\n",
             ]);
         } else if !line.starts_with('#') {
+            // Exemplars are of the other format.
+            let line = line.split_once(" # {").map_or(line, |(line, _)| line);
             out.push_str(line);
             out.push('\n');
         }

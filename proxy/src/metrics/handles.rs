@@ -2,11 +2,13 @@
 
 use std::time::Duration;
 
-use prometheus_client::metrics::{
-    counter::Counter, family::Family, gauge::Gauge, histogram::Histogram,
-};
+use prometheus_client::metrics::{counter::Counter, family::Family, gauge::Gauge};
 
-use super::labels::{CallLabels, Direction, ToolLabels};
+use super::{
+    labels::{CallLabels, Direction, ToolLabels},
+    timed::Timed,
+};
+use crate::call::Trace;
 
 /// The handles of one tool.
 #[derive(Debug)]
@@ -14,7 +16,7 @@ pub struct ToolMetrics {
     pub(super) labels: ToolLabels,
     pub(super) calls: Family<CallLabels, Counter>,
     pub(super) ok: Counter,
-    pub(super) duration: Histogram,
+    pub(super) duration: Timed,
     pub(super) violations: [Counter; 2],
 }
 
@@ -31,8 +33,8 @@ impl ToolMetrics {
     }
 
     /// Notes how long a call took, from request to the end of the answer.
-    pub fn ended(&self, took: Duration) {
-        self.duration.observe(took.as_secs_f64());
+    pub fn ended(&self, took: Duration, trace: Option<&Trace>) {
+        self.duration.observe(took, trace);
     }
 
     /// Counts a message against the schema.
@@ -44,13 +46,13 @@ impl ToolMetrics {
 }
 
 /// The handle of one upstream.
-#[derive(Debug, Clone)]
-pub struct ServiceMetrics(pub(super) Histogram);
+#[derive(Debug)]
+pub struct ServiceMetrics(pub(super) Timed);
 
 impl ServiceMetrics {
     /// Notes how long the upstream took.
-    pub fn answered(&self, took: Duration) {
-        self.0.observe(took.as_secs_f64());
+    pub fn answered(&self, took: Duration, trace: Option<&Trace>) {
+        self.0.observe(took, trace);
     }
 }
 

@@ -129,3 +129,14 @@ impl ToolLabels {
         }
     }
 }
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct TelemetryLabels {
+    pub(super) signal: &'static str,
+    pub(super) result: &'static str,
+}
+
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub(super) struct SignalLabels {
+    pub(super) signal: &'static str,
+}

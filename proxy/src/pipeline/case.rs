@@ -129,11 +129,12 @@ impl Case {
                 .ok()
                 .and_then(Trace::parse)
         };
+        let start = || Trace::start(self.outrider.traces);
         let (exchange, read) = match read {
             Ok(message) => {
                 self.known.facts.method.clone_from(&message.method);
                 self.known.facts.trace =
-                    Some(message.trace.or_else(header).unwrap_or_else(Trace::start));
+                    Some(message.trace.or_else(header).unwrap_or_else(start));
                 (message.exchange.clone(), Ok(message))
             }
             Err(unreadable) => (unreadable.exchange, Err(unreadable.rejection)),

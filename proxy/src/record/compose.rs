@@ -40,6 +40,10 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     if let Some(trace) = &facts.trace {
         members.hex("trace_id", &trace.trace_id);
         members.hex("span_id", &trace.span_id);
+        if let Some(parent) = &trace.parent {
+            members.hex("parent_span_id", parent);
+        }
+        members.text("trace_flags", if trace.sampled { "01" } else { "00" });
     }
     if facts.revision.is_some() {
         members.object("bundles", |bundles| {

@@ -227,7 +227,7 @@ impl Recorder {
     /// Counts what was decided on a call.
     pub(super) fn decided(&self, entry: &Entry, ruling: &Ruling) {
         let handles = self.handles.load();
-        let timers = &entry.timers;
+        let (timers, trace) = (&entry.timers, entry.facts.trace.as_ref());
         for (stage, took) in [
             (Stage::Parse, timers.parse),
             (Stage::Validate, timers.schema),
@@ -237,10 +237,10 @@ impl Recorder {
             (Stage::Record, timers.record),
             (Stage::Total, timers.decided),
         ] {
-            self.metrics.overhead(stage, took);
+            self.metrics.overhead(stage, took, trace);
         }
         if ruling.decision.is_some() {
-            self.metrics.policy_evaluated(timers.policy);
+            self.metrics.policy_evaluated(timers.policy, trace);
         }
         match &ruling.refusal {
             Some(Rejection::SchemaViolation(_)) => handles.tool(entry).violated(Direction::Request),
@@ -263,14 +263,15 @@ impl Recorder {
         };
         let tool = handles.tool(entry);
         tool.decided(outcome, entry.code().as_str());
-        tool.ended(entry.opened.elapsed());
+        let trace = entry.facts.trace.as_ref();
+        tool.ended(entry.opened.elapsed(), trace);
         let service = entry
             .facts
             .service
             .as_ref()
             .and_then(|service| handles.services.get(service.as_str()));
         if let Some(service) = service.filter(|_| !refused) {
-            service.answered(entry.timers.upstream);
+            service.answered(entry.timers.upstream, trace);
         }
     }
 }

@@ -22,6 +22,7 @@ use crate::{
     metrics::Format,
     outrider::Outrider,
     state::redis::Fleet,
+    telemetry::Telemetry,
     upstream::TlsRoots,
 };
 
@@ -60,6 +61,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
         predecessor,
         known,
         roots,
+        mut telemetry,
     } = edge;
     let (stop, stopped) = watch::channel(false);
     let (heir, heirs) = mpsc::unbounded_channel();
@@ -127,6 +129,8 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     drop((heritage, heirs));
     if let Some(successor) = successor {
         tracing::info!("a successor goes on; what runs here ends");
+        // It tells what is told from now on.
+        telemetry.take().map(Telemetry::leave);
         stop.send_replace(true);
         while accepting.join_next().await.is_some() {}
         let ended = workers.finish(DRAIN);
@@ -146,6 +150,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     keeping.shutdown().await;
     outrider.recorder.close(Timestamp::now());
+    telemetry.map(Telemetry::stop);
     tracing::info!("stopped");
 }
 

@@ -123,6 +123,7 @@ pub(super) fn all(
         predecessor: None,
         known: None,
         roots: trusted,
+        telemetry: None,
     })
 }
 

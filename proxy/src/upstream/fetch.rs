@@ -1,7 +1,7 @@
 //! A request of our own: for keys, for tokens, for events. One connection each, answered whole.
 //!
 //! In: where and what. Out: status, headers and body, bounded in size and time. Redirects are not
-//! followed, and nothing goes over a network unencrypted.
+//! followed, and nothing goes over a network unencrypted that is not said to.
 
 use std::{pin::pin, time::Duration};
 
@@ -10,7 +10,10 @@ use http::{HeaderMap, Method, Request, Response, header::HOST};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
-use tokio::time::timeout;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::timeout,
+};
 
 use super::{TlsRoots, Unreachable, Upstream, dial::dial};
 
@@ -23,6 +26,7 @@ pub struct Fetcher {
     roots: TlsRoots,
     max: usize,
     patience: Duration,
+    protected: bool,
 }
 
 /// A request that got no answer. The texts name no address.
@@ -46,7 +50,25 @@ impl Fetcher {
             roots,
             max,
             patience,
+            protected: true,
         }
+    }
+
+    /// The same over a network in the clear, where whoever configured it said so.
+    #[must_use]
+    pub fn unprotected(self) -> Self {
+        Self {
+            protected: false,
+            ..self
+        }
+    }
+
+    /// A connection for another protocol than HTTP/1.1.
+    pub(crate) async fn connect(
+        at: &Upstream,
+        roots: &TlsRoots,
+    ) -> Result<impl AsyncRead + AsyncWrite + Unpin + use<>, Unreachable> {
+        dial(at, roots).await
     }
 
     /// Sends one request to exactly this URL and reads the answer, whatever its status.
@@ -60,7 +82,7 @@ impl Fetcher {
         headers: HeaderMap,
         body: Bytes,
     ) -> Result<Response<Bytes>, Unfetched> {
-        if !at.is_protected() {
+        if self.protected && !at.is_protected() {
             return Err(Unfetched::Unprotected);
         }
         let mut request = Request::new(Full::new(body));

@@ -4,7 +4,6 @@
 //! known, and what is no longer in it is no longer used. An endpoint that is away takes nothing: what it
 //! gave holds to its end.
 
-mod grpc;
 #[cfg(test)]
 mod tests;
 mod tokens;
@@ -12,6 +11,8 @@ mod wire;
 
 use std::{rc::Rc, sync::Arc, time::Duration};
 
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Uri};
 use jiff::Timestamp;
 use rustls::{RootCertStore, pki_types::UnixTime};
 use tokio::{
@@ -20,9 +21,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use self::grpc::{Channel, Failed, INVALID_ARGUMENT, PERMISSION_DENIED};
 use super::agent::{Ask, Endpoint, Identity, Told};
-use crate::svid::{Bundles, SpiffeId, Svid, Unfit, certificates, trust_domain};
+use crate::{
+    grpc::{Channel, Failed, INVALID_ARGUMENT, Messages, PERMISSION_DENIED},
+    svid::{Bundles, SpiffeId, Svid, Unfit, certificates, trust_domain},
+};
 
 /// How long a connection, and the first message on it, may take.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -45,6 +48,19 @@ pub(super) async fn keep(
         told,
     });
     tokio::join!(client.follow(), tokens::answer(&client, asked));
+}
+
+/// Asks a method of the Workload API.
+async fn called(
+    channel: &mut Channel,
+    method: &'static str,
+    message: &Bytes,
+) -> Result<Messages, Failed> {
+    let target = format!("http://localhost/SpiffeWorkloadAPI/{method}");
+    let target = Uri::try_from(target).map_err(|_| Failed::Garbled)?;
+    let mut headers = HeaderMap::new();
+    headers.insert("workload.spiffe.io", HeaderValue::from_static("true"));
+    channel.call(target, &headers, message).await
 }
 
 struct Client {
@@ -83,7 +99,7 @@ impl Client {
         let mut wait = PATIENCE;
         let stream = async {
             let mut channel = self.connect().await?;
-            let messages = channel.call("FetchX509SVID", bytes::Bytes::new()).await?;
+            let messages = called(&mut channel, "FetchX509SVID", &Bytes::new()).await?;
             Ok((channel, messages))
         };
         let (_channel, mut messages) = match timeout(PATIENCE, stream).await {

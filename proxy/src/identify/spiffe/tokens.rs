@@ -9,11 +9,11 @@ use secrecy::{ExposeSecret as _, SecretString};
 use tokio::{sync::mpsc, time::timeout};
 
 use super::{
-    Client, PATIENCE,
-    grpc::{Channel, Failed},
+    Client, PATIENCE, called,
     wire::{self, Garbled},
 };
 use crate::{
+    grpc::{Channel, Failed},
     identify::agent::{Ask, JwtSvid, NoJwtSvid},
     jose::{BadToken, Jws, KeySet, Typ, Usage},
     svid::{SpiffeId, trust_domain},
@@ -109,7 +109,7 @@ async fn first(
     method: &'static str,
     request: Bytes,
 ) -> Result<Bytes, Refused> {
-    let mut messages = channel.call(method, request).await?;
+    let mut messages = called(channel, method, &request).await?;
     Ok(messages.next().await?.ok_or(Failed::Garbled)?)
 }
 

@@ -1,12 +1,12 @@
-//! Just enough gRPC to ask a Workload API: one request message, then the messages of the answer.
+//! Just enough gRPC to ask something: one request message, then the messages of the answer.
 //!
-//! A connection to a socket of this machine comes in, messages go out, each bounded. The
+//! A connection comes in, messages go out, each bounded. The
 //! connection ends when its [`Channel`] is dropped.
 
 use std::{collections::VecDeque, fmt};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Method, Request, Response, header};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, Uri, header};
 use http_body_util::{BodyExt as _, Full};
 use hyper::{
     body::Incoming,
@@ -22,7 +22,7 @@ const LARGEST: usize = 4 << 20;
 
 /// Why there is no (further) message.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Failed {
+pub(crate) enum Failed {
     /// The endpoint answered with a status (gRPC status codes).
     #[error("status {0}: {1}")]
     Status(u32, String),
@@ -34,14 +34,14 @@ pub(super) enum Failed {
     Garbled,
 }
 
-/// The status codes that mean something here.
-pub(super) const INVALID_ARGUMENT: u32 = 3;
-pub(super) const PERMISSION_DENIED: u32 = 7;
+/// The status codes that mean something to us.
+pub(crate) const INVALID_ARGUMENT: u32 = 3;
+pub(crate) const PERMISSION_DENIED: u32 = 7;
 const OK: u32 = 0;
 const UNKNOWN: u32 = 2;
 
 /// A connection to the endpoint.
-pub(super) struct Channel {
+pub(crate) struct Channel {
     sender: SendRequest<Full<Bytes>>,
     _beside: Beside,
 }
@@ -54,7 +54,7 @@ impl fmt::Debug for Channel {
 
 impl Channel {
     /// Speaks HTTP/2 over `io`; runs on a [`tokio::task::LocalSet`].
-    pub(super) async fn over<IO>(io: IO) -> Result<Self, Failed>
+    pub(crate) async fn over<IO>(io: IO) -> Result<Self, Failed>
     where
         IO: AsyncRead + AsyncWrite + Unpin + 'static,
     {
@@ -71,13 +71,16 @@ impl Channel {
         })
     }
 
-    /// Asks `method` of the Workload API; the messages of the answer come one by one.
-    pub(super) async fn call(
+    /// Asks the method at `target`, with further headers; the messages of the answer come one by one.
+    pub(crate) async fn call(
         &mut self,
-        method: &'static str,
-        message: Bytes,
+        target: Uri,
+        headers: &HeaderMap,
+        message: &Bytes,
     ) -> Result<Messages, Failed> {
-        let answer = self.sender.send_request(request(method, &message)?).await;
+        let mut request = request(target, message)?;
+        request.headers_mut().extend(headers.clone());
+        let answer = self.sender.send_request(request).await;
         let answer: Response<Incoming> = answer.map_err(|_| Failed::Away)?;
         let (head, body) = answer.into_parts();
         if head.status != http::StatusCode::OK {
@@ -95,7 +98,7 @@ impl Channel {
     }
 }
 
-fn request(method: &str, message: &Bytes) -> Result<Request<Full<Bytes>>, Failed> {
+fn request(target: Uri, message: &Bytes) -> Result<Request<Full<Bytes>>, Failed> {
     let mut framed = BytesMut::with_capacity(message.len() + 5);
     framed.extend_from_slice(&[0]);
     let length = u32::try_from(message.len()).map_err(|_| Failed::Garbled)?;
@@ -103,10 +106,9 @@ fn request(method: &str, message: &Bytes) -> Result<Request<Full<Bytes>>, Failed
     framed.extend_from_slice(message);
     Request::builder()
         .method(Method::POST)
-        .uri(format!("http://localhost/SpiffeWorkloadAPI/{method}"))
+        .uri(target)
         .header(header::CONTENT_TYPE, "application/grpc")
         .header(header::TE, "trailers")
-        .header("workload.spiffe.io", HeaderValue::from_static("true"))
         .body(Full::new(framed.freeze()))
         .map_err(|_| Failed::Garbled)
 }
@@ -130,7 +132,7 @@ fn said(headers: &HeaderMap) -> String {
 }
 
 /// The messages of an answer.
-pub(super) struct Messages {
+pub(crate) struct Messages {
     body: Incoming,
     buffer: BytesMut,
     ready: VecDeque<Bytes>,
@@ -138,7 +140,7 @@ pub(super) struct Messages {
 
 impl Messages {
     /// The next message; none when the answer has ended well. May be dropped at any time.
-    pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Failed> {
+    pub(crate) async fn next(&mut self) -> Result<Option<Bytes>, Failed> {
         loop {
             if let Some(message) = self.ready.pop_front() {
                 return Ok(Some(message));
