@@ -4,7 +4,7 @@
 
 use std::{sync::Arc, time::Instant};
 
-use http::{HeaderValue, Method, Request, request::Parts};
+use http::{HeaderMap, HeaderValue, Method, Request, request::Parts};
 use outrider_policy::{Decision, Value, input::CallFacts};
 
 use super::{
@@ -108,6 +108,13 @@ pub(super) struct Errand {
     pub(super) way: Way,
 }
 
+/// Which revision of MCP a message says it is of; other protocols have no such header, and a message
+/// that was read has one that is served.
+fn revision(headers: &HeaderMap) -> Option<Box<str>> {
+    let told = headers.get("mcp-protocol-version")?.to_str().ok()?;
+    (told.len() <= 16).then(|| told.into())
+}
+
 impl Case {
     pub(super) fn read(&mut self) -> Result<Message, Rejection> {
         let started = Instant::now();
@@ -133,6 +140,9 @@ impl Case {
         let (exchange, read) = match read {
             Ok(message) => {
                 self.known.facts.method.clone_from(&message.method);
+                self.known.facts.protocol = self.service.protocol.name();
+                self.known.facts.revision_spoken =
+                    (self.service.protocol.name() == "mcp").then(|| revision(&self.head.headers)).flatten();
                 self.known.facts.trace =
                     Some(message.trace.or_else(header).unwrap_or_else(start));
                 (message.exchange.clone(), Ok(message))

@@ -75,6 +75,10 @@ pub(super) fn decision(entry: &Entry, ruling: &Ruling, line: &mut Vec<u8>) {
     let exception = decision.and_then(|decision| decision.exception.as_ref());
     members.text("exception", exception.map_or("", |exception| &exception.id));
     members.text("request_digest", &facts.request_digest);
+    members.text("protocol", facts.protocol);
+    if let Some(revision) = &facts.revision_spoken {
+        members.text("protocol_version", revision);
+    }
     members.text("method", &facts.method);
     members.text("listener", &entry.listener);
     members.bool("durable", recorder.log.durability().is_durable());

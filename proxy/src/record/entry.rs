@@ -139,6 +139,10 @@ pub struct Facts {
     pub service: Option<ServiceName>,
     /// The tool, once the catalogue knew it.
     pub tool: Option<ToolId>,
+    /// The protocol of the service.
+    pub protocol: &'static str,
+    /// Which revision of it the message is of, where there are several.
+    pub revision_spoken: Option<Box<str>>,
     /// The method of the protocol.
     pub method: Cow<'static, str>,
     /// The task, where one was proved.

@@ -44,6 +44,8 @@ pub(super) struct Line<'a> {
     #[serde(borrow)]
     pub(super) protocol: Cow<'a, str>,
     #[serde(borrow)]
+    pub(super) protocol_version: Cow<'a, str>,
+    #[serde(borrow)]
     pub(super) listener: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) ended: Cow<'a, str>,
@@ -85,8 +87,6 @@ pub(super) struct Input<'a> {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct Call<'a> {
-    #[serde(borrow)]
-    pub(super) protocol: Cow<'a, str>,
     #[serde(borrow)]
     pub(super) host: Cow<'a, str>,
     pub(super) port: u16,

@@ -162,10 +162,9 @@ impl Named {
             attributes.push(number("server.port", call.port.into()));
         }
         let operation = line.tool.split_once('/').map_or("", |(_, operation)| operation);
-        let protocol = if line.protocol.is_empty() { &call.protocol } else { &line.protocol };
-        let (family, revision) = protocol.split_once('/').unwrap_or((protocol, ""));
+        let family = &*line.protocol;
         let (target, more) = match (family, conventions) {
-            ("mcp", Conventions::V1_44) => model_context(&line.method, operation, revision),
+            ("mcp", Conventions::V1_44) => model_context(&line.method, operation, &line.protocol_version),
             ("mcp" | "jsonrpc", _) => (operation, vec![
                 said("http.request.method", "POST"),
                 said("rpc.system.name", "jsonrpc"),
