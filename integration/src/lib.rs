@@ -16,6 +16,7 @@
 mod agent;
 mod authority;
 mod chain;
+mod collector;
 mod exchange;
 mod gate;
 mod http;
@@ -39,6 +40,7 @@ mod workload_api;
 pub use agent::Agent;
 pub use authority::{Authority, Leaf, Made};
 pub use chain::check_chain;
+pub use collector::{Collector, Message};
 pub use exchange::{Exchange, Received};
 pub use gate::Gate;
 pub use http::{Address, Answer, Connection, Head, PATIENCE};

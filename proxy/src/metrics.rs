@@ -35,9 +35,9 @@ use labels::{
     ServiceLabels, SignalLabels, SourceLabels, StageLabels, TelemetryLabels, ToolLabels,
     ViolationLabels,
 };
-use timed::{Exemplified, Timed};
 pub use sources::{CredentialSample, CredentialSamples};
 use sources::{Credentials, Expiry, Fed, IssuerKeys, PolicyInfo, StoreFamilies};
+use timed::{Exemplified, Timed};
 
 /// The label of a service or tool that configuration and catalogue do not know.
 pub const OTHER: &str = "_other";
@@ -294,7 +294,9 @@ impl Metrics {
         let labels = ServiceLabels {
             service: service.into(),
         };
-        ServiceMetrics(Timed::new(self.upstream_duration.get_or_create_owned(&labels)))
+        ServiceMetrics(Timed::new(
+            self.upstream_duration.get_or_create_owned(&labels),
+        ))
     }
 
     /// Prepares the gauge of one listener.

@@ -126,7 +126,9 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
     for warning in &warnings {
         tracing::warn!("{warning}");
     }
-    let telemetry = telemetry(&loaded)?;
+    let telemetry = loaded.telemetry().map_err(|bad| Unusable {
+        problems: vec![loaded.problem(bad.to_string())],
+    })?;
     let isolation = loaded.isolation();
     let roots = bind::roots(&snapshot)?;
     let agent: Arc<str> = loaded.config.agent.id.0.as_str().into();
@@ -200,15 +202,6 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         banner,
         orders,
         edge: Some(edge),
-    })
-}
-
-/// To whom what is known of calls is told.
-fn telemetry(loaded: &Loaded) -> Result<telemetry::Plan, Unusable> {
-    let base = loaded.file.parent().unwrap_or(Path::new(""));
-    let plan = loaded.config.telemetry.plan(base);
-    plan.map_err(|bad| Unusable {
-        problems: vec![loaded.problem(bad.to_string())],
     })
 }
 

@@ -69,6 +69,7 @@ mod stdio;
 mod streaming;
 mod support;
 mod take_over;
+mod telemetry;
 mod tls;
 mod token_file;
 mod token_servers;

@@ -75,6 +75,9 @@ impl Loaded {
         if let Err(bad) = self.fleet() {
             refuse(bad.to_string());
         }
+        if let Err(bad) = self.telemetry() {
+            refuse(bad.to_string());
+        }
         if config.production() && self.isolation() == Isolation::None {
             refuse("`environment: production` needs isolation: serve the agent under its own uid (`listeners[].peers.uid`), or declare `isolation: container`".into());
         }

@@ -21,6 +21,7 @@ use crate::{
         tls::{self, BadIdentity, Identity},
     },
     protocol::{self, Document, Spoken},
+    telemetry,
 };
 
 /// The variable by which an injector declares `isolation: container`.
@@ -80,6 +81,15 @@ impl Loaded {
         } else {
             Err(failed)
         }
+    }
+
+    /// To whom what is known of calls is told.
+    ///
+    /// # Errors
+    /// What keeps it from being told there.
+    pub fn telemetry(&self) -> Result<telemetry::Plan, telemetry::BadTelemetry> {
+        let base = self.file.parent().unwrap_or(Path::new(""));
+        self.config.telemetry.plan(base)
     }
 
     /// The problem with the configuration as a whole.

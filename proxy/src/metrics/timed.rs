@@ -67,7 +67,8 @@ impl Timed {
         if quiet && took <= self.shown.load(Ordering::Relaxed) {
             return false;
         }
-        self.quiet_until.store(now + millis(QUIET), Ordering::Relaxed);
+        self.quiet_until
+            .store(now + millis(QUIET), Ordering::Relaxed);
         self.shown.store(took, Ordering::Relaxed);
         true
     }

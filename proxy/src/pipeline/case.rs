@@ -141,10 +141,10 @@ impl Case {
             Ok(message) => {
                 self.known.facts.method.clone_from(&message.method);
                 self.known.facts.protocol = self.service.protocol.name();
-                self.known.facts.revision_spoken =
-                    (self.service.protocol.name() == "mcp").then(|| revision(&self.head.headers)).flatten();
-                self.known.facts.trace =
-                    Some(message.trace.or_else(header).unwrap_or_else(start));
+                self.known.facts.revision_spoken = (self.service.protocol.name() == "mcp")
+                    .then(|| revision(&self.head.headers))
+                    .flatten();
+                self.known.facts.trace = Some(message.trace.or_else(header).unwrap_or_else(start));
                 (message.exchange.clone(), Ok(message))
             }
             Err(unreadable) => (unreadable.exchange, Err(unreadable.rejection)),

@@ -141,7 +141,9 @@ impl fmt::Debug for Url {
 #[derive(Debug, thiserror::Error)]
 pub enum BadTelemetry {
     /// Records would go over a network in the clear.
-    #[error("`{0}`: `http://` would send records over the network in the clear: use `https://`, or say `insecure: true`")]
+    #[error(
+        "`{0}`: `http://` would send records over the network in the clear: use `https://`, or say `insecure: true`"
+    )]
     Clear(&'static str),
     /// A file cannot be read.
     #[error("`{0}.ca`: cannot read `{1}`: {2}")]
@@ -262,7 +264,13 @@ impl Otlp {
         };
         let mut ship = |log, encoding, name: &str, signal, service| {
             let (name, route) = (format!("otlp-{name}"), to(service)?);
-            plan.shipped.push(Shipped { log, encoding, name, signal, route });
+            plan.shipped.push(Shipped {
+                log,
+                encoding,
+                name,
+                signal,
+                route,
+            });
             Ok::<_, BadTelemetry>(())
         };
         if self.traces {
@@ -270,7 +278,10 @@ impl Otlp {
             ship(Log::Decisions, spans, "traces", "traces", Service::Traces)?;
         }
         if self.logs {
-            let (decisions, security) = (Encoding::Logs(Kind::Decisions), Encoding::Logs(Kind::Security));
+            let (decisions, security) = (
+                Encoding::Logs(Kind::Decisions),
+                Encoding::Logs(Kind::Security),
+            );
             ship(Log::Decisions, decisions, "logs", "logs", Service::Logs)?;
             ship(Log::Security, security, "logs", "security", Service::Logs)?;
         }
@@ -312,6 +323,12 @@ impl Destination<'_> {
         let roots = roots.map_err(|bad| BadTelemetry::Roots(self.key, bad))?;
         let headers = self.headers.iter();
         let headers = headers.map(|(name, template)| (name.get().clone(), template.clone()));
-        Ok(Route::new(at, form, roots, headers.collect(), self.base.to_owned()))
+        Ok(Route::new(
+            at,
+            form,
+            roots,
+            headers.collect(),
+            self.base.to_owned(),
+        ))
     }
 }

@@ -111,7 +111,9 @@ impl<'a> Line<'a> {
     /// When it was, in nanoseconds since the epoch.
     pub(super) fn time(&self) -> u64 {
         let time = self.timestamp.parse::<Timestamp>();
-        time.map_or(0, |time| u64::try_from(time.as_nanosecond()).unwrap_or_default())
+        time.map_or(0, |time| {
+            u64::try_from(time.as_nanosecond()).unwrap_or_default()
+        })
     }
 }
 

@@ -19,9 +19,6 @@ mod ship;
 mod tail;
 mod traces;
 
-#[cfg(test)]
-mod tests;
-
 use std::{path::PathBuf, sync::Arc, thread, time::Duration};
 
 use tokio::{
@@ -31,9 +28,7 @@ use tokio::{
 };
 
 pub use self::config::{BadTelemetry, Config, Plan};
-use self::{
-    ship::{Shipment, pages},
-};
+use self::ship::{Shipment, pages};
 use crate::metrics::Metrics;
 
 /// How long what is left may take when the sidecar stops.
@@ -94,7 +89,9 @@ impl Telemetry {
             return Ok(None);
         }
         let (stop, stopping) = watch::channel(Stop::No);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let thread = thread::Builder::new().name("telemetry".into());
         let thread = thread.spawn(move || {
             LocalSet::new().block_on(&runtime, tell(plan, sources, stopping));
@@ -126,7 +123,11 @@ impl Telemetry {
 
 async fn tell(plan: Plan, sources: Sources, mut stopping: watch::Receiver<Stop>) {
     let mut working = JoinSet::new();
-    let Plan { shipped, metrics, queue } = plan;
+    let Plan {
+        shipped,
+        metrics,
+        queue,
+    } = plan;
     for one in shipped {
         let path = match one.log {
             config::Log::Decisions => &sources.decisions,
@@ -149,6 +150,8 @@ async fn tell(plan: Plan, sources: Sources, mut stopping: watch::Receiver<Stop>)
     }
     let all = async { while working.join_next().await.is_some() {} };
     if timeout(LAST, all).await.is_err() {
-        tracing::warn!("not everything was told: it is told by the next sidecar that goes on with these logs");
+        tracing::warn!(
+            "not everything was told: it is told by the next sidecar that goes on with these logs"
+        );
     }
 }

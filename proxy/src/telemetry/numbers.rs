@@ -30,7 +30,10 @@ pub(super) fn message(
     now: Timestamp,
 ) -> Option<Batch> {
     let times = (nanos(began), nanos(now));
-    let metrics: Vec<_> = families(page).into_iter().map(|one| one.into_metric(times)).collect();
+    let metrics: Vec<_> = families(page)
+        .into_iter()
+        .map(|one| one.into_metric(times))
+        .collect();
     let count = metrics.len();
     let request = ExportMetricsServiceRequest {
         resource_metrics: vec![ResourceMetrics {
@@ -71,14 +74,23 @@ struct Sample<'a> {
 fn families(page: &str) -> Vec<Family<'_>> {
     let mut families: Vec<Family<'_>> = Vec::new();
     for line in page.lines() {
-        let told = line.strip_prefix("# ").map(|rest| rest.splitn(3, ' ').collect::<Vec<_>>());
+        let told = line
+            .strip_prefix("# ")
+            .map(|rest| rest.splitn(3, ' ').collect::<Vec<_>>());
         match told.as_deref() {
             Some([word @ ("HELP" | "TYPE"), name, rest]) => {
                 if families.last().is_none_or(|family| family.name != *name) {
-                    families.push(Family { name, ..Family::default() });
+                    families.push(Family {
+                        name,
+                        ..Family::default()
+                    });
                 }
                 if let Some(family) = families.last_mut() {
-                    let place = if *word == "HELP" { &mut family.help } else { &mut family.kind };
+                    let place = if *word == "HELP" {
+                        &mut family.help
+                    } else {
+                        &mut family.kind
+                    };
                     *place = rest;
                 }
             }
@@ -149,7 +161,10 @@ fn exemplar_of(text: &str) -> Option<Exemplar> {
     let mut rest = rest.split_whitespace();
     let value = number(rest.next()?)?;
     let time = rest.next().and_then(number).and_then(|seconds| {
-        Timestamp::from_nanosecond(0).ok()?.checked_add(jiff::SignedDuration::try_from_secs_f64(seconds).ok()?).ok()
+        Timestamp::from_nanosecond(0)
+            .ok()?
+            .checked_add(jiff::SignedDuration::try_from_secs_f64(seconds).ok()?)
+            .ok()
     });
     Some(Exemplar {
         time_unix_nano: time.map_or(0, nanos),
@@ -208,7 +223,9 @@ impl Family<'_> {
         let mut points: BTreeMap<Vec<(&str, &str)>, HistogramDataPoint> = BTreeMap::new();
         for sample in &self.samples {
             let others = sample.labels.iter().filter(|(name, _)| *name != "le");
-            let key = others.map(|(name, value)| (*name, value.as_str())).collect();
+            let key = others
+                .map(|(name, value)| (*name, value.as_str()))
+                .collect();
             let point = points.entry(key).or_insert_with(|| HistogramDataPoint {
                 attributes: attributes(&sample.labels),
                 start_time_unix_nano: began,
@@ -229,20 +246,31 @@ impl Family<'_> {
 /// Adds a bucket; on the page each holds those below it as well.
 fn bucket(point: &mut HistogramDataPoint, sample: &Sample<'_>) {
     let below: u64 = point.bucket_counts.iter().sum();
-    point.bucket_counts.push(whole(sample.value).saturating_sub(below));
+    point
+        .bucket_counts
+        .push(whole(sample.value).saturating_sub(below));
     let bound = sample.labels.iter().find(|(name, _)| *name == "le");
-    if let Some(bound) = bound.and_then(|(_, bound)| number(bound)).filter(|bound| bound.is_finite()) {
+    if let Some(bound) = bound
+        .and_then(|(_, bound)| number(bound))
+        .filter(|bound| bound.is_finite())
+    {
         point.explicit_bounds.push(bound);
     }
     point.exemplars.extend(sample.exemplar.clone());
 }
 
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count, far below 2^53")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a count, far below 2^53"
+)]
 fn whole(value: f64) -> u64 {
     value.max(0.0) as u64
 }
 
 fn attributes(labels: &[(&str, String)]) -> Vec<KeyValue> {
     let others = labels.iter().filter(|(name, _)| *name != "le");
-    others.map(|(name, value)| attribute(name, text(value))).collect()
+    others
+        .map(|(name, value)| attribute(name, text(value)))
+        .collect()
 }

@@ -46,7 +46,9 @@ pub(super) fn resource(standing: &Standing) -> Resource {
     ];
     let attributes = attributes.into_iter();
     Resource {
-        attributes: attributes.filter_map(|(key, value)| said(key, value)).collect(),
+        attributes: attributes
+            .filter_map(|(key, value)| said(key, value))
+            .collect(),
         ..Resource::default()
     }
 }

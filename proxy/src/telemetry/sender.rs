@@ -1,10 +1,6 @@
 //! Sends messages to one place, by gRPC or by HTTP, and understands what is answered.
 
-use std::{
-    io::Write as _,
-    path::PathBuf,
-    time::Duration,
-};
+use std::{io::Write as _, path::PathBuf, time::Duration};
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
@@ -171,7 +167,9 @@ impl Sender {
         match self.route.form {
             Form::Grpc(service) => self.by_grpc(service, headers, message).await,
             Form::Http(service) => {
-                let answer = self.by_http("application/x-protobuf", headers, message).await;
+                let answer = self
+                    .by_http("application/x-protobuf", headers, message)
+                    .await;
                 judged(answer, |answer| service.refused(answer))
             }
             Form::Json => {
@@ -194,7 +192,11 @@ impl Sender {
         headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
         headers.insert(header::CONTENT_LENGTH, packed.len().into());
         headers.insert(header::USER_AGENT, agent());
-        let answer = self.route.fetcher.fetch(&self.route.at, Method::POST, headers, packed.into()).await;
+        let answer = self
+            .route
+            .fetcher
+            .fetch(&self.route.at, Method::POST, headers, packed.into())
+            .await;
         answer.map_err(|error| told(&error))
     }
 
@@ -274,7 +276,10 @@ fn taken((refused, why): (u64, String)) -> Sent {
 }
 
 /// What an answer means (OTLP specification, failures; OPA's is taken in the same way).
-fn judged(answer: Result<Response<Bytes>, String>, refused: impl Fn(&[u8]) -> (u64, String)) -> Sent {
+fn judged(
+    answer: Result<Response<Bytes>, String>,
+    refused: impl Fn(&[u8]) -> (u64, String),
+) -> Sent {
     let answer = match answer {
         Ok(answer) => answer,
         Err(why) => return Sent::Away(why, None),
@@ -282,15 +287,20 @@ fn judged(answer: Result<Response<Bytes>, String>, refused: impl Fn(&[u8]) -> (u
     let status = answer.status();
     match status {
         status if status.is_success() => taken(refused(answer.body())),
-        StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-            Sent::Refused(format!("status {status}"))
-        }
+        StatusCode::BAD_REQUEST
+        | StatusCode::PAYLOAD_TOO_LARGE
+        | StatusCode::UNPROCESSABLE_ENTITY => Sent::Refused(format!("status {status}")),
         // What whoever runs it can mend is waited for.
         status => Sent::Away(format!("status {status}"), after(answer.headers())),
     }
 }
 
 fn after(headers: &HeaderMap) -> Option<Duration> {
-    let seconds = headers.get(header::RETRY_AFTER)?.to_str().ok()?.parse().ok()?;
+    let seconds = headers
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()?;
     Some(Duration::from_secs(seconds))
 }

@@ -95,7 +95,10 @@ impl Shipment {
                 timeout(LOOK, stop.wait_for(Stop::is_said)).await.ok();
                 continue;
             }
-            for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+            for line in lines
+                .split(|byte| *byte == b'\n')
+                .filter(|line| !line.is_empty())
+            {
                 batches.add(line);
             }
             if let Some(batch) = batches.take()

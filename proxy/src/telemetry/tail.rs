@@ -75,12 +75,19 @@ impl Tail {
     fn files(&self) -> Vec<PathBuf> {
         let mut all = Vec::new();
         if let (Some(folder), Some(name)) = (self.path.parent(), self.path.file_name()) {
-            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            let folder = if folder.as_os_str().is_empty() {
+                Path::new(".")
+            } else {
+                folder
+            };
             let entries = fs::read_dir(folder).into_iter().flatten().flatten();
             let aside = entries.filter(|entry| {
                 let other = entry.file_name();
-                let rest = other.as_encoded_bytes().strip_prefix(name.as_encoded_bytes());
-                rest.and_then(|rest| rest.strip_prefix(b".")).is_some_and(is_count)
+                let rest = other
+                    .as_encoded_bytes()
+                    .strip_prefix(name.as_encoded_bytes());
+                rest.and_then(|rest| rest.strip_prefix(b"."))
+                    .is_some_and(is_count)
             });
             all.extend(aside.map(|entry| entry.path()));
         }
@@ -91,6 +98,11 @@ impl Tail {
 
     /// The next whole lines, with their newlines; empty where there is none yet.
     pub(super) fn next(&mut self) -> io::Result<Vec<u8>> {
+        self.next_of(CHUNK)
+    }
+
+    /// The next whole lines, about so many bytes of them.
+    fn next_of(&mut self, bytes: u64) -> io::Result<Vec<u8>> {
         loop {
             let Some((file, place)) = &mut self.file else {
                 self.file = opened(&self.path);
@@ -99,7 +111,7 @@ impl Tail {
                 }
                 continue;
             };
-            let lines = read(file, place.offset)?;
+            let lines = read(file, place.offset, bytes)?;
             if !lines.is_empty() {
                 place.offset += u64::try_from(lines.len()).unwrap_or_default();
                 return Ok(lines);
@@ -121,17 +133,25 @@ impl Tail {
         }
         let mut files = self.files().into_iter();
         let known = files.any(|path| opened(&path).is_some_and(|(_, at)| same(&at)));
-        if known { files.next().and_then(|path| opened(&path)) } else { opened(&self.path) }
+        if known {
+            files.next().and_then(|path| opened(&path))
+        } else {
+            opened(&self.path)
+        }
     }
 
     /// Bytes that were not read yet.
     pub(super) fn behind(&self) -> u64 {
-        let Some((file, place)) = &self.file else { return 0 };
+        let Some((file, place)) = &self.file else {
+            return 0;
+        };
         let size = |file: &File| file.metadata().map_or(0, |known| known.len());
         let mut behind = size(file).saturating_sub(place.offset);
         let mut later = false;
         for path in self.files() {
-            let Some((file, at)) = opened(&path) else { continue };
+            let Some((file, at)) = opened(&path) else {
+                continue;
+            };
             if later {
                 behind += size(&file);
             }
@@ -143,8 +163,12 @@ impl Tail {
     /// Passes over lines until no more than `most` bytes are left; returns how many lines.
     pub(super) fn pass_over(&mut self, most: u64) -> io::Result<u64> {
         let mut passed = 0;
-        while self.behind() > most {
-            let lines = self.next()?;
+        loop {
+            let over = self.behind().saturating_sub(most);
+            if over == 0 {
+                break;
+            }
+            let lines = self.next_of(over.min(CHUNK))?;
             if lines.is_empty() {
                 break;
             }
@@ -155,7 +179,9 @@ impl Tail {
 
     /// Keeps the place, so that the next who reads goes on from here.
     pub(super) fn keep(&self) -> io::Result<()> {
-        let Some((_, place)) = &self.file else { return Ok(()) };
+        let Some((_, place)) = &self.file else {
+            return Ok(());
+        };
         let mut beside = self.kept.as_os_str().to_owned();
         beside.push(".new");
         let mut file = fs::OpenOptions::new()
@@ -186,10 +212,9 @@ fn opened(path: &Path) -> Option<(File, Place)> {
     Some((file, place))
 }
 
-/// Whole lines from `offset` on: a chunk of them, or one that is longer.
-fn read(file: &File, offset: u64) -> io::Result<Vec<u8>> {
+/// Whole lines from `offset` on: no more than so many bytes, or one line that is longer.
+fn read(file: &File, offset: u64, mut most: u64) -> io::Result<Vec<u8>> {
     let size = file.metadata()?.len();
-    let mut most = CHUNK;
     loop {
         let wanted = most.min(size.saturating_sub(offset));
         let mut bytes = vec![0; usize::try_from(wanted).unwrap_or_default()];
@@ -206,6 +231,6 @@ fn read(file: &File, offset: u64) -> io::Result<Vec<u8>> {
             bytes.truncate(whole);
             return Ok(bytes);
         }
-        most *= 4;
+        most = (most * 4).max(4096);
     }
 }

@@ -66,17 +66,27 @@ impl Spans {
         let Some(mut span) = self.open.remove(&*line.decision_id) else {
             return;
         };
-        while self.order.front().is_some_and(|id| !self.open.contains_key(id)) {
+        while self
+            .order
+            .front()
+            .is_some_and(|id| !self.open.contains_key(id))
+        {
             self.order.pop_front();
         }
         span.end_time_unix_nano = line.time().max(span.start_time_unix_nano);
         let response = &line.response;
         if response.status > 0 {
-            span.attributes.push(number("http.response.status_code", response.status.into()));
+            span.attributes
+                .push(number("http.response.status_code", response.status.into()));
         }
-        span.attributes.push(number("http.response.body.size", response.bytes));
+        span.attributes
+            .push(number("http.response.body.size", response.bytes));
         span.attributes.extend(said("outrider.ended", &line.ended));
-        let status = if response.status >= 400 { response.status.to_string() } else { String::new() };
+        let status = if response.status >= 400 {
+            response.status.to_string()
+        } else {
+            String::new()
+        };
         let error = match (&*response.error, &*line.ended) {
             ("", "agent_gone") => "agent_gone".to_owned(),
             ("", _) => status,
@@ -161,21 +171,35 @@ impl Named {
         if call.port > 0 {
             attributes.push(number("server.port", call.port.into()));
         }
-        let operation = line.tool.split_once('/').map_or("", |(_, operation)| operation);
+        let operation = line
+            .tool
+            .split_once('/')
+            .map_or("", |(_, operation)| operation);
         let family = &*line.protocol;
         let (target, more) = match (family, conventions) {
-            ("mcp", Conventions::V1_44) => model_context(&line.method, operation, &line.protocol_version),
-            ("mcp" | "jsonrpc", _) => (operation, vec![
-                said("http.request.method", "POST"),
-                said("rpc.system.name", "jsonrpc"),
-                said("rpc.method", &line.method),
-            ]),
-            ("grpc", _) => (operation, vec![
-                said("http.request.method", "POST"),
-                said("rpc.system.name", "grpc"),
-                said("rpc.method", operation),
-            ]),
-            _ => (&*line.service, vec![said("http.request.method", http_method(&line.method))]),
+            ("mcp", Conventions::V1_44) => {
+                model_context(&line.method, operation, &line.protocol_version)
+            }
+            ("mcp" | "jsonrpc", _) => (
+                operation,
+                vec![
+                    said("http.request.method", "POST"),
+                    said("rpc.system.name", "jsonrpc"),
+                    said("rpc.method", &line.method),
+                ],
+            ),
+            ("grpc", _) => (
+                operation,
+                vec![
+                    said("http.request.method", "POST"),
+                    said("rpc.system.name", "grpc"),
+                    said("rpc.method", operation),
+                ],
+            ),
+            _ => (
+                &*line.service,
+                vec![said("http.request.method", http_method(&line.method))],
+            ),
         };
         attributes.extend(more.into_iter().flatten());
         let method = match (family, &*line.method) {
@@ -183,7 +207,11 @@ impl Named {
             ("grpc", _) => "grpc",
             (_, method) => method,
         };
-        let name = if target.is_empty() { method.to_owned() } else { format!("{method} {target}") };
+        let name = if target.is_empty() {
+            method.to_owned()
+        } else {
+            format!("{method} {target}")
+        };
         Self { name, attributes }
     }
 }
