@@ -91,7 +91,7 @@ async fn connection<F, A>(
 {
     let served = match tls {
         None => spoken(stream, answer, stop).await,
-        Some(tls) => match tls.accept(stream, HANDSHAKE).await {
+        Some(tls) => match tls.accept_http1(stream, HANDSHAKE).await {
             Ok(stream) => spoken(stream, answer, stop).await,
             Err(error) => Err(error),
         },

@@ -102,6 +102,17 @@ impl Presented {
         self.0.store(Arc::clone(&identity.0));
     }
 
+    /// The same for who speaks HTTP/1.1 only, and so agrees upon nothing else.
+    pub(crate) async fn accept_http1(
+        &self,
+        stream: TcpStream,
+        bound: Duration,
+    ) -> io::Result<TlsStream<TcpStream>> {
+        let mut config = ServerConfig::clone(&self.0.load());
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        accept(Arc::new(config), stream, bound).await
+    }
+
     /// Makes a connection one of TLS, if its agent does within `bound`.
     pub(crate) async fn accept(
         &self,

@@ -1,0 +1,185 @@
+"""The injector before a real API server."""
+import base64
+import copy
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+
+import yaml
+
+from control_plane import Authority, awaited, cluster, free_port
+
+binary, tools = sys.argv[1], pathlib.Path(sys.argv[2])
+root = pathlib.Path(__file__).parent.parent.parent
+
+
+class Injector:
+    def __init__(self, folder, authority, *words):
+        self.port, self.probe = free_port(), free_port()
+        certificate, key = authority.leaf("webhook", "/CN=webhook", "IP:127.0.0.1")
+        self.command = [binary, "webhook", "--address", f"127.0.0.1:{self.port}", "--probe", f"127.0.0.1:{self.probe}",
+                        "--certificate", str(certificate), "--key", str(key), "--image", "outrider:test", *words]
+        self.log = folder / "webhook.log"
+        self.start()
+
+    def start(self):
+        self.output = open(self.log, "ab")
+        self.child = subprocess.Popen(self.command, stdout=self.output, stderr=self.output)
+        awaited("the injector", lambda: self.get("/readyz") == "ready\n", [(self.child, self.log)])
+
+    def get(self, path):
+        return urllib.request.urlopen(f"http://127.0.0.1:{self.probe}{path}", timeout=5).read().decode()
+
+    def stop(self):
+        self.child.terminate()
+        status = self.child.wait(30)
+        self.output.close()
+        return status
+
+    def counted(self, webhook, outcome):
+        want = f'outrider_webhook_admissions_total{{webhook="{webhook}",outcome="{outcome}"}} '
+        return sum(float(line.split()[-1]) for line in self.get("/metrics").splitlines() if line.startswith(want))
+
+
+def rendered(name):
+    done = subprocess.run([str(tools / "kubectl"), "kustomize", str(root / "deploy/kubernetes" / name)], capture_output=True, text=True, check=True)
+    return [one for one in yaml.safe_load_all(done.stdout) if one]
+
+
+def hooks(injector, authority):
+    """The shipped webhooks; there is no cluster network here, so they are called by address."""
+    bundle = base64.b64encode(authority.certificate.read_bytes()).decode()
+    for one in rendered("base"):
+        if one["kind"].endswith("WebhookConfiguration"):
+            for hook in one["webhooks"]:
+                path = hook["clientConfig"]["service"]["path"]
+                hook["clientConfig"] = {"url": f"https://127.0.0.1:{injector.port}{path}", "caBundle": bundle}
+            yield one
+
+
+def pod_of(workload, name):
+    template = copy.deepcopy(workload["spec"]["template"])
+    template["metadata"] = dict(template.get("metadata") or {}, name=name, namespace="agents")
+    template["spec"].setdefault("serviceAccountName", "default")
+    return dict(template, apiVersion="v1", kind="Pod")
+
+
+def init(pod):
+    return [one["name"] for one in pod["spec"].get("initContainers", [])]
+
+
+with tempfile.TemporaryDirectory(prefix="outrider-cluster-") as name:
+    folder = pathlib.Path(name)
+    with cluster(tools, folder) as api:
+        authority = Authority(pathlib.Path(tempfile.mkdtemp(dir=folder)))
+        injector = Injector(folder, authority, "--require")
+        create = lambda one, fails=False: api.kubectl("create", "-f", "-", given=json.dumps(one), fails=fails)
+        stored = lambda name: json.loads(api.kubectl("get", "pod", name, "-n", "agents", "-o", "json"))
+
+        # everything that is shipped is taken by the API server
+        for one in rendered("base"):
+            if not one["kind"].endswith("WebhookConfiguration"):
+                create(one)
+        mutating, validating = hooks(injector, authority)
+        create(mutating), create(validating)
+        example = rendered("example")
+        workloads = {one["kind"]: one for one in example}
+        for one in example:
+            create(one)
+        create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "agents"}})
+        print("applied: the injector's objects and the example")
+
+        # webhooks are known to the API server a moment later; then each pod has its sidecar
+        def injected():
+            pod = pod_of(workloads["Deployment"], "first")
+            api.kubectl("delete", "pod", "first", "-n", "agents", "--ignore-not-found", "--force", "--grace-period=0")
+            create(pod)
+            return init(stored("first")) == ["outrider-net", "outrider"]
+        awaited("the first injected pod", injected)
+        pod = stored("first")
+        sidecar = pod["spec"]["initContainers"][1]
+        assert sidecar["restartPolicy"] == "Always" and sidecar["image"] == "outrider:test", sidecar
+        assert sidecar["securityContext"]["runAsUser"] == 15001
+        agent = pod["spec"]["containers"][0]
+        assert {"name": "SSL_CERT_FILE", "value": "/run/outrider-trust/bundle.pem"} in agent["env"]
+        assert agent["securityContext"]["allowPrivilegeEscalation"] is False
+        mounted = {one["name"] for one in agent["volumeMounts"]}
+        assert mounted == {"outrider-trust"}, mounted
+        print("injected: a pod by the API server")
+
+        # what was injected by the command is left as it is
+        manifest = yaml.safe_dump(pod_of(workloads["Job"], "by-hand"))
+        by_hand = subprocess.run([binary, "inject", "--image", "outrider:test", "-f", "-"], input=manifest, capture_output=True, text=True, check=True)
+        api.kubectl("create", "-f", "-", given=by_hand.stdout)
+        assert init(stored("by-hand")) == ["outrider-net", "outrider"]
+
+        # what somebody changed is put right: another image, no rules, another order
+        tampered = yaml.safe_load(by_hand.stdout)
+        tampered["metadata"]["name"] = "tampered"
+        tampered["spec"]["initContainers"] = [{"name": "before", "image": "x", "securityContext": {"runAsUser": 7}},
+                                              dict(tampered["spec"]["initContainers"][1], image="evil:1")]
+        create(tampered)
+        pod = stored("tampered")
+        assert init(pod) == ["outrider-net", "outrider", "before"] and pod["spec"]["initContainers"][1]["image"] == "outrider:test"
+        print("put right: a pod whose sidecar was changed")
+
+        # refused: what goes round, what says that it wants no sidecar, what decides what is not its own
+        def refused(change, why):
+            pod = pod_of(workloads["Deployment"], "refused")
+            change(pod)
+            said = create(pod, fails=True)
+            assert why in said, said
+            api.kubectl("get", "pod", "refused", "-n", "agents", fails=True)
+        refused(lambda pod: pod["metadata"]["labels"].update({"outrider.dev/inject": "disabled"}), "every pod here needs its sidecar")
+        refused(lambda pod: pod["spec"].update(hostNetwork=True), "hostNetwork")
+        refused(lambda pod: pod["spec"]["containers"][0].update(securityContext={"runAsUser": 15001}), "the sidecar's user")
+        refused(lambda pod: pod["metadata"].update(annotations={"outrider.dev/mode": "explicit"}), "decided by the injector")
+        refused(lambda pod: pod["metadata"].update(annotations={"outrider.dev/image": "evil:1"}), "decided by the injector")
+
+        # an ephemeral container that could become the sidecar's user
+        debug = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox", "securityContext": {"runAsUser": 15001}}]}}
+        said = api.kubectl("patch", "pod", "first", "-n", "agents", "--subresource=ephemeralcontainers", "-p", json.dumps(debug), fails=True)
+        assert "outrider:" in said, said
+        print("refused: seven ways round")
+
+        # another certificate, of another authority
+        other = Authority(pathlib.Path(tempfile.mkdtemp(dir=folder)))
+        made, key = other.leaf("webhook", "/CN=webhook", "IP:127.0.0.1")
+        old, old_key = (pathlib.Path(injector.command[injector.command.index(flag) + 1]) for flag in ("--certificate", "--key"))
+        old_key.write_bytes(key.read_bytes()), old.write_bytes(made.read_bytes())
+        awaited("the certificate to be read", lambda: 'certificate_reload_total{result="ok"}' in injector.get("/metrics"))
+        old.write_text("no certificate")
+        awaited("the bad one to be refused", lambda: 'certificate_reload_total{result="failed"}' in injector.get("/metrics"))
+        for one in hooks(injector, other):
+            api.kubectl("replace", "-f", "-", given=json.dumps(one))
+        def again():
+            api.kubectl("delete", "pod", "second", "-n", "agents", "--ignore-not-found", "--force", "--grace-period=0")
+            create(pod_of(workloads["Deployment"], "second"))
+            return init(stored("second")) == ["outrider-net", "outrider"]
+        awaited("a pod under the new certificate", again)
+        print("reloaded: the injector's certificate")
+
+        # the validating webhook alone: no pod without its sidecar
+        api.kubectl("delete", "mutatingwebhookconfiguration", "outrider-injector")
+        def bare():
+            return "the sidecar is not in it" in create(pod_of(workloads["Deployment"], "bare"), fails=True)
+        awaited("a bare pod to be refused", bare)
+        create(dict(yaml.safe_load(by_hand.stdout), metadata=dict(yaml.safe_load(by_hand.stdout)["metadata"], name="whole")))
+        print("refused: a pod without its sidecar")
+        assert injector.counted("mutate", "injected") >= 2 and injector.counted("validate", "refused") >= 2
+
+        # an injector that is away: no pod at all; one that goes finishes what it has
+        begin = time.monotonic()
+        assert injector.stop() == 0
+        assert time.monotonic() - begin > 4, "routes to it were still there"
+        said = create(pod_of(workloads["Deployment"], "orphan"), fails=True)
+        assert "failed calling webhook" in said, said
+        other_namespace = pod_of(workloads["Deployment"], "elsewhere")
+        other_namespace["metadata"]["namespace"] = "default"
+        create({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "default", "namespace": "default"}})
+        create(other_namespace)
+        print("failed closed: no injector, no pod; other namespaces do not notice")
