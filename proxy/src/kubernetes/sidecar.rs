@@ -119,7 +119,8 @@ fn configuration() -> Value {
 fn mounts(settings: &Settings) -> Vec<Value> {
     let mut mounts = vec![
         configuration(),
-        json!({ "name": "outrider-run", "mountPath": "/run/outrider" }),
+        // Everybody may write where such a volume begins: the sidecar makes its own folder in it.
+        json!({ "name": "outrider-run", "mountPath": "/run" }),
         json!({ "name": "outrider-record", "mountPath": "/var/lib/outrider" }),
         json!({ "name": "outrider-trust", "mountPath": TRUST }),
     ];
