@@ -2,6 +2,7 @@
 
 mod human;
 mod read;
+mod stats;
 mod verify;
 
 use std::{
@@ -31,6 +32,8 @@ enum LogCommand {
     Show(ShowArgs),
     /// Check the chain and the signatures of a decision log
     Verify(VerifyArgs),
+    /// Count calls, refusals and how long they took
+    Stats(stats::StatsArgs),
 }
 
 /// Which log is meant.
@@ -138,6 +141,10 @@ fn execute(
         LogCommand::Tail(args) => tail(args, locate, out, style),
         LogCommand::Show(args) => show(args, locate, out, style),
         LogCommand::Verify(args) => verify::verify(args, out),
+        LogCommand::Stats(args) => {
+            stats::stats(args, locate, out, style)?;
+            Ok(Finding::So)
+        }
     }
 }
 

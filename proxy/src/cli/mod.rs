@@ -61,7 +61,7 @@ enum Command {
     Keys(keys::Args),
     /// Take security events of an identity provider in, for all sidecars
     Receiver(receiver::Args),
-    /// Follow, show and verify the decision log
+    /// Follow, show, verify and count the decision log
     Log(log::LogArgs),
     /// Ask a running sidecar whether it is ready: the health check of containers
     #[command(hide = true)]

@@ -6,17 +6,17 @@ fn used() -> Metrics {
     let tool = metrics.tool("tickets", "create \"x\"\n");
     tool.decided("allow", "ok");
     tool.decided("deny", "policy_denied");
-    tool.ended(Duration::from_millis(3));
+    tool.ended(Duration::from_millis(3), None);
     tool.violated(Direction::Request);
     metrics.tool(OTHER, OTHER).decided("deny", "tool_unknown");
     metrics
         .service("tickets")
-        .answered(Duration::from_millis(2));
+        .answered(Duration::from_millis(2), None);
     metrics.limit("per-agent").rejected();
     for stage in Stage::ALL {
-        metrics.overhead(stage, Duration::from_micros(20));
+        metrics.overhead(stage, Duration::from_micros(20), None);
     }
-    metrics.policy_evaluated(Duration::from_micros(3));
+    metrics.policy_evaluated(Duration::from_micros(3), None);
     metrics.policy_in_force("r0", "shadow");
     metrics.policy_in_force("r1", "enforce");
     metrics.policy_reloaded("ok");

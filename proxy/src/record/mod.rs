@@ -17,6 +17,7 @@ mod parsed;
 mod queue;
 mod refusals;
 mod resume;
+pub(crate) mod said;
 pub mod security;
 mod settings;
 mod underway;

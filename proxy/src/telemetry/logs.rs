@@ -10,10 +10,10 @@ use prost::Message as _;
 
 use super::{
     Standing,
-    line::{Line, unhex},
     otlp::{SCHEMA, resource, said, scope, text},
     ship::{Batch, Batches},
 };
+use crate::record::said::{Line, unhex};
 
 /// Which log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,7 +9,6 @@
 //! [`logs`], [`numbers`]) and of OPA ([`opa`]), each by a [`sender`] of its own.
 
 pub mod config;
-mod line;
 mod logs;
 mod numbers;
 mod opa;

@@ -17,10 +17,10 @@ use prost::Message as _;
 
 use super::{
     Standing,
-    line::unhex,
     otlp::{SCHEMA, attribute, resource, scope, text},
     ship::Batch,
 };
+use crate::record::said::unhex;
 
 /// A whole page, told as it stood `now`, counted since `began`; none of an empty one.
 pub(super) fn message(

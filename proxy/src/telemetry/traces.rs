@@ -14,10 +14,10 @@ use prost::Message as _;
 use super::{
     Standing,
     config::Conventions,
-    line::{Line, unhex},
     otlp::{SCHEMA, number, resource, said, scope},
     ship::{Batch, Batches},
 };
+use crate::record::said::{Line, unhex};
 
 /// Calls whose end is waited for.
 const OPEN: usize = 10_000;

@@ -22,6 +22,16 @@ impl Style {
         }
     }
 
+    /// The word of an outcome in its colour.
+    pub(super) fn outcome(self, word: &str) -> String {
+        let colour = match word.trim_end() {
+            "allow" => "32",
+            "deny" => "31",
+            _ => "33",
+        };
+        self.paint(colour, word)
+    }
+
     fn paint(self, code: &str, text: &str) -> String {
         match self {
             Self::Plain => text.to_owned(),
@@ -54,15 +64,10 @@ pub(super) fn line(line: &[u8], style: Style) -> String {
 
 fn decision(record: &Value, style: Style) -> String {
     let outcome = text(record, "outcome");
-    let colour = match outcome.as_str() {
-        "allow" => "32",
-        "deny" => "31",
-        _ => "33",
-    };
     let mut line = [
         text(record, "timestamp"),
         format!("{:<32}", text(record, "tool")),
-        style.paint(colour, &format!("{outcome:<11}")),
+        style.outcome(&format!("{outcome:<11}")),
         format!("{:<22}", text(record, "code")),
         text(record, "decision_id"),
         text(record, "agent"),
