@@ -7,6 +7,7 @@
 mod format;
 mod handles;
 mod labels;
+pub(crate) mod page;
 mod sources;
 mod timed;
 

@@ -65,6 +65,7 @@ mod server_requests;
 mod sessions;
 mod spiffe;
 mod spoofing;
+mod stats;
 mod stdio;
 mod streaming;
 mod support;

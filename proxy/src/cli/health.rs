@@ -1,20 +1,11 @@
 //! `outrider health`: asks the admin address of a running sidecar whether it is ready, so that a
 //! container without a shell can check itself.
 
-use std::{
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode};
 
 use anyhow::Context as _;
 
-use super::{DEFAULT, read};
-
-/// How long an answer may take.
-const PATIENCE: Duration = Duration::from_secs(2);
+use super::{DEFAULT, ask::ask, read};
 
 /// Ask a running sidecar whether it is ready
 #[derive(Debug, clap::Args)]
@@ -33,18 +24,11 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         .config
         .admin
         .context("`admin.address` is missing: there is nothing to ask")?;
-    Ok(if ready(admin.address).unwrap_or(false) {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::from(1)
-    })
-}
-
-fn ready(address: std::net::SocketAddr) -> std::io::Result<bool> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-    let mut head = [0; 12];
-    stream.read_exact(&mut head)?;
-    Ok(head == *b"HTTP/1.1 200")
+    Ok(
+        if ask(admin.address, "/readyz").is_ok_and(|(status, _)| status == 200) {
+            ExitCode::SUCCESS
+        } else {
+            ExitCode::from(1)
+        },
+    )
 }

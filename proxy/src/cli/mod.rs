@@ -1,6 +1,7 @@
 //! Commands, one file each.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "commands print")]
 
+mod ask;
 pub mod check;
 pub mod demo;
 pub mod doctor;
@@ -17,6 +18,7 @@ pub mod run;
 pub mod schemas;
 pub mod stdio;
 pub mod task;
+pub mod top;
 pub mod webhook;
 
 use std::{
@@ -63,6 +65,7 @@ enum Command {
     Receiver(receiver::Args),
     /// Follow, show, verify and count the decision log
     Log(log::LogArgs),
+    Top(top::Args),
     /// Ask a running sidecar whether it is ready: the health check of containers
     #[command(hide = true)]
     Health(health::Args),
@@ -102,6 +105,7 @@ pub fn main() -> ExitCode {
         Command::Keys(args) => keys::run(&args, control_socket, assertion_key),
         Command::Receiver(args) => receiver::run(&args),
         Command::Log(args) => Ok(log::run(&args, &|file| Ok(record_of(&read(file)?)))),
+        Command::Top(args) => top::run(&args),
         Command::Health(args) => health::run(&args),
         Command::PolicyCompile => policy_compile(),
     };

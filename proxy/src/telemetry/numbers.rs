@@ -20,7 +20,10 @@ use super::{
     otlp::{SCHEMA, attribute, resource, scope, text},
     ship::Batch,
 };
-use crate::record::said::unhex;
+use crate::{
+    metrics::page::{Family, Sample, families, labelled, number},
+    record::said::unhex,
+};
 
 /// A whole page, told as it stood `now`, counted since `began`; none of an empty one.
 pub(super) fn message(
@@ -51,103 +54,6 @@ pub(super) fn message(
 
 fn nanos(time: Timestamp) -> u64 {
     u64::try_from(time.as_nanosecond()).unwrap_or_default()
-}
-
-#[derive(Debug, Default)]
-struct Family<'a> {
-    name: &'a str,
-    help: &'a str,
-    kind: &'a str,
-    samples: Vec<Sample<'a>>,
-}
-
-/// One line of the page.
-#[derive(Debug)]
-struct Sample<'a> {
-    name: &'a str,
-    labels: Vec<(&'a str, String)>,
-    value: f64,
-    exemplar: Option<Exemplar>,
-}
-
-/// The families of a page of ours (`OpenMetrics` 1.0.0).
-fn families(page: &str) -> Vec<Family<'_>> {
-    let mut families: Vec<Family<'_>> = Vec::new();
-    for line in page.lines() {
-        let told = line
-            .strip_prefix("# ")
-            .map(|rest| rest.splitn(3, ' ').collect::<Vec<_>>());
-        match told.as_deref() {
-            Some([word @ ("HELP" | "TYPE"), name, rest]) => {
-                if families.last().is_none_or(|family| family.name != *name) {
-                    families.push(Family {
-                        name,
-                        ..Family::default()
-                    });
-                }
-                if let Some(family) = families.last_mut() {
-                    let place = if *word == "HELP" {
-                        &mut family.help
-                    } else {
-                        &mut family.kind
-                    };
-                    *place = rest;
-                }
-            }
-            Some(_) => {}
-            None => {
-                if let (Some(family), Some(sample)) = (families.last_mut(), sample(line)) {
-                    family.samples.push(sample);
-                }
-            }
-        }
-    }
-    families.retain(|family| !family.samples.is_empty());
-    families
-}
-
-fn sample(line: &str) -> Option<Sample<'_>> {
-    let (line, exemplar) = match line.split_once(" # ") {
-        Some((line, exemplar)) => (line, exemplar_of(exemplar)),
-        None => (line, None),
-    };
-    let (head, value) = line.rsplit_once(' ')?;
-    let (name, labels) = match head.split_once('{') {
-        Some((name, labels)) => (name, labelled(labels.strip_suffix('}')?)?),
-        None => (head, Vec::new()),
-    };
-    Some(Sample {
-        name,
-        labels,
-        value: number(value)?,
-        exemplar,
-    })
-}
-
-fn number(text: &str) -> Option<f64> {
-    text.parse().ok().filter(|value: &f64| !value.is_nan())
-}
-
-/// `name="value",…`, with the escapes undone.
-fn labelled(mut text: &str) -> Option<Vec<(&str, String)>> {
-    let mut labels = Vec::new();
-    while let Some((name, rest)) = text.split_once("=\"") {
-        let mut value = String::new();
-        let mut letters = rest.char_indices();
-        let end = loop {
-            match letters.next()? {
-                (at, '"') => break at,
-                (_, '\\') => value.push(match letters.next()?.1 {
-                    'n' => '\n',
-                    other => other,
-                }),
-                (_, letter) => value.push(letter),
-            }
-        };
-        labels.push((name.trim_start_matches(','), value));
-        text = rest.get(end + 1..)?;
-    }
-    Some(labels)
 }
 
 /// `{trace_id="…",span_id="…"} value time`.
@@ -213,7 +119,7 @@ impl Family<'_> {
             start_time_unix_nano: began,
             time_unix_nano: now,
             value: Some(Value::AsDouble(sample.value)),
-            exemplars: sample.exemplar.clone().into_iter().collect(),
+            exemplars: sample.exemplar.and_then(exemplar_of).into_iter().collect(),
             ..NumberDataPoint::default()
         });
         points.collect()
@@ -256,7 +162,9 @@ fn bucket(point: &mut HistogramDataPoint, sample: &Sample<'_>) {
     {
         point.explicit_bounds.push(bound);
     }
-    point.exemplars.extend(sample.exemplar.clone());
+    point
+        .exemplars
+        .extend(sample.exemplar.and_then(exemplar_of));
 }
 
 #[expect(
