@@ -9,7 +9,7 @@ use hyper::{body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     sync::watch,
     task::{AbortHandle, JoinSet},
     time::{sleep, timeout},
@@ -35,9 +35,36 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// An answer.
 pub(crate) type Answer = Response<Full<Bytes>>;
 
-/// Serves `listener` until it is told to stop; requests under way come to their end.
+/// Where connections come from.
+#[derive(Debug)]
+pub(crate) enum Door {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Door {
+    async fn accept(&self) -> io::Result<Stream> {
+        match self {
+            Self::Tcp(listener) => Ok(Stream::Tcp(listener.accept().await?.0)),
+            Self::Unix(listener) => Ok(Stream::Unix(listener.accept().await?.0)),
+        }
+    }
+}
+
+impl From<TcpListener> for Door {
+    fn from(listener: TcpListener) -> Self {
+        Self::Tcp(listener)
+    }
+}
+
+/// Serves a door until it is told to stop; requests under way come to their end.
 pub(crate) async fn serve<F, A>(
-    listener: TcpListener,
+    door: impl Into<Door>,
     tls: Option<Presented>,
     answer: F,
     mut stop: watch::Receiver<bool>,
@@ -45,6 +72,7 @@ pub(crate) async fn serve<F, A>(
     F: Fn(Request<Incoming>) -> A + Clone + 'static,
     A: Future<Output = Answer> + 'static,
 {
+    let listener = door.into();
     let mut connections = JoinSet::new();
     let mut order: VecDeque<AbortHandle> = VecDeque::new();
     loop {
@@ -60,7 +88,7 @@ pub(crate) async fn serve<F, A>(
             oldest.abort();
         }
         match accepted {
-            Ok((stream, _)) => {
+            Ok(stream) => {
                 let served = connection(stream, tls.clone(), answer.clone(), stop.clone());
                 order.push_back(connections.spawn_local(served));
             }
@@ -81,7 +109,7 @@ pub(crate) async fn serve<F, A>(
 }
 
 async fn connection<F, A>(
-    stream: TcpStream,
+    stream: Stream,
     tls: Option<Presented>,
     answer: F,
     stop: watch::Receiver<bool>,
@@ -89,9 +117,10 @@ async fn connection<F, A>(
     F: Fn(Request<Incoming>) -> A,
     A: Future<Output = Answer>,
 {
-    let served = match tls {
-        None => spoken(stream, answer, stop).await,
-        Some(tls) => match tls.accept_http1(stream, HANDSHAKE).await {
+    let served = match (stream, tls) {
+        (Stream::Unix(stream), _) => spoken(stream, answer, stop).await,
+        (Stream::Tcp(stream), None) => spoken(stream, answer, stop).await,
+        (Stream::Tcp(stream), Some(tls)) => match tls.accept_http1(stream, HANDSHAKE).await {
             Ok(stream) => spoken(stream, answer, stop).await,
             Err(error) => Err(error),
         },

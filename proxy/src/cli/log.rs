@@ -1,7 +1,7 @@
 //! `outrider log`: reads, finds and verifies what was recorded.
 
 mod human;
-mod read;
+pub(super) mod read;
 mod stats;
 mod verify;
 

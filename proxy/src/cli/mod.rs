@@ -3,6 +3,7 @@
 
 mod ask;
 pub mod check;
+pub mod console;
 pub mod demo;
 pub mod doctor;
 pub mod exec;
@@ -66,6 +67,7 @@ enum Command {
     /// Follow, show, verify and count the decision log
     Log(log::LogArgs),
     Top(top::Args),
+    Console(console::Args),
     /// Ask a running sidecar whether it is ready: the health check of containers
     #[command(hide = true)]
     Health(health::Args),
@@ -106,6 +108,7 @@ pub fn main() -> ExitCode {
         Command::Receiver(args) => receiver::run(&args),
         Command::Log(args) => Ok(log::run(&args, &|file| Ok(record_of(&read(file)?)))),
         Command::Top(args) => top::run(&args),
+        Command::Console(args) => console::run(&args),
         Command::Health(args) => health::run(&args),
         Command::PolicyCompile => policy_compile(),
     };

@@ -51,7 +51,7 @@ impl At {
         &self.config
     }
 
-    fn socket(&self, find: FindSocket) -> anyhow::Result<PathBuf> {
+    pub(super) fn socket(&self, find: FindSocket) -> anyhow::Result<PathBuf> {
         self.control.clone().map_or_else(|| find(&self.config), Ok)
     }
 

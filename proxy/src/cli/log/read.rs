@@ -12,7 +12,7 @@ const CHUNK: u64 = 256 * 1024;
 
 /// A log that is read from near its end on.
 #[derive(Debug)]
-pub(super) struct Follow {
+pub(in crate::cli) struct Follow {
     path: PathBuf,
     file: File,
     offset: u64,
@@ -20,7 +20,7 @@ pub(super) struct Follow {
 
 impl Follow {
     /// Opens the log so that its last `lines` lines come first.
-    pub(super) fn open(path: &Path, lines: usize) -> io::Result<Self> {
+    pub(in crate::cli) fn open(path: &Path, lines: usize) -> io::Result<Self> {
         let file = open(path)?;
         let offset = start_of_last(&file, lines)?;
         Ok(Self {
@@ -31,7 +31,7 @@ impl Follow {
     }
 
     /// The whole lines, without their newlines, that came since the last time.
-    pub(super) fn lines(&mut self) -> io::Result<Vec<Vec<u8>>> {
+    pub(in crate::cli) fn lines(&mut self) -> io::Result<Vec<Vec<u8>>> {
         self.reopen_if_replaced()?;
         let mut bytes = Vec::new();
         let mut at = self.offset;
@@ -72,7 +72,7 @@ impl Follow {
 }
 
 /// All lines of the log with this decision ID.
-pub(super) fn find(path: &Path, decision_id: &str) -> io::Result<Vec<Vec<u8>>> {
+pub(in crate::cli) fn find(path: &Path, decision_id: &str) -> io::Result<Vec<Vec<u8>>> {
     let mut found = Vec::new();
     let mut reader = BufReader::with_capacity(64 * 1024, open(path)?);
     let mut line = Vec::new();
