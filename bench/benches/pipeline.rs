@@ -251,7 +251,7 @@ impl Rig {
             task_source: "token",
             classification: "internal",
             input: Some(Box::new(input)),
-            trace: Some(Trace::start()),
+            trace: Some(Trace::start(false)),
             revision: Some(Arc::clone(self.snapshot.policy.revision())),
             ..Facts::default()
         };

@@ -67,6 +67,13 @@ fn metrics(collector: &Collector) -> Vec<Metric> {
     scopes.flat_map(|one| one.metrics).collect()
 }
 
+/// Lower-case hex.
+fn hex(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
+}
+
 fn said(value: Option<&AnyValue>) -> String {
     match value.and_then(|value| value.value.as_ref()) {
         Some(Any::StringValue(text)) => text.clone(),
@@ -95,12 +102,6 @@ fn a_call_is_one_span_below_its_agents_with_the_names_that_were_agreed_upon() {
     let sidecar = telling(&server, &collector, |_| {});
     let id = traced(&mut sidecar.agent(), "echo", "01");
     let span = span_of(&collector, &id);
-    let hex = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect::<String>()
-    };
     assert_eq!(hex(&span.trace_id), TRACE);
     assert_eq!(hex(&span.parent_span_id), PARENT);
     let sent = server.calls()[0]
@@ -249,11 +250,7 @@ fn the_numbers_are_told_with_the_traces_they_come_from() {
     assert_eq!(point.bucket_counts.iter().sum::<u64>(), 1);
     assert_eq!(point.bucket_counts.len(), point.explicit_bounds.len() + 1);
     assert_eq!(point.exemplars.len(), 1);
-    let trace: String = point.exemplars[0]
-        .trace_id
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let trace = hex(&point.exemplars[0].trace_id);
     assert_eq!(trace, TRACE);
     let calls = metrics(&collector)
         .into_iter()
@@ -503,7 +500,7 @@ fn by_grpc_a_status_says_what_became_of_it() {
         } else {
             "0"
         };
-        Told::answer(&"\0\0\0\0\0"[..], Some(trailers(code)))
+        Told::answer("\0\0\0\0\0", Some(trailers(code)))
     });
     let server = echo();
     let sidecar = Setup::new(OUTRIDER, &server)

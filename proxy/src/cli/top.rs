@@ -60,13 +60,12 @@ fn period(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// There is no admin address, or nothing can be written.
 pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let admin = match args.admin {
-        Some(admin) => admin,
-        None => {
-            let admin = read(&args.config)?.config.admin;
-            let missing = "`admin.address` is missing: there is nothing to ask";
-            admin.context(missing)?.address
-        }
+    let admin = if let Some(admin) = args.admin {
+        admin
+    } else {
+        let admin = read(&args.config)?.config.admin;
+        let missing = "`admin.address` is missing: there is nothing to ask";
+        admin.context(missing)?.address
     };
     let live = io::stdout().is_terminal() && !args.json;
     let runtime = tokio::runtime::Builder::new_current_thread()

@@ -2,7 +2,7 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::Deserialize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::{
     DOMAIN,
@@ -97,9 +97,9 @@ pub fn answer(
     let (outcome, mut response) = if pod {
         judged(&object, question, settings)
     } else {
-        (Outcome::Unchanged, json!({ "allowed": true }))
+        (Outcome::Unchanged, allowed(&[]))
     };
-    response["uid"] = json!(uid);
+    response.insert("uid".into(), json!(uid));
     let review = json!({
         "apiVersion": "admission.k8s.io/v1",
         "kind": "AdmissionReview",
@@ -108,26 +108,29 @@ pub fn answer(
     Ok((outcome, review))
 }
 
-fn judged(pod: &Value, question: Question, settings: &Settings) -> (Outcome, Value) {
+/// `response` of a review.
+type Response = Map<String, Value>;
+
+fn judged(pod: &Value, question: Question, settings: &Settings) -> (Outcome, Response) {
     let required = matches!(question, Question::Validate { required: true });
     if is_disabled(pod) {
         return if required {
-            refused(format!(
+            refused(&format!(
                 "every pod here needs its sidecar: remove the label `{DOMAIN}/inject: disabled`"
             ))
         } else {
-            (Outcome::Unchanged, json!({ "allowed": true }))
+            (Outcome::Unchanged, allowed(&[]))
         };
     }
     let plan = match inject(pod, settings, Writer::Deployer) {
         Ok(plan) => plan,
-        Err(why) => return refused(why.to_string()),
+        Err(why) => return refused(&why.to_string()),
     };
     let Some(first) = plan.changes.first() else {
         return (Outcome::Unchanged, allowed(&plan.warnings));
     };
     if let Question::Validate { .. } = question {
-        return refused(format!(
+        return refused(&format!(
             "the sidecar is not in it, or not as it was injected (`{}`): let the injector do it, and let nothing change it after that",
             first.path(),
         ));
@@ -138,26 +141,26 @@ fn judged(pod: &Value, question: Question, settings: &Settings) -> (Outcome, Val
         .map(super::edit::Change::operation)
         .collect();
     let mut response = allowed(&plan.warnings);
-    response["patchType"] = json!("JSONPatch");
-    response["patch"] = json!(STANDARD.encode(patch.to_string()));
+    let patch = STANDARD.encode(patch.to_string());
+    response.insert("patchType".into(), json!("JSONPatch"));
+    response.insert("patch".into(), json!(patch));
     (Outcome::Injected, response)
 }
 
-fn allowed(warnings: &[String]) -> Value {
-    let mut response = json!({ "allowed": true });
+fn allowed(warnings: &[String]) -> Response {
+    let mut response = Response::new();
+    response.insert("allowed".into(), json!(true));
     if !warnings.is_empty() {
-        response["warnings"] = warnings
-            .iter()
-            .map(|one| format!("outrider: {one}"))
-            .collect();
+        let warnings = warnings.iter().map(|one| format!("outrider: {one}"));
+        response.insert("warnings".into(), warnings.collect());
     }
     response
 }
 
-fn refused(why: String) -> (Outcome, Value) {
+fn refused(why: &str) -> (Outcome, Response) {
     let status = json!({ "code": 403, "message": format!("outrider: {why}") });
-    (
-        Outcome::Refused,
-        json!({ "allowed": false, "status": status }),
-    )
+    let mut response = Response::new();
+    response.insert("allowed".into(), json!(false));
+    response.insert("status".into(), status);
+    (Outcome::Refused, response)
 }

@@ -59,7 +59,7 @@ pub struct Settings {
     /// How an agent's calls come to the sidecar
     #[arg(long, value_enum, default_value = "transparent")]
     pub mode: Mode,
-    /// The ConfigMap with `outrider.yaml` and what it names, in the pod's namespace
+    /// The `ConfigMap` with `outrider.yaml` and what it names, in the pod's namespace
     #[arg(long, value_name = "NAME", default_value = "outrider")]
     pub config: String,
     /// The sidecar's user; no other container may run as this one

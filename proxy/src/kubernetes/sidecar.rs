@@ -1,6 +1,6 @@
 //! What is put into a pod: containers, volumes, and the variables of the agent's containers.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::settings::{Mode, Proof, Settings};
 use crate::config::ISOLATION;
@@ -33,18 +33,20 @@ fn sidecar(settings: &Settings) -> Value {
             "failureThreshold": failures,
         })
     };
-    let mut limits = json!({});
-    for (name, limit) in ["cpu", "memory"].into_iter().zip(&asked.limits) {
-        if let Some(limit) = limit {
-            limits[name] = json!(limit);
-        }
-    }
+    let limits = ["cpu", "memory"].into_iter().zip(&asked.limits);
+    let limits = limits.filter_map(|(name, limit)| Some((name.to_owned(), json!(limit.as_ref()?))));
+    let limits: Value = limits.collect::<Map<_, _>>().into();
     let [cpu, memory] = &asked.requests;
-    let mut container = json!({
+    let mut variables = vec![json!({ "name": ISOLATION, "value": "container" })];
+    if settings.asked.proof == Proof::Spiffe {
+        let socket = "unix:///run/spiffe/spire-agent.sock";
+        variables.push(json!({ "name": "SPIFFE_ENDPOINT_SOCKET", "value": socket }));
+    }
+    json!({
         "name": NAME,
         "image": settings.image,
         "args": ["run", "-c", "/etc/outrider/outrider.yaml"],
-        "env": [{ "name": ISOLATION, "value": "container" }],
+        "env": variables,
         "restartPolicy": "Always",
         "ports": [{ "name": "outrider-probe", "containerPort": asked.probe }],
         "resources": { "requests": { "cpu": cpu, "memory": memory }, "limits": limits },
@@ -53,15 +55,7 @@ fn sidecar(settings: &Settings) -> Value {
         "readinessProbe": probe("/readyz", 5, 2),
         "livenessProbe": probe("/livez", 10, 3),
         "volumeMounts": mounts(settings),
-    });
-    if settings.asked.proof == Proof::Spiffe {
-        let socket = "unix:///run/spiffe/spire-agent.sock";
-        let socket = json!({ "name": "SPIFFE_ENDPOINT_SOCKET", "value": socket });
-        if let Some(variables) = container["env"].as_array_mut() {
-            variables.push(socket);
-        }
-    }
-    container
+    })
 }
 
 fn rules(settings: &Settings) -> Value {
@@ -96,10 +90,10 @@ fn rules(settings: &Settings) -> Value {
 
 /// What a container of ours may do: nothing but what is named.
 fn confined(uid: u32, but: &[&str]) -> Value {
-    let mut capabilities = json!({ "drop": ["ALL"] });
-    if !but.is_empty() {
-        capabilities["add"] = json!(but);
-    }
+    let capabilities = match but {
+        [] => json!({ "drop": ["ALL"] }),
+        but => json!({ "drop": ["ALL"], "add": but }),
+    };
     json!({
         "runAsUser": uid,
         "runAsGroup": uid,
@@ -129,7 +123,7 @@ fn mounts(settings: &Settings) -> Vec<Value> {
     match settings.asked.proof {
         Proof::None => {}
         Proof::Token { .. } => {
-            mounts.push(read("outrider-token", "/run/secrets/outrider-identity"))
+            mounts.push(read("outrider-token", "/run/secrets/outrider-identity"));
         }
         Proof::Spiffe => mounts.push(read("outrider-spiffe", "/run/spiffe")),
     }

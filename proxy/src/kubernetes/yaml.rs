@@ -112,7 +112,7 @@ impl Node {
                 }
             }
             (What::Map(entries), Change::Remove { .. }) => {
-                entries.retain(|(_, key, _)| *key != last)
+                entries.retain(|(_, key, _)| *key != last);
             }
             (What::List(items), Change::Add { value, .. }) => {
                 let at = last.parse().unwrap_or(items.len()).min(items.len());
@@ -355,7 +355,7 @@ impl<'a> Reader<'a> {
             let next = next.unwrap_or_else(|| Ok((Event::StreamEnd, Span::default())));
             let (event, span) = next.map_err(|error| Unread {
                 line: error.marker().line(),
-                why: error.info().to_owned(),
+                why: error.info().clone(),
             })?;
             match event {
                 Event::Comment(text, Placement::Above | Placement::Free | Placement::Last) => {

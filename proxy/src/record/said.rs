@@ -95,6 +95,7 @@ pub(crate) struct Call<'a> {
 
 #[derive(Debug, Default, Clone, Copy, Deserialize)]
 #[serde(default)]
+#[expect(clippy::struct_field_names, reason = "as the members are called")]
 pub(crate) struct Timers {
     pub(crate) timer_parse_ns: u64,
     pub(crate) timer_schema_ns: u64,

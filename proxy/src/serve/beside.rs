@@ -12,7 +12,9 @@ use tokio::{
     time::{MissedTickBehavior, interval, sleep, timeout},
 };
 
-use super::{DRAIN, Edge, Order, STACK, authority, doctor, hand_over::Succession, watch::Watch};
+use super::{
+    DRAIN, Edge, Order, STACK, authority, doctor, hand_over::Succession, known::Known, watch::Watch,
+};
 use crate::{
     admin::{self, AdminState, Check, Page, Readiness},
     config::Isolation,
@@ -22,7 +24,6 @@ use crate::{
     metrics::Format,
     outrider::Outrider,
     state::redis::Fleet,
-    telemetry::Telemetry,
     upstream::TlsRoots,
 };
 
@@ -68,11 +69,8 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     let (decree, decrees) = mpsc::unbounded_channel();
     let mut running = JoinSet::new();
     for (listener, offers) in [(admin, Offers::All), (probe, Offers::Probes)] {
-        if let Some(listener) = listener.and_then(|one| tokio::net::TcpListener::from_std(one).ok())
-        {
-            let state = admin_state(&outrider, isolation, &draining, offers);
-            running.spawn_local(admin::serve(listener, state, told(stopped.clone())));
-        }
+        let state = admin_state(&outrider, isolation, &draining, offers);
+        running.spawn_local(answer(listener, state, told(stopped.clone())));
     }
     if let Some(socket) = control {
         let doctor = doctor::doctor(&outrider, isolation);
@@ -105,16 +103,7 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     } else {
         drop(entrances);
     }
-    let mut keeping = JoinSet::new();
-    keeping.spawn_local(keep_logs(Arc::clone(&outrider)));
-    for issuer in outrider.issuers.all() {
-        let source = Arc::clone(&issuer.source);
-        keeping.spawn_local(async move { source.run().await });
-    }
-    if let Some(known) = known {
-        keeping.spawn_local(known.note(Arc::clone(&outrider)));
-    }
-    keeping.spawn_local(keep_credentials(Arc::clone(&outrider), roots));
+    let mut keeping = keep(&outrider, known, roots);
     let successor = Watch::new(outrider.clone(), loaded, compiler, presented)
         .until_over(&mut orders, &mut succession)
         .await;
@@ -130,7 +119,9 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     if let Some(successor) = successor {
         tracing::info!("a successor goes on; what runs here ends");
         // It tells what is told from now on.
-        telemetry.take().map(Telemetry::leave);
+        if let Some(telemetry) = telemetry.take() {
+            telemetry.leave();
+        }
         stop.send_replace(true);
         while accepting.join_next().await.is_some() {}
         let ended = workers.finish(DRAIN);
@@ -150,8 +141,37 @@ async fn serve(edge: Edge, mut orders: mpsc::UnboundedReceiver<Order>) {
     }
     keeping.shutdown().await;
     outrider.recorder.close(Timestamp::now());
-    telemetry.map(Telemetry::stop);
+    if let Some(telemetry) = telemetry {
+        telemetry.stop();
+    }
     tracing::info!("stopped");
+}
+
+/// Answers at an address of the admin kind, where there is one.
+async fn answer(
+    listener: Option<std::net::TcpListener>,
+    state: AdminState,
+    stop: impl Future<Output = ()>,
+) {
+    let listener = listener.and_then(|one| tokio::net::TcpListener::from_std(one).ok());
+    if let Some(listener) = listener {
+        admin::serve(listener, state, stop).await;
+    }
+}
+
+/// Starts what is done beside calls, to the end of the drain.
+fn keep(outrider: &Arc<Outrider>, known: Option<Known>, roots: TlsRoots) -> JoinSet<()> {
+    let mut keeping = JoinSet::new();
+    keeping.spawn_local(keep_logs(Arc::clone(outrider)));
+    for issuer in outrider.issuers.all() {
+        let source = Arc::clone(&issuer.source);
+        keeping.spawn_local(async move { source.run().await });
+    }
+    if let Some(known) = known {
+        keeping.spawn_local(known.note(Arc::clone(outrider)));
+    }
+    keeping.spawn_local(keep_credentials(Arc::clone(outrider), roots));
+    keeping
 }
 
 /// Does what is due on the logs, to the end of the drain.

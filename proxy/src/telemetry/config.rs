@@ -46,6 +46,7 @@ impl Default for Config {
 }
 
 /// `telemetry.otlp`.
+#[expect(clippy::struct_excessive_bools, reason = "each is a key")]
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Otlp {

@@ -66,8 +66,8 @@ enum Stop {
 }
 
 impl Stop {
-    fn is_said(&self) -> bool {
-        *self != Self::No
+    fn is_said(self) -> bool {
+        self != Self::No
     }
 }
 
@@ -143,7 +143,7 @@ async fn tell(plan: Plan, sources: Sources, mut stopping: watch::Receiver<Stop>)
         working.spawn_local(pages(sender, every, standing, numbers, stopping.clone()));
     }
     // A sender that is gone means the same.
-    stopping.wait_for(Stop::is_said).await.ok();
+    stopping.wait_for(|stop| stop.is_said()).await.ok();
     if *stopping.borrow() == Stop::Now {
         return;
     }

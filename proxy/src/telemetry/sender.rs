@@ -223,12 +223,11 @@ impl Sender {
         headers: &HeaderMap,
         message: &Bytes,
     ) -> Result<Bytes, Said> {
-        let mut channel = match self.channel.take() {
-            Some(channel) => channel,
-            None => {
-                let stream = Fetcher::connect(&self.route.at, &self.route.roots).await;
-                Channel::over(stream.map_err(|error| Said::Unreachable(told(&error)))?).await?
-            }
+        let mut channel = if let Some(channel) = self.channel.take() {
+            channel
+        } else {
+            let stream = Fetcher::connect(&self.route.at, &self.route.roots).await;
+            Channel::over(stream.map_err(|error| Said::Unreachable(told(&error)))?).await?
         };
         let target = format!("{}{}", self.route.at.origin(), service.method());
         let target = Uri::try_from(target).map_err(|_| Failed::Garbled)?;

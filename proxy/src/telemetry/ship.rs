@@ -19,7 +19,7 @@ use crate::metrics::Metrics;
 const LOOK: Duration = Duration::from_millis(200);
 /// Between two attempts: from the first to the last.
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
-const LAST_PAUSE: Duration = Duration::from_secs(60);
+const LAST_PAUSE: Duration = Duration::from_mins(1);
 
 /// Records in one message.
 #[derive(Debug, Clone)]
@@ -92,7 +92,9 @@ impl Shipment {
                 if stop.borrow().is_said() {
                     return;
                 }
-                timeout(LOOK, stop.wait_for(Stop::is_said)).await.ok();
+                timeout(LOOK, stop.wait_for(|stop| stop.is_said()))
+                    .await
+                    .ok();
                 continue;
             }
             for line in lines
@@ -162,7 +164,9 @@ impl Shipment {
                     if stop.borrow().is_said() {
                         return false;
                     }
-                    timeout(wait, stop.wait_for(Stop::is_said)).await.ok();
+                    timeout(wait, stop.wait_for(|stop| stop.is_said()))
+                        .await
+                        .ok();
                 }
             }
         }
@@ -189,7 +193,7 @@ pub(super) async fn pages(
     while !last {
         tokio::select! {
             _ = ticks.tick() => {}
-            _ = stop.wait_for(Stop::is_said) => last = true,
+            _ = stop.wait_for(|stop| stop.is_said()) => last = true,
         }
         let page = metrics.page(crate::metrics::Format::OpenMetrics);
         let now = jiff::Timestamp::now();

@@ -65,6 +65,7 @@ impl Terminal {
         })
     }
 
+    #[expect(clippy::unused_self, reason = "only whoever has the terminal asks")]
     pub(super) fn size(&self) -> Size {
         let known = tcgetwinsize(io::stdout().as_fd()).ok();
         let known = known.filter(|size| size.ws_col > 0 && size.ws_row > 0);
@@ -81,6 +82,7 @@ impl Terminal {
     }
 
     /// Draws the lines from the top; what was there goes.
+    #[expect(clippy::unused_self, reason = "only whoever has the terminal draws")]
     pub(super) fn draw(&self, lines: &[String]) -> io::Result<()> {
         let mut page = String::from("\x1b[H");
         for (at, line) in lines.iter().enumerate() {
