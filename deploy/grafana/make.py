@@ -42,8 +42,8 @@ place["y"] = -8
 row("At a glance")
 panel("stat", "Sidecars up", "Scrapes that succeed.", (f'sum(up{{{WHICH}}})', ""), width=4, height=4)
 panel("stat", "Calls per second", "Everything that was decided.", (f"sum(rate(outrider_calls_total{{{WHICH}}}[$__rate_interval]))", ""), unit="reqps", width=4, height=4)
-panel("stat", "Refused", "Share of calls that were refused, for whatever reason.", (f'sum(rate(outrider_calls_total{{{WHICH}, outcome!="allow"}}[$__rate_interval])) / sum(rate(outrider_calls_total{{{WHICH}}}[$__rate_interval]))', ""), unit="percentunit", width=4, height=4)
-panel("stat", "Our own faults", "Share of calls that were refused because the sidecar could not do its work.", (f'sum(rate(outrider_calls_total{{{WHICH}, code=~"{FAULTS}"}}[$__rate_interval])) / sum(rate(outrider_calls_total{{{WHICH}}}[$__rate_interval]))', ""), unit="percentunit", width=4, height=4, steps=[(0.0001, "orange"), (0.001, "red")])
+panel("stat", "Refused", "Share of calls that were refused, for whatever reason.", (f'(sum(rate(outrider_calls_total{{{WHICH}, outcome!="allow"}}[$__rate_interval])) or vector(0)) / sum(rate(outrider_calls_total{{{WHICH}}}[$__rate_interval]))', ""), unit="percentunit", width=4, height=4)
+panel("stat", "Our own faults", "Share of calls that were refused because the sidecar could not do its work.", (f'(sum(rate(outrider_calls_total{{{WHICH}, code=~"{FAULTS}"}}[$__rate_interval])) or vector(0)) / sum(rate(outrider_calls_total{{{WHICH}}}[$__rate_interval]))', ""), unit="percentunit", width=4, height=4, steps=[(0.0001, "orange"), (0.001, "red")])
 panel("stat", "In flight", "Calls under way.", (f"sum(outrider_in_flight{{{WHICH}}})", ""), width=4, height=4)
 panel("stat", "Isolation none", "Sidecars whose agent could go round them.", (f'count(outrider_build_info{{{WHICH}, isolation="none"}}) or vector(0)', ""), width=4, height=4, steps=[(1, "red")])
 place["y"] -= 4
@@ -85,7 +85,7 @@ panel("timeseries", "Keys of issuers", "Seconds since they were last seen publis
 row("Tool $tool", repeat="tool")
 panel("timeseries", "Calls by code", "", (f"sum by (code) (rate(outrider_calls_total{{{TOOL}}}[$__rate_interval]))", "{{code}}"), unit="reqps", stacked=True)
 panel("timeseries", "Whole calls", "", *quantiles("outrider_call_duration_seconds", [], TOOL), unit="s")
-panel("timeseries", "Refused share", "", (f'sum(rate(outrider_calls_total{{{TOOL}, outcome!="allow"}}[$__rate_interval])) / sum(rate(outrider_calls_total{{{TOOL}}}[$__rate_interval]))', "refused"), unit="percentunit")
+panel("timeseries", "Refused share", "", (f'(sum(rate(outrider_calls_total{{{TOOL}, outcome!="allow"}}[$__rate_interval])) or vector(0)) / sum(rate(outrider_calls_total{{{TOOL}}}[$__rate_interval]))', "refused"), unit="percentunit")
 
 
 def variable(name, query, **more):

@@ -20,6 +20,8 @@ fn used() -> Metrics {
     metrics.policy_in_force("r0", "shadow");
     metrics.policy_in_force("r1", "enforce");
     metrics.policy_reloaded("ok");
+    metrics.telemetry("logs", "sent", 3);
+    metrics.telemetry_lag("logs", 4096);
     metrics.revoked("control");
     metrics.record_written();
     metrics.record_refused();
@@ -46,7 +48,7 @@ fn used() -> Metrics {
     metrics
 }
 
-const FAMILIES: [(&str, &str); 21] = [
+const FAMILIES: [(&str, &str); 24] = [
     ("outrider_calls_total", "counter"),
     ("outrider_call_duration_seconds", "histogram"),
     ("outrider_overhead_seconds", "histogram"),
@@ -55,6 +57,9 @@ const FAMILIES: [(&str, &str); 21] = [
     ("outrider_limit_rejections_total", "counter"),
     ("outrider_policy_eval_seconds", "histogram"),
     ("outrider_policy_info", "gauge"),
+    ("outrider_policy_loaded_timestamp_seconds", "gauge"),
+    ("outrider_telemetry_records_total", "counter"),
+    ("outrider_telemetry_lag_bytes", "gauge"),
     ("outrider_policy_reload_total", "counter"),
     ("outrider_tasks", "gauge"),
     ("outrider_revocations_total", "counter"),
