@@ -1,24 +1,34 @@
 # syntax=docker/dockerfile:1
-# The sidecar in an image of its own: one binary, the CA certificates, an unprivileged user.
+# The sidecar in an image of its own: one binary, the CA certificates, nft for `outrider net apply` in an init
+# container, an unprivileged user. nft is in the same image, so that a cluster has one to trust and to mirror: it is
+# 4 MB, and without CAP_NET_ADMIN, which the sidecar itself never has, it can do nothing.
 #
-#   docker run --read-only --cap-drop ALL -v ./outrider:/etc/outrider:ro -v outrider:/var/lib/outrider IMAGE
+#   docker build -t outrider .
+#   docker run --read-only --cap-drop ALL -v ./outrider:/etc/outrider:ro -v outrider:/var/lib/outrider outrider
+ARG BUILDER=rust:1.95-slim-bookworm
+ARG RUNTIME=gcr.io/distroless/cc-debian12:nonroot
 
-FROM rust:1.95-slim-bookworm AS build
+FROM ${BUILDER} AS build
+RUN apt-get update && apt-get install -y --no-install-recommends nftables && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY . .
 RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package outrider \
-    && install --strip target/release/outrider /usr/local/bin/outrider
+    && install -D --strip target/release/outrider /image/usr/local/bin/outrider
+# nft with the libraries that the base does not have.
+RUN install -D /usr/sbin/nft /image/usr/local/bin/nft \
+    && for library in $(ldd /usr/sbin/nft | awk '$2 == "=>" { print $3 }' | grep -v -E '/lib(c|m|gcc_s)\.so'); do \
+        install -D -m 0644 "$library" "/image/usr/local/lib/outrider/$(basename "$library")"; done
 # What the sidecar writes: the decision log below /var/lib, the control socket below /run.
 RUN install -d -o 65532 -g 65532 -m 0700 /image/var/lib/outrider \
     && install -d -o 65532 -g 65532 -m 0755 /image/run/outrider
 
 # glibc, libgcc, CA certificates, a user 65532 and nothing else: no shell, no package manager.
-FROM gcr.io/distroless/cc-debian12:nonroot
-COPY --from=build /usr/local/bin/outrider /usr/local/bin/outrider
-COPY --from=build /src/LICENSE /usr/share/doc/outrider/LICENSE
+FROM ${RUNTIME}
 COPY --from=build /image/ /
+COPY LICENSE /usr/share/doc/outrider/LICENSE
+ENV LD_LIBRARY_PATH=/usr/local/lib/outrider
 USER 65532:65532
 WORKDIR /etc/outrider
 VOLUME ["/var/lib/outrider", "/run/outrider"]
