@@ -117,12 +117,12 @@ fn calls_share_a_connection_up_to_what_the_service_permits() {
     // The first call learns what is permitted.
     let one = |_| request(&host, "/web/x", &token, Sends::of(b"", None));
     agent.send(one(0)).unwrap();
-    let answers = agent.send_all((0..50).map(one).collect());
-    assert!(
-        answers
-            .iter()
-            .all(|answer| answer.as_ref().unwrap().as_u16() == 200)
-    );
+    let answers = agent.send_all((0..50).map(one).collect()).into_iter();
+    let others: Vec<_> = answers
+        .map(Result::unwrap)
+        .filter(|status| *status != 200)
+        .collect();
+    assert!(others.is_empty(), "{others:?}: {}", sidecar.log_text());
     assert_eq!(server.reached().len(), 51);
     assert!(server.connections() <= 6, "{}", server.connections());
     check_record(&sidecar);

@@ -10,6 +10,7 @@ use std::{
     error::Error as _,
     fmt,
     future::{Future as _, poll_fn},
+    io,
     pin::pin,
     rc::Rc,
     time::Duration,
@@ -23,7 +24,7 @@ use hyper::{
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     sync::{Notify, oneshot},
-    time::{Instant, timeout},
+    time::{Instant, sleep, timeout},
 };
 
 use super::{PoolConfig, RequestBody, TlsRoots, Unreachable, Upstream, dial::dial, pool::frame};
@@ -42,6 +43,10 @@ const UNSENT: usize = 64 * 1024;
 /// How often an upstream that says nothing during a call is asked whether it is there, and how long it may take.
 const PING: Duration = Duration::from_secs(20);
 const PONG: Duration = Duration::from_secs(10);
+/// How many calls an upstream takes that has not said so yet.
+const UNKNOWN: usize = 0;
+/// How long one waits before looking again whether it has.
+const SETTLING: Duration = Duration::from_millis(1);
 /// How often a request is sent that was provably not looked at.
 const TRIES: usize = 3;
 
@@ -213,7 +218,22 @@ impl Lines {
             .handshake(TokioIo::new(stream))
             .await;
         let (sender, mut http) = shake?;
-        let room = Rc::new(Cell::new(STREAMS));
+        // What is sent before an upstream has said how much it takes is refused beyond that.
+        let settled = async {
+            while http.current_max_send_streams() == UNKNOWN {
+                tokio::select! {
+                    over = &mut http => {
+                        let gone = Unreachable::Connect(io::ErrorKind::ConnectionReset.into());
+                        return Err(over.err().map_or(gone, Unreachable::from));
+                    }
+                    () = sleep(SETTLING) => {}
+                }
+            }
+            Ok(())
+        };
+        let settled = timeout(self.config.connect, settled).await;
+        settled.unwrap_or(Err(Unreachable::Timeout))?;
+        let room = Rc::new(Cell::new(http.current_max_send_streams().clamp(1, STREAMS)));
         let told = Rc::clone(&room);
         beside.spawn(async move {
             poll_fn(|cx| {
@@ -290,6 +310,7 @@ fn engine(starts: Starts) -> Builder<Starts> {
         .max_header_list_size(HEAD_MAX)
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(WINDOW)
+        .initial_max_send_streams(UNKNOWN)
         .max_send_buf_size(UNSENT)
         .keep_alive_interval(PING)
         .keep_alive_timeout(PONG);
@@ -327,12 +348,12 @@ fn absolute(
     upstream: &Upstream,
 ) -> Result<Request<RequestBody>, Unreachable> {
     frame(&mut request, upstream);
-    let bad = |_| Unreachable::Connect(std::io::ErrorKind::InvalidInput.into());
+    let bad = |_| Unreachable::Connect(io::ErrorKind::InvalidInput.into());
     let mut parts = uri::Parts::from(std::mem::take(request.uri_mut()));
     parts.scheme = Some(upstream.scheme());
     parts.authority = Some(upstream.authority().parse().map_err(bad)?);
     *request.uri_mut() = Uri::from_parts(parts)
-        .map_err(|_| Unreachable::Connect(std::io::ErrorKind::InvalidInput.into()))?;
+        .map_err(|_| Unreachable::Connect(io::ErrorKind::InvalidInput.into()))?;
     *request.version_mut() = Version::HTTP_2;
     let headers = request.headers_mut();
     headers.remove(header::HOST);
