@@ -72,6 +72,32 @@ def init(pod):
     return [one["name"] for one in pod["spec"].get("initContainers", [])]
 
 
+# What somebody who writes pods could do to one that is injected already. The sidecar is its second init container.
+def sidecar_of(pod):
+    return pod["spec"]["initContainers"][1]
+
+
+TAMPERED = {
+    "a library in the sidecar": lambda pod: sidecar_of(pod)["env"].append({"name": "LD_PRELOAD", "value": "/x.so"}),
+    "another command of the sidecar": lambda pod: sidecar_of(pod).update(command=["/bin/sleep", "1d"]),
+    "a hook of the sidecar": lambda pod: sidecar_of(pod).update(lifecycle={"postStart": {"exec": {"command": ["x"]}}}),
+    "no restart of the sidecar": lambda pod: sidecar_of(pod).pop("restartPolicy"),
+    "a capability of the sidecar": lambda pod: sidecar_of(pod)["securityContext"]["capabilities"].update(add=["NET_ADMIN"]),
+    "a mount over the sidecar's configuration": lambda pod: sidecar_of(pod)["volumeMounts"].append({"name": "mine", "mountPath": "/etc/outrider/data"}),
+    "a mount that looks like an account's": lambda pod: sidecar_of(pod)["volumeMounts"].append({"name": "kube-api-access-x", "mountPath": "/etc/outrider/data"}),
+    "no probe": lambda pod: sidecar_of(pod).pop("startupProbe"),
+    "rules for another user": lambda pod: pod["spec"]["initContainers"][0]["args"].__setitem__(5, "10001"),
+    "rules in another order": lambda pod: pod["spec"]["initContainers"].reverse(),
+    "the control socket in the agent": lambda pod: pod["spec"]["containers"][0]["volumeMounts"].append({"name": "outrider-run", "mountPath": "/stolen"}),
+    "trust that can be written": lambda pod: pod["spec"]["containers"][0]["volumeMounts"][-1].pop("readOnly"),
+    "a variable twice": lambda pod: pod["spec"]["containers"][0]["env"].append({"name": "SSL_CERT_FILE", "value": "/x"}),
+    "escalation": lambda pod: pod["spec"]["containers"][0]["securityContext"].update(allowPrivilegeEscalation=True),
+    "a capability back": lambda pod: pod["spec"]["containers"][0]["securityContext"]["capabilities"]["drop"].remove("SETUID"),
+    "another configuration": lambda pod: next(one for one in pod["spec"]["volumes"] if one["name"] == "outrider-config")["configMap"].update(name="other"),
+    "a volume of another kind": lambda pod: [one.pop("emptyDir", None) and one.update(hostPath={"path": "/tmp"}) for one in pod["spec"]["volumes"] if one["name"] == "outrider-run"],
+    "a forged note of what was taken": lambda pod: pod["metadata"]["annotations"].update({"outrider.dev/hardened": '{"agent":["escalation-said","NET_RAW","ALL"]}'}),
+}
+
 with tempfile.TemporaryDirectory(prefix="outrider-cluster-") as name:
     folder = pathlib.Path(name)
     with cluster(tools, folder) as api:
@@ -125,7 +151,22 @@ with tempfile.TemporaryDirectory(prefix="outrider-cluster-") as name:
         create(tampered)
         pod = stored("tampered")
         assert init(pod) == ["outrider-net", "outrider", "before"] and pod["spec"]["initContainers"][1]["image"] == "outrider:test"
-        print("put right: a pod whose sidecar was changed")
+        for at, (what, change) in enumerate(TAMPERED.items()):
+            tampered = yaml.safe_load(by_hand.stdout)
+            tampered["metadata"]["name"] = f"tampered-{at}"
+            tampered["spec"]["volumes"] += [{"name": "mine", "emptyDir": {}}, {"name": "kube-api-access-x", "emptyDir": {}}]
+            change(tampered)
+            create(tampered)
+            pod, clean = stored(f"tampered-{at}"), stored("by-hand")
+            ours = lambda pod: [{name: value for name, value in one.items() if name != "volumeMounts"} for one in pod["spec"]["initContainers"]]
+            assert ours(pod) == ours(clean), what
+            mounts = lambda one: sorted((mount["name"], mount["mountPath"], mount.get("readOnly")) for mount in one["volumeMounts"] if "kube-api" not in mount["name"] or mount["mountPath"].startswith("/etc"))
+            assert [mounts(one) for one in pod["spec"]["initContainers"]] == [mounts(one) for one in clean["spec"]["initContainers"]], what
+            assert mounts(pod["spec"]["containers"][0]) == mounts(clean["spec"]["containers"][0]), what
+            assert pod["spec"]["containers"][0]["env"] == clean["spec"]["containers"][0]["env"], what
+            held = pod["spec"]["containers"][0]["securityContext"]
+            assert held["allowPrivilegeEscalation"] is False and {"NET_RAW", "SETGID", "SETUID", "SETPCAP", "SETFCAP"} <= set(held["capabilities"]["drop"]), what
+        print(f"put right: {len(TAMPERED) + 1} pods whose sidecar was changed")
 
         # refused: what goes round, what says that it wants no sidecar, what decides what is not its own
         def refused(change, why):
@@ -169,7 +210,18 @@ with tempfile.TemporaryDirectory(prefix="outrider-cluster-") as name:
             return "the sidecar is not in it" in create(pod_of(workloads["Deployment"], "bare"), fails=True)
         awaited("a bare pod to be refused", bare)
         create(dict(yaml.safe_load(by_hand.stdout), metadata=dict(yaml.safe_load(by_hand.stdout)["metadata"], name="whole")))
-        print("refused: a pod without its sidecar")
+        whole = yaml.safe_load(by_hand.stdout)
+        for at, (what, change) in enumerate(TAMPERED.items()):
+            if what.startswith("a forged note"):
+                continue        # what is noted is put right with the rest, or is not needed
+            tampered = copy.deepcopy(whole)
+            tampered["metadata"]["name"] = f"unmended-{at}"
+            tampered["spec"]["volumes"] += [{"name": "mine", "emptyDir": {}}, {"name": "kube-api-access-x", "emptyDir": {}}]
+            change(tampered)
+            said = create(tampered, fails=True)
+            # the API server itself allows no probes without a restart
+            assert "not as it was injected" in said or what == "no restart of the sidecar", (what, said)
+        print("refused: a pod without its sidecar, and every pod whose sidecar was changed")
         assert injector.counted("mutate", "injected") >= 2 and injector.counted("validate", "refused") >= 2
 
         # an injector that is away: no pod at all; one that goes finishes what it has

@@ -60,6 +60,22 @@ pub(super) fn look(pod: &Value, settings: &Settings) -> Found {
                 .push(format!("`spec.{name}` {why}: set it to false"));
         }
     }
+    if pod.pointer("/spec/os/name").and_then(Value::as_str) == Some("windows") {
+        found
+            .refused
+            .push("`spec.os` is windows, where no sidecar of ours runs".into());
+    }
+    let volumes = pod.pointer("/spec/volumes").and_then(Value::as_array);
+    for volume in volumes
+        .into_iter()
+        .flatten()
+        .filter(|one| one.get("hostPath").is_some())
+    {
+        found.weak.push(format!(
+            "volume `{}` is the node's: through it an agent may reach what is the sidecar's",
+            name(volume)
+        ));
+    }
     for kind in ["initContainers", "containers", "ephemeralContainers"] {
         let list = pod
             .pointer(&format!("/spec/{kind}"))
@@ -132,7 +148,7 @@ pub(super) fn name(container: &Value) -> &str {
 
 /// Whether a container is one that we inject.
 pub(super) fn is_ours(container: &Value) -> bool {
-    [sidecar::NAME, sidecar::NET].contains(&name(container))
+    sidecar::NAMES.contains(&name(container))
 }
 
 /// Capabilities that a container keeps although they let it go round.

@@ -10,6 +10,7 @@ use super::{
     DOMAIN,
     edit::{Change, Edited, step},
     harden::{self, hold, release},
+    same::is_as_should,
     settings::{BadAnnotation, Mode, Settings, Writer},
     sidecar, workload,
 };
@@ -90,7 +91,7 @@ pub fn inject(pod: &Value, defaults: &Settings, writer: Writer) -> Result<Plan, 
     }
     put_in(&mut edited, &settings);
     let mut changes = edited.changes;
-    if is_injected(pod) && covers(pod, &edited.value) {
+    if is_injected(pod) && is_as_should(pod, &edited.value) {
         changes.clear();
     }
     Ok(Plan {
@@ -240,43 +241,6 @@ fn take_out(pod: &mut Edited) {
     }
     pod.tidy("/metadata/annotations");
     pod.tidy("/metadata");
-}
-
-/// Whether everything that should be is there. What the API server fills in may be there beside it;
-/// what has a name is found by it, and our init containers are the first.
-fn covers(is: &Value, should: &Value) -> bool {
-    match (is, should) {
-        (Value::Object(is), Value::Object(should)) => should.iter().all(|(name, should)| {
-            is.get(name).is_some_and(|is| match name.as_str() {
-                "initContainers" => begins(is, should) && covers(is, should),
-                _ => covers(is, should),
-            })
-        }),
-        (Value::Array(is), Value::Array(should)) if should.iter().all(has_name) => should
-            .iter()
-            .all(|should| is.iter().any(|is| same(is, should) && covers(is, should))),
-        _ => is == should,
-    }
-}
-
-fn has_name(one: &Value) -> bool {
-    one.get("name").is_some_and(Value::is_string)
-}
-
-fn same(one: &Value, other: &Value) -> bool {
-    one.get("name") == other.get("name")
-}
-
-/// Whether the init containers of ours come first, in their order.
-fn begins(is: &Value, should: &Value) -> bool {
-    let ours = |list: &Value| -> Vec<String> {
-        let list = list.as_array().into_iter().flatten();
-        let names = list.map(|one| harden::name(one).to_owned());
-        names
-            .take_while(|name| [sidecar::NAME, sidecar::NET].contains(&name.as_str()))
-            .collect()
-    };
-    ours(is) == ours(should)
 }
 
 /// A pod in an object, with its place there.

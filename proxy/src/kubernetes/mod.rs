@@ -10,6 +10,7 @@ mod edit;
 mod harden;
 pub mod inject;
 pub mod manifest;
+mod same;
 pub mod settings;
 mod sidecar;
 mod workload;

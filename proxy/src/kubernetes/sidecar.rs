@@ -10,6 +10,8 @@ use crate::runtimes::{ADDED, BASE, BUNDLES, proxied};
 pub(super) const NAME: &str = "outrider";
 /// The container that sets the kernel's rules and ends.
 pub(super) const NET: &str = "outrider-net";
+/// Both.
+pub(super) const NAMES: [&str; 2] = [NAME, NET];
 /// What the names of our volumes begin with.
 pub(super) const VOLUMES: &str = "outrider-";
 /// Where the certificates are that agents trust.
