@@ -14,6 +14,25 @@ fn the_probes_answer() {
 }
 
 #[test]
+fn a_second_address_has_probes_and_numbers_and_nothing_else() {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let probe = free.local_addr().unwrap();
+    drop(free);
+    let sidecar = Setup::new(OUTRIDER, &echo())
+        .config(|config| config["admin"]["probe"] = probe.to_string().into())
+        .start();
+    let asked = |path: &str| {
+        let mut agent = Agent::new(probe.into(), path);
+        agent.send(&Request::raw("GET", path, Vec::new())).status
+    };
+    for path in ["/livez", "/readyz", "/startupz", "/metrics"] {
+        assert_eq!(asked(path), 200, "{path}");
+    }
+    assert_eq!(asked("/.well-known/jwks.json"), 404);
+    assert_eq!(sidecar.get("/.well-known/jwks.json").status, 200);
+}
+
+#[test]
 fn nothing_on_the_admin_address_changes_state() {
     let sidecar = before(&echo());
     for path in [

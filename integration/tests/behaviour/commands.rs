@@ -323,3 +323,18 @@ fn every_example_passes_the_check() {
         assert_eq!(check.status, 0, "{}: {check:?}", example.display());
     }
 }
+
+/// The configuration of injected sidecars is one for production, which the injector's declaration makes good.
+#[test]
+fn the_example_for_kubernetes_passes_where_the_injector_declares_the_container() {
+    let example =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kubernetes/example/outrider.yaml");
+    let mut setup = Setup::bare(OUTRIDER);
+    let words = ["check", "-c", example.to_str().unwrap()];
+    let undeclared = setup.run(&words);
+    assert_eq!(undeclared.status, 1, "{undeclared:?}");
+    assert!(undeclared.stdout.contains("isolation"), "{undeclared:?}");
+    setup.environment("OUTRIDER_ISOLATION", "container");
+    let declared = setup.run(&words);
+    assert_eq!(declared.status, 0, "{declared:?}");
+}
