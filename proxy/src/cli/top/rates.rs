@@ -111,7 +111,8 @@ impl Between<'_> {
 
     fn rate(&self, name: &str, wanted: impl Fn(&Labels) -> bool) -> f64 {
         let all = self.growth(name).filter(|(labels, _)| wanted(labels));
-        all.map(|(_, grown)| grown).sum::<f64>() / self.seconds
+        // From nought: the sum of nothing is less than that, by its sign.
+        all.fold(0.0, |sum, (_, grown)| sum + grown) / self.seconds
     }
 }
 
