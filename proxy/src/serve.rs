@@ -177,7 +177,7 @@ pub fn start(loaded: Loaded, options: &Options) -> anyhow::Result<Running> {
         outrider.uses.inherit(mem::take(&mut offer.estate.uses));
         outrider.signer.inherit(mem::take(&mut offer.estate.keys));
     }
-    if offer.is_none() {
+    if state.begun {
         outrider.keep_state(Tidy::Always)?;
     }
     feed(&outrider);
@@ -359,6 +359,8 @@ struct State {
     authority: Arc<Authority>,
     store: Store,
     uses: Vec<(Arc<str>, u64)>,
+    /// Its file is not a predecessor's: what holds has to be written there.
+    begun: bool,
 }
 
 fn state(
@@ -366,7 +368,7 @@ fn state(
     recorder: &Arc<Recorder>,
     offer: Option<&mut Offer>,
 ) -> anyhow::Result<State> {
-    let mut kept = Kept::default();
+    let (mut kept, mut begun) = (Kept::default(), false);
     let mut issuer = offer.as_ref().map(|offer| Arc::clone(&offer.estate.issuer));
     let mut store = match &loaded.config.state.store {
         // A fleet is joined below: it has to be followed from the beginning.
@@ -378,7 +380,7 @@ fn state(
                 Journal::inherit(path, file)?
             } else {
                 let (journal, found) = Journal::open(path)?;
-                kept = found;
+                (kept, begun) = (found, true);
                 journal
             };
             Store::File(Arc::new(journal))
@@ -402,6 +404,7 @@ fn state(
         authority,
         store,
         uses,
+        begun,
     })
 }
 

@@ -437,6 +437,30 @@ fn two_sidecars_do_not_share_a_state_file() {
 }
 
 #[test]
+fn a_successor_with_another_state_file_writes_there_what_holds() {
+    let server = echo();
+    let mut sidecar = keeping(&server).start();
+    let (task, other) = (sidecar.open_task(&[]), sidecar.open_task(&[]));
+    assert!(with(&sidecar, &task).call("echo", &hi()).is_tool_success());
+    let file = sidecar.path("outrider.yaml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(text.contains("file:state.jsonl"), "{text}");
+    sidecar.setup().file(
+        "outrider.yaml",
+        &text.replace("file:state.jsonl", "file:other.jsonl"),
+    );
+    let predecessor = sidecar.take_over();
+    assert_eq!(predecessor.wait().code(), Some(0));
+    done(&sidecar, &["task", "close", &other.id]);
+    let sidecar = sidecar.restart();
+    assert!(with(&sidecar, &task).call("echo", &hi()).is_tool_success());
+    assert_eq!(
+        with(&sidecar, &other).call("echo", &hi()).code(),
+        "task_revoked"
+    );
+}
+
+#[test]
 fn a_successor_goes_on_with_the_state_file_and_cuts_calls_of_before() {
     let server = streaming();
     let mut sidecar = keeping(&server).start();
