@@ -1,197 +1,227 @@
-"""A sidecar that is called, a Prometheus that scrapes it, and every query of rules and dashboard asked there."""
+"""Asks a real Prometheus everything that rules and dashboard ask, about a sidecar that has one of everything.
+
+    scraped.py OUTRIDER [PICTURE]
+"""
+
 import contextlib
-import http.server
 import json
-import pathlib
 import re
-import socket
-import subprocess
 import sys
 import tempfile
-import threading
 import time
-import urllib.parse
-import urllib.request
+from pathlib import Path
 
-binary, picture = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
-root = pathlib.Path(__file__).parent.parent.parent
-rules_file, dashboard_file, runbook = root / "deploy/prometheus/rules.yaml", root / "deploy/grafana/outrider.json", root / "docs/runbook.md"
+from rig import Prometheus, Sidecar, awaited, redis
 
-
-def free_port():
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return one.getsockname()[1]
-
-
-def get(url, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
-        return answer.read().decode()
+ROOT = Path(__file__).resolve().parents[2]
+RULES = ROOT / "deploy/prometheus/rules.yaml"
+DASHBOARD = ROOT / "deploy/grafana/outrider.json"
+# Named in rules or dashboard, and not on the page of this build yet.
+COMING = set()
+# What Prometheus itself adds.
+ITS_OWN = {"up", "ALERTS"}
+# Panels that have nothing to show even here: no build holds calls yet.
+SILENT = {"Approvals"}
+OF_A_STORE = {"Fleet's store", "Questions to the store, changes from it"}
+SHOWN = 8  # seconds of calls, and more for a picture
 
 
-def awaited(what, ready, patience=60):
-    end = time.monotonic() + patience
-    while time.monotonic() < end:
-        with contextlib.suppress(Exception):
-            found = ready()
-            if found:
-                return found
-        time.sleep(0.2)
-    raise AssertionError(f"waited in vain for {what}")
+def require(holds, why):
+    if not holds:
+        raise SystemExit(f"FAILED: {why}")
 
 
-class Upstream(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        time.sleep(0.005 if self.path.startswith("/a") else 0.02)
-        self.send_response(200)
-        self.send_header("content-length", "2")
-        self.end_headers()
-        self.wfile.write(b"ok")
-
-    def log_message(self, *_):
-        pass
+def families(page):
+    """Of a page in Prometheus' older form: labels by family, and by label the values it has."""
+    kinds = dict(re.findall(r"^# TYPE (\S+) (\S+)$", page, re.M))
+    found = {name: {} for name in kinds}
+    for name, labels in re.findall(r"^([a-z_]+)(?:\{(.*)\})? \S+$", page, re.M):
+        family = name if name in kinds else re.sub("_(bucket|count|sum)$", "", name)
+        for label, value in re.findall(r'(\w+)="((?:[^"\\]|\\.)*)"', labels):
+            found[family].setdefault(label, set()).add(value)
+    return kinds, found
 
 
-@contextlib.contextmanager
-def running(command, folder, name):
-    with open(folder / f"{name}.log", "wb") as log:
-        child = subprocess.Popen(command, cwd=folder, stdout=log, stderr=log)
-    try:
-        yield child
-    finally:
-        child.terminate()
-        try:
-            child.wait(40)
-        except subprocess.TimeoutExpired:
-            child.kill()
+def family_of(metric, kinds):
+    short = re.sub("_(bucket|count|sum)$", "", metric)
+    return short if kinds.get(short) == "histogram" else metric
 
 
-def names_in(query):
-    """Metrics of ours that a query names; what rules record is made by rules."""
-    return set(re.findall(r"\boutrider_[a-z0-9_]+", query))
+def documented(family):
+    """The labels of a family that has no samples here, from its line in the reference."""
+    line = re.search(rf"^\| `{family}` \| \w+ \|([^|]*)\|", (ROOT / "docs/reference.md").read_text(), re.M)
+    return set(re.findall(r"`(\w+)`", line[1])) if line else set()
 
 
-rules = rules_file.read_text()
-expressions = re.findall(r"^\s+expr: (.+)$", rules, re.M)
-alerts = re.findall(r"alert: (\S+)", rules)
-records = re.findall(r"record: (\S+)", rules)
-dashboard = json.loads(dashboard_file.read_text())
-queries = [target["expr"] for panel in dashboard["panels"] for target in panel.get("targets", [])]
-queries += [one["expr"] for one in dashboard["annotations"]["list"]]
+class Names:
+    """What queries may name: families of the page with their labels, what rules record, what Prometheus adds."""
 
-# each alert has its section, and each section its alert
-sections = re.findall(r"^## (Outrider\S+)$", runbook.read_text(), re.M)
-assert sorted(sections) == sorted(alerts), set(sections) ^ set(alerts)
-for alert in alerts:
-    assert f"runbook_url: docs/runbook.md#{alert.lower()}\n" in rules, alert
-print(f"runbook: {len(alerts)} alerts, each with its section")
+    def __init__(self, page, records):
+        self.kinds, self.labels = families(page)
+        self.records, self.seen = records, set()
+        self.codes = set(re.findall(r"`(\w+)`", re.search(r"## Refusals\n(.*?)\n\n\S", (ROOT / "docs/reference.md").read_text(), re.S)[1])) | {"ok"}
 
-with tempfile.TemporaryDirectory(prefix="outrider-observed-") as name:
-    folder = pathlib.Path(name)
-    upstream = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Upstream)
-    threading.Thread(target=upstream.serve_forever, daemon=True).start()
-    listener, admin, port = free_port(), free_port(), free_port()
-    service = {"protocol": "http", "upstream": f"http://127.0.0.1:{upstream.server_port}", "classification": "internal"}
-    (folder / "outrider.yaml").write_text(json.dumps({
-        "agent": {"id": "spiffe://example.org/agent/a"},
-        "listeners": [{"mode": "reverse", "address": f"127.0.0.1:{listener}"}],
-        "admin": {"address": f"127.0.0.1:{admin}"}, "control": {"socket": "control.sock"},
-        "services": [dict(service, name="crm"), dict(service, name="tickets")],
-        "limits": [{"name": "per-tool", "key": ["tool"], "rate": "20/s", "burst": 20}],
-        "policy": {"data": ["grants.yaml"]}, "tasks": {"required": False},
-        "decision_log": {"path": "decisions.jsonl"},
-        # nobody listens: what is told waits, and is counted
-        "telemetry": {"otlp": {"endpoint": f"http://127.0.0.1:{free_port()}", "protocol": "http", "interval": "1s"}},
-    }))
-    (folder / "grants.yaml").write_text(json.dumps({
-        "agents": [{"id": "spiffe://example.org/agent/a", "owner": "a", "purpose": "b", "state": "active", "expires": "2100-01-01T00:00:00Z"}],
-        "grants": [{"agent": "spiffe://example.org/agent/a", "tools": ["crm/GET", "tickets/GET"]}],
-    }))
-    (folder / "prometheus.yaml").write_text(f"""global: {{ scrape_interval: 1s, evaluation_interval: 1s }}
-rule_files: ["{rules_file}"]
-scrape_configs:
-- job_name: outrider
-  static_configs: [{{ targets: ["127.0.0.1:{admin}"] }}]
-""")
-    prometheus = ["prometheus", f"--config.file={folder / 'prometheus.yaml'}", f"--storage.tsdb.path={folder / 'data'}",
-                  f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage"]
-    with running([binary, "run"], folder, "sidecar"), running(prometheus, folder, "prometheus"):
-        page = lambda accept: get(f"http://127.0.0.1:{admin}/metrics", Accept=accept)
-        awaited("the sidecar", lambda: get(f"http://127.0.0.1:{admin}/readyz"))
+    def check(self, query):
+        bare = re.sub(r'"(?:[^"\\]|\\.)*"', '""', query)
+        metrics = set(re.findall(r"\boutrider_\w+|\boutrider:[\w:]+|\bup\b|\bALERTS\b", bare))
+        known = {"job", "instance"}
+        for metric in metrics:
+            known |= self.labels_of(metric, query)
+        for metric, selector in re.findall(r"\b([A-Za-z_:]\w*(?::\w+)*)\{((?:[^}\"]|\"[^\"]*\")*)\}", query):
+            for label, value in re.findall(r'(\w+)\s*=~?\s*"([^"]*)"', selector):
+                require(label in self.labels_of(metric, query) | {"job", "instance"}, f"`{metric}` has no label `{label}`: {query}")
+                self.check_value(metric, label, value)
+        for group in re.findall(r"\b(?:by|on|ignoring|without|group_left|group_right)\s*\(([\w\s,]*)\)", bare):
+            for label in filter(None, re.split(r"[\s,]+", group)):
+                require(label in known, f"nothing here has a label `{label}`: {query}")
+        self.seen |= metrics
+        return metrics
 
-        def ask(path, **query):
-            said = json.loads(get(f"http://127.0.0.1:{port}/api/v1/{path}?" + urllib.parse.urlencode(query)))
-            assert said["status"] == "success", said
-            return said["data"]
-        awaited("Prometheus", lambda: ask("status/buildinfo"))
-        begin, calls = time.monotonic(), 0
-        while time.monotonic() - begin < 12:
-            for target in ("crm/a", "tickets/b", "billing/x", "crm/a?b=1"):
-                request = urllib.request.Request(f"http://127.0.0.1:{listener}/{target}", method="DELETE" if calls % 9 == 0 else "GET",
-                                                 headers={"traceparent": f"00-{calls + 1:032x}-{calls + 1:016x}-01"})
-                with contextlib.suppress(urllib.error.HTTPError):
-                    urllib.request.urlopen(request, timeout=10).read()
-                calls += 1
-            time.sleep(0.05)
-        up = awaited("the target", lambda: [one for one in ask("query", query="up")["result"] if one["value"][1] == "1"])
-        print(f"scraped: {up[0]['metric']['instance']}, {calls} calls")
+    def labels_of(self, metric, query):
+        family = family_of(metric, self.kinds)
+        if metric in ITS_OWN | COMING or metric in self.records:
+            return {"job", "instance", "alertname", "severity"} | ({"source", "le"} if ":" in metric else set())
+        require(family in self.kinds, f"there is no `{metric}` on the page: {query}")
+        found = set(self.labels[family]) or documented(family)
+        return found | ({"le"} if metric.endswith("_bucket") else set())
 
-        # every name and label exists: on the page of this sidecar, or among those that only others have
-        families = {}
-        for text in (page("text/plain"), page("application/openmetrics-text")):
-            for family, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, re.M):
-                families[family] = kind
-        known = set(families) | {f"{family}_{suffix}" for family, kind in families.items() if kind == "histogram" for suffix in ("bucket", "count", "sum")}
-        reference = (root / "docs/reference.md").read_text()
-        elsewhere = {  # only where there is such a thing, and described in the reference
-            "outrider_state_up", "outrider_state_age_seconds", "outrider_identity_expiry_timestamp_seconds", "outrider_credential_expiry_seconds",
-            "outrider_credential_fetches_total", "outrider_issuer_keys_age_seconds", "outrider_approvals", "outrider_connection_errors_total",
-            "outrider_revocations_total",
-        }
-        for query in expressions + queries:
-            for metric in names_in(query):
-                assert metric in known or (metric in elsewhere and f"`{metric}`" in reference), f"no metric {metric}: {query}"
-        series = {}
-        for one in ask("series", **{"match[]": '{__name__=~"outrider_.*"}'}):
-            series.setdefault(one["__name__"], set()).update(one)
-        for query in expressions + queries:
-            for metric, selector in re.findall(r"(outrider_[a-z0-9_]+)\{([^}]*)\}", query):
-                for label in re.findall(r'([a-z_]+)\s*[=!]', re.sub(r'"[^"]*"', '""', selector)):
-                    assert metric not in series or label in series[metric] | {"job", "instance"}, f"{metric} has no label {label}"
-        print(f"metrics: {len(set().union(*map(names_in, expressions + queries)))} named, all there")
+    def check_value(self, metric, label, value):
+        """Words that are fixed have to be those that are used."""
+        used = {"code": self.codes}.get(label) or (self.labels.get(family_of(metric, self.kinds), {}).get(label) if label in ("stage", "le") else None)
+        if used and "$" not in value:
+            for word in value.split("|"):
+                require(word in used, f"`{metric}` has no {label} `{word}`")
 
-        # every query is one, and those of the dashboard show something where there is something
-        def filled(query):
-            for variable, value in [("$__rate_interval", "5s"), ("$job", ".*"), ("$instance", ".*"), ("$service", "crm"), ("$tool", "crm/GET|GET")]:
-                query = query.replace(variable, value)
-            return query
-        empty = [query for query in queries if not ask("query", query=filled(query))["result"]]
-        for query in expressions:
-            ask("query", query=query)
-        silent = [query for query in empty if not names_in(query) & elsewhere and "outrider_schema_violations" not in query
-                  and "outrider_connection_errors" not in query and "outrider_revocations" not in query and "agent_expiry" not in query and "changes(" not in query]
-        assert not silent, silent
-        groups = ask("rules")["groups"]
-        broken = [rule["name"] for group in groups for rule in group["rules"] if rule["health"] == "err"]
-        assert not broken and sum(len(group["rules"]) for group in groups) == len(alerts) + len(records), broken
-        for record in ("outrider:calls:rate5m", "outrider:refused:ratio5m", "outrider:overhead:p99_5m"):
-            awaited(record, lambda: ask("query", query=record)["result"])
-        firing = awaited("an alert", lambda: [alert["labels"]["alertname"] for alert in ask("alerts")["alerts"] if alert["state"] in ("pending", "firing")])
-        assert "OutriderNotIsolated" in firing, firing
-        print(f"queries: {len(expressions + queries)} asked, rules healthy, {', '.join(sorted(set(firing)))} pending or firing")
 
-        # exemplars arrive, and lead to a decision in the log
-        now = time.time()
-        found = ask("query_exemplars", query="outrider_call_duration_seconds_bucket", start=now - 120, end=now)
-        traces = {one["labels"]["trace_id"] for serie in found for one in serie["exemplars"]}
-        assert traces, "no exemplars"
-        log = (folder / "decisions.jsonl").read_text()
-        assert any(trace in log for trace in traces), "an exemplar leads to no decision"
-        print(f"exemplars: {len(traces)} traces, which the log knows")
+def filled(query, window="5s"):
+    """A query of the dashboard with its variables filled in."""
+    for variable, value in {"$__rate_interval": window, "$job": "outrider", "$instance": ".*", "$service": ".*", "$tool": "read"}.items():
+        query = query.replace(variable, value)
+    require("$" not in query, f"a variable that is not known: {query}")
+    return query
 
+
+def check_runbook(rules, alerts):
+    text = (ROOT / "docs/runbook.md").read_text()
+    sections = re.findall(r"^## (Outrider\w+)$", text, re.M)
+    require(sections == alerts, f"runbook and alerts differ, or stand in another order: {set(sections) ^ set(alerts)}")
+    for alert in alerts:
+        require(f"runbook_url: docs/runbook.md#{alert.lower()}\n" in rules, f"{alert} does not lead to its section")
+    tested = (ROOT / "deploy/prometheus/rules.test.yaml").read_text()
+    for alert in alerts:
+        require(f"alertname: {alert}\n        eval_time" in tested, f"no test has {alert} fire")
+    for anchor in re.findall(r"\]\(#([\w-]+)\)", text):
+        require(anchor in {section.lower() for section in sections}, f"the runbook has no section `{anchor}`")
+    print(f"runbook: {len(alerts)} alerts, each with its section and its test")
+
+
+def check_commands(sidecar):
+    """Commands that the runbook names exist."""
+    text = (ROOT / "docs/runbook.md").read_text()
+    commands = set(re.findall(r"`outrider ((?:[a-z]+ ?)+)", text))
+    import subprocess
+    for command in sorted(commands):
+        words = command.split()
+        while words:
+            done = subprocess.run([sidecar.binary, *words, "--help"], capture_output=True, text=True, timeout=30)
+            if done.returncode == 0:
+                break
+            words.pop()
+        require(words, f"the runbook names `outrider {command}`, which there is not")
+    print(f"commands: {len(commands)} named, all there")
+
+
+def check_dashboard(prometheus, names, dashboard, store):
+    panels = [panel for panel in dashboard["panels"] if panel["type"] != "row"]
+    require(len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"]), "two panels have one id")
+    empty, asked = set(), 0
+    for panel in panels:
+        require(panel.get("description"), f"`{panel['title']}` has no description")
+        for target in panel["targets"]:
+            names.check(target["expr"])
+            require(target["exemplar"] == ("_bucket" in target["expr"] and panel["type"] == "timeseries"), f"exemplars of `{panel['title']}`")
+            asked += 1
+            if not prometheus.ask("query", query=filled(target["expr"]))["result"]:
+                empty.add(panel["title"])
+    silent = SILENT | (set() if store else OF_A_STORE)
+    require(empty <= silent, f"panels that show nothing: {sorted(empty - silent)}")
+    for annotation in dashboard["annotations"]["list"]:
+        names.check(annotation["expr"])
+        require(prometheus.ask("query", query=filled(annotation["expr"]))["result"], "no annotation")
+    for variable in dashboard["templating"]["list"]:
+        if variable["type"] == "query":
+            selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
+            require(prometheus.ask(f"label/{label}/values", **{"match[]": filled(selector)}), f"`${variable['name']}` has no values")
+    print(f"dashboard: {len(panels)} panels, {asked} queries, all with something to show but {', '.join(sorted(empty)) or 'none'}")
+
+
+def check_rules(prometheus, names, records, store):
+    def settled():
+        groups = prometheus.ask("rules")["groups"]
+        rules = [rule for group in groups for rule in group["rules"]]
+        return rules if all(rule["health"] != "unknown" for rule in rules) else None
+    rules = awaited("the rules", settled)
+    for rule in rules:
+        require(rule["health"] == "ok", f"{rule['name']}: {rule.get('lastError')}")
+        names.check(rule["query"])
+    for record in records:
+        awaited(f"a value of {record}", lambda: prometheus.ask("query", query=f'{record}{{job="outrider"}}')["result"])
+    active = {alert["labels"]["alertname"] for alert in prometheus.ask("alerts")["alerts"]}
+    expected = {"OutriderNotIsolated", "OutriderPolicyReloadFailed", "OutriderUnknownTools"}
+    require(active >= expected, f"alerts: {active}")
+    page = {"OutriderDown", "OutriderLogFailing", "OutriderIdentityExpiring", "OutriderStoreDown", "OutriderAgentExpiring"}
+    require(not active & page, f"alerts without a reason: {active & page}")
+    print(f"rules: {len(rules)}, all healthy; {len(records)} records have values; active: {', '.join(sorted(active))}")
+
+
+def check_scrapes(prometheus, sidecar):
+    targets = awaited("both targets", lambda: [one for one in prometheus.ask("targets")["activeTargets"] if one["health"] == "up"][1:] and
+                      prometheus.ask("targets")["activeTargets"])
+    require({one["labels"]["job"] for one in targets} == {"outrider", "outrider-text"}, targets)
+    series = lambda job: {json.dumps({key: value for key, value in one.items() if key not in ("job", "instance")}, sort_keys=True)
+                          for one in prometheus.ask("series", **{"match[]": f'{{job="{job}", __name__=~"outrider_.+"}}'})}
+    require(series("outrider") == series("outrider-text"), f"the two forms differ: {series('outrider') ^ series('outrider-text')}")
+    now = time.time()
+    found = prometheus.ask("query_exemplars", query="outrider_overhead_seconds_bucket", start=now - 120, end=now)
+    traces = {one["labels"]["trace_id"] for each in found for one in each["exemplars"]}
+    log = (sidecar.home / "decisions.jsonl").read_text()
+    require(traces and all(trace in log for trace in traces), f"exemplars that lead to no decision: {[trace for trace in traces if trace not in log]} of {len(traces)}")
+    print(f"scrapes: {len(series('outrider'))} series, the same in both forms; {len(traces)} exemplars, which the log knows")
+
+
+def main(binary, picture=None):
+    rules = RULES.read_text()
+    alerts, records = re.findall(r"- alert: (\w+)", rules), re.findall(r"- record: (\S+)", rules)
+    dashboard = json.loads(DASHBOARD.read_text())
+    check_runbook(rules, alerts)
+    with contextlib.ExitStack() as block:
+        home = Path(block.enter_context(tempfile.TemporaryDirectory(prefix="outrider-observed-")))
+        store = block.enter_context(redis(home))
+        sidecar = Sidecar(binary, home, store)
+        check_commands(sidecar)
+        block.enter_context(sidecar.running())
+        prometheus = Prometheus(home, sidecar, RULES)
+        block.enter_context(prometheus.running())
+        begun = time.monotonic()
+        sidecar.everything()
+        sidecar.revoke_something()
+        sidecar.reload({**sidecar.data, "grants": "none"}, "failed")
+        sidecar.reload(sidecar.data, "ok")
+        while time.monotonic() - begun < (120 if picture else SHOWN):
+            sidecar.everything()
+        names = Names(sidecar.page("text/plain"), set(records))
+        require(not COMING & set(names.kinds), f"not coming any more: {COMING & set(names.kinds)}")
+        check_scrapes(prometheus, sidecar)
+        check_rules(prometheus, names, records, store)
+        check_dashboard(prometheus, names, dashboard, store)
+        families_unseen = set(names.kinds) - {family_of(metric, names.kinds) for metric in names.seen}
+        print(f"metrics: {len(names.seen)} named, all on the page; on the page and asked by nobody: {', '.join(sorted(families_unseen)) or 'none'}")
+        if not store:
+            print("skipped: the numbers of a fleet's store (no redis-server)")
         if picture:
-            import picture as drawn
-            drawn.draw(dashboard, lambda query: ask("query_range", query=filled(query), start=now - 14, end=now, step=1)["result"], picture)
-    upstream.shutdown()
+            from picture import draw
+            now = time.time()
+            draw(dashboard, lambda query: prometheus.ask("query_range", query=filled(query, "10s"), start=now - 110, end=now, step=1)["result"], picture)
+
+
+main(*sys.argv[1:])
