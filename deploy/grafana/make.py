@@ -30,7 +30,7 @@ def happened(metric, by):
 
 
 def share(what, which=SERVICES):
-    return f"{rate('outrider_calls_total', which, what)} / {rate('outrider_calls_total', which)}"
+    return f"({rate('outrider_calls_total', which, what)} or vector(0)) / {rate('outrider_calls_total', which)}"
 
 
 def quantiles(metric, which=SIDECARS, *more, by="", of_all=(0.5, 0.99)):
