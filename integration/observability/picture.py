@@ -1,34 +1,48 @@
-"""The panels of the dashboard drawn from what Prometheus answers: Grafana itself is not to be had everywhere."""
-import datetime
+"""Panels of the dashboard, drawn from what Prometheus answers: Grafana itself is not to be had everywhere."""
+
+from datetime import datetime
 
 import matplotlib
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plot
+from matplotlib import dates, pyplot
+
+CHOSEN = [
+    "Calls by outcome", "Refusals by code", "Calls over a limit",
+    "What the sidecar takes", "By stage, p99", "Services",
+    "Permitted, and failed", "Told to others", "Tasks",
+]
+NOTE = "Panels of deploy/grafana/outrider.json, drawn by integration/observability from what a real Prometheus answered about a debug build. Not Grafana."
+UNITS = {"s": (1000, "ms"), "percentunit": (100, "%"), "reqps": (1, "calls/s"), "ops": (1, "1/s"), "bytes": (1 / 1024, "KiB")}
 
 
 def draw(dashboard, ask, file):
-    chosen = [panel for panel in dashboard["panels"] if panel["type"] == "timeseries"]
-    chosen = [panel for panel in chosen if any(ask(target["expr"]) for target in panel["targets"])][:9]
-    plot.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3})
-    figure, places = plot.subplots(3, 3, figsize=(13, 8), constrained_layout=True)
-    for panel, place in zip(chosen, places.flat):
-        scale, unit = {"s": (1000, "ms"), "percentunit": (100, "%")}.get(panel["fieldConfig"]["defaults"]["unit"], (1, ""))
-        for target in panel["targets"]:
-            for serie in ask(target["expr"])[:8]:
-                legend = target["legendFormat"]
-                for name, value in serie["metric"].items():
-                    legend = legend.replace("{{" + name + "}}", value)
-                times = [datetime.datetime.fromtimestamp(at) for at, _ in serie["values"]]
-                values = [float(value) * scale for _, value in serie["values"]]
-                place.plot(times, values, label=legend, linewidth=1.5)
-        place.set_title(panel["title"], loc="left", fontsize=9, fontweight="bold")
-        place.set_ylabel(unit)
-        place.set_ylim(bottom=0)
-        place.tick_params(axis="x", labelrotation=0)
-        place.xaxis.set_major_locator(plot.MaxNLocator(4))
-        place.xaxis.set_major_formatter(matplotlib.dates.DateFormatter("%H:%M:%S"))
-        place.legend(frameon=False, fontsize=7, loc="upper left")
-    for place in places.flat[len(chosen):]:
-        place.axis("off")
-    figure.savefig(file, dpi=110)
+    """`ask` answers a query of a panel with the series of a range."""
+    panels = {panel["title"]: panel for panel in dashboard["panels"] if panel["type"] == "timeseries"}
+    pyplot.rcParams.update({"font.size": 8, "axes.spines.top": False, "axes.spines.right": False, "axes.grid": True, "grid.alpha": 0.3})
+    figure, places = pyplot.subplots(3, 3, figsize=(14, 9), layout="constrained")
+    for title, place in zip(CHOSEN, places.flat, strict=True):
+        draw_panel(panels[title], ask, place)
+    figure.suptitle("Outrider", x=0.01, ha="left", fontsize=13, fontweight="bold")
+    figure.supxlabel(NOTE, x=0.01, ha="left", fontsize=7, color="grey")
+    figure.savefig(file, dpi=100)
+
+
+def draw_panel(panel, ask, place):
+    scale, unit = UNITS.get(panel["fieldConfig"]["defaults"]["unit"], (1, ""))
+    for target in panel["targets"]:
+        for series in ask(target["expr"]):
+            times = [datetime.fromtimestamp(at) for at, _ in series["values"]]
+            place.plot(times, [float(value) * scale for _, value in series["values"]], label=named(target["legendFormat"], series), linewidth=1.4)
+    place.set_title(panel["title"], loc="left", fontsize=9, fontweight="bold")
+    place.set_ylabel(unit)
+    place.set_ylim(bottom=0)
+    place.xaxis.set_major_locator(dates.MinuteLocator())
+    place.xaxis.set_major_formatter(dates.DateFormatter("%H:%M"))
+    place.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1), handlelength=1)
+
+
+def named(legend, series):
+    for label, value in series["metric"].items():
+        legend = legend.replace("{{" + label + "}}", value)
+    return legend.replace("_other", "other")  # a leading line would keep it out of the legend

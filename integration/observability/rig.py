@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+import random
 import re
 import shutil
 import socket
@@ -66,6 +67,11 @@ def serving(answer):
     return f"http://127.0.0.1:{server.server_port}"
 
 
+def slowly(path):
+    time.sleep(random.lognormvariate(-5, 0.7))  # 7 ms, now and then 30
+    return 200, "application/json", b"{}"
+
+
 @contextlib.contextmanager
 def running(command, home, name):
     """A process until the block ends; its output is in `NAME.log`."""
@@ -104,7 +110,7 @@ class Sidecar:
 
     def __init__(self, binary, home, store):
         self.binary, self.home = binary, home
-        things = serving(lambda path: (200, "application/json", b"{}"))
+        things = serving(slowly)
         collector = serving(lambda path: (200, "application/json" if path == "/logs" else "application/x-protobuf", b""))
         self.listener, self.admin = free_port(), f"http://127.0.0.1:{free_port()}"
         now = int(time.time())
@@ -138,8 +144,7 @@ class Sidecar:
             ],
             "tasks": {"required": True, "local": True, "issuers": [{"issuer": ISSUER, "jwks": "file:jwks.json", "audience": "outrider"}]},
             "policy": {"data": ["data.yaml"], "timeout": "1s"},
-            "limits": [{"name": "look", "key": ["tool"], "rate": "60/min", "burst": 1, "when": {"idempotent": True}},
-                       {"name": "per-tool", "key": ["tool"], "rate": "8/s", "burst": 4}],
+            "limits": [{"name": "per-tool", "key": ["tool"], "rate": "12/s", "burst": 6}],
             **({"state": {"store": store}} if store else {}),
             "telemetry": {"otlp": {"endpoint": collector, "protocol": "http", "interval": "1s"}, "opa": {"url": collector}},
             "decision_log": {"path": "decisions.jsonl"}, "security_log": {"path": "security.jsonl"},

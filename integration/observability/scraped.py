@@ -5,7 +5,9 @@
 
 import contextlib
 import json
+import random
 import re
+import subprocess
 import sys
 import tempfile
 import time
@@ -23,7 +25,7 @@ ITS_OWN = {"up", "ALERTS"}
 # Panels that have nothing to show even here: no build holds calls yet.
 SILENT = {"Approvals"}
 OF_A_STORE = {"Fleet's store", "Questions to the store, changes from it"}
-SHOWN = 8  # seconds of calls, and more for a picture
+SHOWN, DRAWN = 8, 180  # seconds of calls; for a picture
 
 
 def require(holds, why):
@@ -120,7 +122,6 @@ def check_commands(sidecar):
     """Commands that the runbook names exist."""
     text = (ROOT / "docs/runbook.md").read_text()
     commands = set(re.findall(r"`outrider ((?:[a-z]+ ?)+)", text))
-    import subprocess
     for command in sorted(commands):
         words = command.split()
         while words:
@@ -148,7 +149,8 @@ def check_dashboard(prometheus, names, dashboard, store):
     require(empty <= silent, f"panels that show nothing: {sorted(empty - silent)}")
     for annotation in dashboard["annotations"]["list"]:
         names.check(annotation["expr"])
-        require(prometheus.ask("query", query=filled(annotation["expr"]))["result"], "no annotation")
+        now = time.time()
+        require(prometheus.ask("query_range", query=filled(annotation["expr"]), start=now - DRAWN - 60, end=now, step=5)["result"], "no annotation")
     for variable in dashboard["templating"]["list"]:
         if variable["type"] == "query":
             selector, label = re.fullmatch(r"label_values\((.*), (\w+)\)", variable["definition"]).groups()
@@ -192,6 +194,14 @@ def check_scrapes(prometheus, sidecar):
     print(f"scrapes: {len(series('outrider'))} series, the same in both forms; {len(traces)} exemplars, which the log knows")
 
 
+def usual_calls(sidecar, passed):
+    """For a picture: mostly permitted calls, and for a while an agent in a loop."""
+    kinds = {"things/read/1": 60, "things/look/1": 25, "away/1": 4, "things/read/x": 6, "things/other": 3, "nothing/1": 2}
+    again = 4 if 0.5 < passed / DRAWN < 0.8 else 0
+    for path in random.choices(list(kinds), kinds.values()) + ["things/read/7"] * again:
+        sidecar.call(path)
+
+
 def main(binary, picture=None):
     rules = RULES.read_text()
     alerts, records = re.findall(r"- alert: (\w+)", rules), re.findall(r"- record: (\S+)", rules)
@@ -211,9 +221,9 @@ def main(binary, picture=None):
         sidecar.revoke_something()
         sidecar.reload({**sidecar.data, "grants": "none"}, "failed")
         sidecar.reload(sidecar.data, "ok")
-        while time.monotonic() - begun < (120 if picture else SHOWN):
-            sidecar.everything()
-            time.sleep(0.1)  # refusals that repeat more often than 100 times a second share a line of the log
+        while (passed := time.monotonic() - begun) < (DRAWN if picture else SHOWN):
+            usual_calls(sidecar, passed) if picture else sidecar.everything()
+            time.sleep(0.1)  # refusals that repeat more than 100 times a second would share a line of the log
         names = Names(sidecar.page("text/plain"), set(records), () if store else ("outrider_state_",))
         require(not COMING & set(names.kinds), f"not coming any more: {COMING & set(names.kinds)}")
         check_scrapes(prometheus, sidecar)
@@ -226,7 +236,7 @@ def main(binary, picture=None):
         if picture:
             from picture import draw
             now = time.time()
-            draw(dashboard, lambda query: prometheus.ask("query_range", query=filled(query, "10s"), start=now - 110, end=now, step=1)["result"], picture)
+            draw(dashboard, lambda query: prometheus.ask("query_range", query=filled(query, "10s"), start=now - DRAWN + 15, end=now, step=1)["result"], picture)
 
 
 main(*sys.argv[1:])
