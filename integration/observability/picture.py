@@ -10,9 +10,9 @@ from matplotlib import dates, pyplot
 CHOSEN = [
     "Calls by outcome", "Refusals by code", "Calls over a limit",
     "What the sidecar takes", "By stage, p99", "Services",
-    "Permitted, and failed", "Told to others", "Tasks",
+    "Permitted, and failed", "Told to others", "Decision log",
 ]
-NOTE = "Panels of deploy/grafana/outrider.json, drawn by integration/observability from what a real Prometheus answered about a debug build. Not Grafana."
+NOTE = "Panels of deploy/grafana/outrider.json, drawn by integration/observability/run from what a real Prometheus answered. Not Grafana, and no measurement: times are those of the build and machine of that run."
 UNITS = {"s": (1000, "ms"), "percentunit": (100, "%"), "reqps": (1, "calls/s"), "ops": (1, "1/s"), "bytes": (1 / 1024, "KiB")}
 
 
