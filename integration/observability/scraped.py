@@ -52,7 +52,10 @@ def family_of(metric, kinds):
 def documented(family):
     """The labels of a family, from its line in the reference."""
     line = re.search(rf"^\| `{family}` \| \w+ \|([^|]*)\|", (ROOT / "docs/reference.md").read_text(), re.M)
-    return set(re.findall(r"`(\w+)`", line[1])) if line else None
+    if not line:
+        return None
+    # `service`, `result`: `ok`, `failed`; what follows a colon are values.
+    return {label for part in line[1].split(";") for label in re.findall(r"`(\w+)`", part.split(":")[0])}
 
 
 class Names:
@@ -102,6 +105,16 @@ def filled(query, window="5s"):
         query = query.replace(variable, value)
     require("$" not in query, f"a variable that is not known: {query}")
     return query
+
+
+def check_reference(names):
+    """The reference has a line for each family, with the labels that its samples have."""
+    for family in names.kinds:
+        labels = documented(family)
+        require(labels is not None, f"the reference has no line for `{family}`")
+        found = set(names.labels[family]) - {"le"}
+        require(not found or found == labels, f"`{family}` has the labels {found}, the reference says {labels}")
+    print(f"reference: {len(names.kinds)} families, each with its line")
 
 
 def check_runbook(rules, alerts):
@@ -226,6 +239,7 @@ def main(binary, picture=None):
             time.sleep(0.1)  # refusals that repeat more than 100 times a second would share a line of the log
         names = Names(sidecar.page("text/plain"), set(records), () if store else ("outrider_state_",))
         require(not COMING & set(names.kinds), f"not coming any more: {COMING & set(names.kinds)}")
+        check_reference(names)
         check_scrapes(prometheus, sidecar)
         check_rules(prometheus, names, records, store)
         check_dashboard(prometheus, names, dashboard, store)
