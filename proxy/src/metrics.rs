@@ -175,6 +175,8 @@ impl Metrics {
             version: version.into(),
             isolation: isolation.into(),
         });
+        // There from the start: the first that fails is a change of it.
+        drop(metrics.policy_reload.get_or_create(&result("failed")));
         metrics.register_calls(stages);
         metrics.register_edges(records, build);
         metrics

@@ -237,7 +237,10 @@ impl Recorder {
             (Stage::Record, timers.record),
             (Stage::Total, timers.decided),
         ] {
-            self.metrics.overhead(stage, took, trace);
+            // What a refused call did not come to has taken nothing, which is no observation.
+            if stage == Stage::Total || !took.is_zero() {
+                self.metrics.overhead(stage, took, trace);
+            }
         }
         if ruling.decision.is_some() {
             self.metrics.policy_evaluated(timers.policy, trace);
