@@ -257,7 +257,9 @@ impl Changes {
             return Heard::Known;
         }
         let far = now.saturating_add(micros(AHEAD));
-        let known = latest.map_or(0, |latest| latest.number);
+        let known = latest
+            .map_or(0, |latest| latest.number)
+            .max(self.outlasts(&memory, &decree.edict));
         if self.follower.widens(&decree.edict) {
             if !signed {
                 return Heard::Refused("it gives more, and is not signed by the fleet");
@@ -293,6 +295,20 @@ impl Changes {
             }
             keep
         });
+    }
+
+    /// The number of a word on something else that an older one of this kind must not undo: who lifts a
+    /// revocation lifts the one that spares what was issued later, too.
+    fn outlasts(&self, memory: &Memory, edict: &Edict) -> u64 {
+        let Edict::Lift { target } = edict else {
+            return 0;
+        };
+        let before = Edict::Revoke {
+            target: target.clone(),
+            issued_before: Some(jiff::Timestamp::UNIX_EPOCH),
+        };
+        let latest = memory.latest.get(&self.subject(&before));
+        latest.map_or(0, |latest| latest.number)
     }
 
     /// What an edict is the latest word on.

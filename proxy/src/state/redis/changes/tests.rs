@@ -246,3 +246,24 @@ fn a_lower_confidence_takes_back_and_a_higher_one_gives() {
     }
     assert_eq!(notes.all().len(), 1);
 }
+
+#[test]
+fn an_old_lift_does_not_undo_what_was_revoked_after_it() {
+    let (by, _) = sidecar(Some(KEY));
+    let (hears, notes) = sidecar(Some(KEY));
+    let before = Edict::Revoke {
+        target: target(),
+        issued_before: Some(Timestamp::from_second(1_789_000_000).unwrap()),
+    };
+    let (lifted, revoked) = (
+        said(&by, lift(), Way::Wider),
+        said(&by, before.clone(), Way::Narrower),
+    );
+    hears.hear(revoked.as_bytes(), NOW);
+    hears.hear(lifted.as_bytes(), NOW);
+    assert_eq!(notes.all(), [before.clone()]);
+    // One that came after it does.
+    let lifted = said(&by, lift(), Way::Wider);
+    hears.hear(lifted.as_bytes(), NOW);
+    assert_eq!(notes.all(), [before, lift()]);
+}
