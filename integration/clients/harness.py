@@ -43,7 +43,8 @@ def _install(environment: str, source: str, how) -> None:
         return
     begin = time.monotonic()
     shutil.rmtree(HOME / environment, ignore_errors=True)
-    (HOME / environment).mkdir(parents=True)
+    # Whoever copies scripts meanwhile may have made it again.
+    (HOME / environment).mkdir(parents=True, exist_ok=True)
     copy_scripts()
     how(environment, pathlib.Path(source).name)
     stamp.write_text(digest)
