@@ -16,10 +16,15 @@ RUN --mount=type=cache,target=/usr/local/cargo/registry \
     --mount=type=cache,target=/src/target \
     cargo build --release --locked --package outrider \
     && install -D --strip target/release/outrider /image/usr/local/bin/outrider
-# nft with the libraries that the base does not have.
-RUN install -D /usr/sbin/nft /image/usr/local/bin/nft \
-    && for library in $(ldd /usr/sbin/nft | awk '$2 == "=>" { print $3 }' | grep -v -E '/lib(c|m|gcc_s)\.so'); do \
-        install -D -m 0644 "$library" "/image/usr/local/lib/outrider/$(basename "$library")"; done
+# nft with the libraries that the base does not have, and of each package what scanners and lawyers look for.
+RUN set -e; install -D /usr/sbin/nft /image/usr/sbin/nft; \
+    mkdir -p /image/var/lib/dpkg/status.d; \
+    for file in /usr/sbin/nft $(ldd /usr/sbin/nft | awk '$2 == "=>" { print $3 }' | grep -v -E '/lib(c|m|gcc_s)\.so'); do \
+        [ "$file" = /usr/sbin/nft ] || install -D -m 0644 -t "/image/usr/lib/$(basename "$(dirname "$file")")" "$file"; \
+        package=$(dpkg-query --search "*/$(basename "$file")" | sed -n '1s/:.*//p'); \
+        dpkg-query --status "$package" >"/image/var/lib/dpkg/status.d/$package"; \
+        install -D -m 0644 -t "/image/usr/share/doc/$package" "/usr/share/doc/$package/copyright"; \
+    done
 # What the sidecar writes: the decision log below /var/lib, the control socket below /run.
 RUN install -d -o 65532 -g 65532 -m 0700 /image/var/lib/outrider \
     && install -d -o 65532 -g 65532 -m 0755 /image/run/outrider
@@ -28,7 +33,6 @@ RUN install -d -o 65532 -g 65532 -m 0700 /image/var/lib/outrider \
 FROM ${RUNTIME}
 COPY --from=build /image/ /
 COPY LICENSE /usr/share/doc/outrider/LICENSE
-ENV LD_LIBRARY_PATH=/usr/local/lib/outrider
 USER 65532:65532
 WORKDIR /etc/outrider
 VOLUME ["/var/lib/outrider", "/run/outrider"]
