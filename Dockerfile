@@ -25,9 +25,10 @@ RUN set -e; install -D /usr/sbin/nft /image/usr/sbin/nft; \
         dpkg-query --status "$package" >"/image/var/lib/dpkg/status.d/$package"; \
         install -D -m 0644 -t "/image/usr/share/doc/$package" "/usr/share/doc/$package/copyright"; \
     done
-# What the sidecar writes: the decision log below /var/lib, the control socket below /run.
+# What the sidecar writes: the decision log below /var/lib, the control socket below /run. What it reads is not its own.
 RUN install -d -o 65532 -g 65532 -m 0700 /image/var/lib/outrider \
-    && install -d -o 65532 -g 65532 -m 0755 /image/run/outrider
+    && install -d -o 65532 -g 65532 -m 0755 /image/run/outrider \
+    && install -d -m 0755 /image/etc/outrider
 
 # glibc, libgcc, CA certificates, a user 65532 and nothing else: no shell, no package manager.
 FROM ${RUNTIME}

@@ -18,7 +18,7 @@ from contained import Container, bound, fresh
 room, root = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[3])
 image = json.loads(pathlib.Path(sys.argv[2]).read_text())
 AGENT = "spiffe://example.org/agent/a"
-RULE = 'package outrider.authz\ndeny contains {"reason": "not_this_one"} if startswith(input.call.path, "/crm/secret")\n'
+RULE = 'package outrider.authz\ndeny contains {"reason": "not_this_one", "message": "not this one"} if endswith(input.call.path, "/secret")\n'
 
 
 class Upstream(http.server.BaseHTTPRequestHandler):
@@ -81,9 +81,11 @@ def settings(listener, transparent, admin, upstream):
 def call(port, path, method="GET"):
     try:
         request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method)
-        return urllib.request.urlopen(request, timeout=10).status
-    except urllib.error.HTTPError as error:
-        return error.code
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return answer.status
+    except urllib.error.HTTPError as answer:
+        with answer:
+            return answer.code
 
 
 TRIES = """
