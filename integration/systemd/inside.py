@@ -128,7 +128,8 @@ def prepared(port):
     pathlib.Path("/etc/outrider/policy").mkdir()
     pathlib.Path("/etc/outrider/policy/rules.rego").write_text(RULE)
     changed(CONFIG, ("https://api.example.org/v1", f"http://localhost:{port}/v1"), ("# credentials:", "credentials:"), ("# key:", "key:"),
-            ("# digest_key:", "digest_key:"), ("policy: {", "policy: { path: policy,"))
+            ("# digest_key:", "digest_key:"), ("policy: {", "policy: { path: policy,"),
+            ("admin:", "  - { mode: forward, address: 127.0.0.1:15002, tls: intercept, peers: { uid: [990] } }\nca: { certificate: /run/outrider/outrider-ca.pem }\nadmin:"))
 
 
 def confined(pid):
@@ -159,8 +160,9 @@ def decides():
     assert status == "200" and Upstream.reached == [("/v1/a", "Bearer s3cret")], (status, Upstream.reached, journal())
     assert call("/api/a", token, "DELETE") == "403" and call("/api/secret", token) == "403"
     assert call("/api/a", token, uid=991) != "200" and len(Upstream.reached) == 1
-    seen = run(*as_user(AGENT, "cat", "/run/credentials/outrider.service/api"), status=None)
-    assert seen.returncode != 0, "the agent reads the secret"
+    run(*as_user(AGENT, "cat", "/run/outrider/outrider-ca.pem"))
+    for secret in ("/run/credentials/outrider.service/api", str(RECORD)):
+        assert run(*as_user(AGENT, "cat", secret), status=None).returncode != 0, secret
     print("decided: one call permitted, with the secret of LoadCredential; refused: without a grant, by a rule, of another user")
     return token
 
