@@ -314,10 +314,13 @@ fn configurations(directory: &Path, found: &mut Vec<PathBuf>) {
 
 #[test]
 fn every_example_passes_the_check() {
-    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut found = Vec::new();
-    configurations(&examples, &mut found);
-    assert!(!found.is_empty(), "no example");
+    for folder in ["examples", "deploy/systemd"] {
+        let before = found.len();
+        configurations(&root.join(folder), &mut found);
+        assert!(found.len() > before, "no example in {folder}");
+    }
     for example in found {
         let check = Setup::bare(OUTRIDER).run(&["check", "-c", example.to_str().unwrap()]);
         assert_eq!(check.status, 0, "{}: {check:?}", example.display());
