@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import threading
@@ -120,6 +121,8 @@ def prepared(port):
     operators()
     run("systemd-sysusers")
     run("systemctl", "daemon-reload")
+    shutil.chown(CONFIG.parent, "root", "outrider")
+    CONFIG.parent.chmod(0o750)
     secrets = pathlib.Path("/etc/outrider/secrets")
     secrets.mkdir(mode=0o700)
     (secrets / "api").write_text("s3cret\n")
@@ -161,7 +164,7 @@ def decides():
     assert call("/api/a", token, "DELETE") == "403" and call("/api/secret", token) == "403"
     assert call("/api/a", token, uid=991) != "200" and len(Upstream.reached) == 1
     run(*as_user(AGENT, "cat", "/run/outrider/outrider-ca.pem"))
-    for secret in ("/run/credentials/outrider.service/api", str(RECORD)):
+    for secret in (str(CONFIG), "/run/credentials/outrider.service/api", str(RECORD)):
         assert run(*as_user(AGENT, "cat", secret), status=None).returncode != 0, secret
     print("decided: one call permitted, with the secret of LoadCredential; refused: without a grant, by a rule, of another user")
     return token
