@@ -137,6 +137,22 @@ with tempfile.TemporaryDirectory(prefix="outrider-cluster-") as name:
         assert mounted == {"outrider-trust"}, mounted
         print("injected: a pod by the API server")
 
+        # what the API server fills in itself is no tampering: defaults, an account's token, a namespace's limits; and a
+        # container that is added to look around may be, held as the others are
+        create({"apiVersion": "v1", "kind": "LimitRange", "metadata": {"name": "limits", "namespace": "agents"},
+                "spec": {"limits": [{"type": "Container", "default": {"cpu": "1"}, "defaultRequest": {"cpu": "10m"}}]}})
+        pod = pod_of(workloads["Deployment"], "filled-in")
+        pod["spec"].pop("automountServiceAccountToken")
+        pod["spec"]["containers"][0].update(ports=[{"containerPort": 80}], livenessProbe={"httpGet": {"path": "/", "port": 80}})
+        create(pod)
+        filled = stored("filled-in")["spec"]["initContainers"][1]
+        assert any(mount["name"].startswith("kube-api-access-") for mount in filled["volumeMounts"]), filled
+        assert filled["resources"]["limits"]["cpu"] == "1", filled
+        held = {"runAsUser": 1000, "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
+        looking = {"spec": {"ephemeralContainers": [{"name": "debug", "image": "busybox", "securityContext": held}]}}
+        api.kubectl("patch", "pod", "filled-in", "-n", "agents", "--subresource=ephemeralcontainers", "-p", json.dumps(looking))
+        print("accepted: what the API server fills in, and an ephemeral container that is held")
+
         # what was injected by the command is left as it is
         manifest = yaml.safe_dump(pod_of(workloads["Job"], "by-hand"))
         by_hand = subprocess.run([binary, "inject", "--image", "outrider:test", "-f", "-"], input=manifest, capture_output=True, text=True, check=True)
